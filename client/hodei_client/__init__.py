@@ -1,0 +1,1 @@
+"""What Python programs import to submit jobs, follow their logs and wait for them."""

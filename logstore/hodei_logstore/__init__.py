@@ -1,0 +1,1 @@
+"""Keeps the segments of logs: the contract and the stores that fulfil it."""

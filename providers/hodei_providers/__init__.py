@@ -1,0 +1,1 @@
+"""Starts, finds and removes workers: the contract and the providers that fulfil it."""

@@ -1,0 +1,1 @@
+"""The server: takes jobs, has workers started, serves logs."""

@@ -1,0 +1,1 @@
+"""The worker: connects back to its server, runs jobs, sends their logs."""
