@@ -1,0 +1,1 @@
+"""State in the database: tables, the writer, moves and queries."""

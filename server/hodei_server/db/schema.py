@@ -1,0 +1,196 @@
+"""The tables. Log bytes are not in them.
+
+Times are microseconds since 1970-01-01 UTC by the database's clock, so that they compare the same on every engine. A
+`JobSpec` is kept in its encoded form; what queries need of it stands beside it in columns.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only where the key is a plain INTEGER.
+RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+#: One row: which installation this database is.
+installation = Table(
+    "installation",
+    metadata,
+    Column("installation_id", String(32), primary_key=True),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    # The order of submission; pages and the queue go by it.
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("job_id", String(32), nullable=False, unique=True),
+    Column("tenant", String(40), nullable=False),
+    Column("principal", String(256), nullable=False),
+    Column("name", String(253), nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+    Column("request_id", String(128)),
+    # What was asked under request_id, so that another job under the same one is noticed.
+    Column("request_digest", LargeBinary(32)),
+    Column("traceparent", String(64), nullable=False, server_default=""),
+    Column("retry_of", String(32)),
+    Column("state", SmallInteger, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("priority", Integer, nullable=False, server_default="0"),
+    Column("submitted_at", BigInteger, nullable=False),
+    # Not dispatched before: the back-off of a retry.
+    Column("not_before", BigInteger, nullable=False, server_default="0"),
+    # When the job must have been dispatched, by its queue timeout.
+    Column("queue_deadline", BigInteger),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    # The newest attempt; 0 and null before the first.
+    Column("attempt_number", Integer, nullable=False, server_default="0"),
+    Column("attempt_uid", String(32)),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("infrastructure_failures", Integer, nullable=False, server_default="0"),
+    Column("cancel_requested_at", BigInteger),
+    Column("cancel_reason", Text),
+    Column("cancel_grace_ms", BigInteger),
+    # An encoded Outcome, once ended.
+    Column("outcome", LargeBinary),
+    # When the logs may go; set at the end.
+    Column("logs_expire_at", BigInteger),
+    UniqueConstraint("tenant", "request_id"),
+    # The queue, in its order.
+    Index("ix_jobs_queue", "state", "priority", "number"),
+    Index("ix_jobs_name", "name", "number"),
+    Index("ix_jobs_logs_expire_at", "logs_expire_at"),
+    sqlite_autoincrement=True,
+)
+
+job_labels = Table(
+    "job_labels",
+    metadata,
+    Column("key", String(317), primary_key=True),
+    Column("value", String(63), primary_key=True),
+    Column("job_number", BigInteger, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
+    Index("ix_job_labels_job_number", "job_number"),
+)
+
+#: What each move wrote: WatchJob's history.
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("job_id", String(32), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("cause", SmallInteger, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt_number", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    Column("attempt_uid", String(32), primary_key=True),
+    Column("job_id", String(32), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    Column("provider", String(63), nullable=False),
+    Column("worker_id", String(63), nullable=False),
+    # Grows when the right to write the log changes hands.
+    Column("epoch", Integer, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("start_deadline", BigInteger, nullable=False),
+    # When the server steps in where the worker should have ended the process.
+    Column("run_deadline", BigInteger),
+    Column("started_at", BigInteger),
+    Column("ended_at", BigInteger),
+    # The worker's result as it came, kept before it is acknowledged.
+    Column("result", LargeBinary),
+    Column("outcome", LargeBinary),
+    # The log: what the worker numbered in all, and what became of it.
+    Column("log_next_sequence", BigInteger),
+    Column("log_ended", Boolean, nullable=False, server_default="0"),
+    Column("log_complete", Boolean, nullable=False, server_default="0"),
+    Column("log_expired", Boolean, nullable=False, server_default="0"),
+    UniqueConstraint("job_id", "number"),
+    Index("ix_attempts_state", "state"),
+    Index("ix_attempts_worker_id", "worker_id"),
+    Index("ix_attempts_provider_job_id", "provider", "job_id"),
+)
+
+log_segments = Table(
+    "log_segments",
+    metadata,
+    Column("attempt_uid", String(32), ForeignKey("attempts.attempt_uid", ondelete="CASCADE"), primary_key=True),
+    Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
+    # Which server's disk it is on.
+    Column("owner", String(32), nullable=False),
+    # 1 open, 2 sealed, 3 cut (dropped for the budget).
+    Column("state", SmallInteger, nullable=False),
+    # From here on null until the segment is sealed.
+    Column("next_sequence", BigInteger),
+    Column("bytes", BigInteger),
+    Column("lines", BigInteger),
+    Column("checksum", LargeBinary(32)),
+    Column("first_time", BigInteger),
+    Column("last_time", BigInteger),
+    Column("stored_bytes", BigInteger),
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("worker_id", String(63), primary_key=True),
+    Column("provider", String(63), nullable=False),
+    Column("tenant", String(40), nullable=False),
+    Column("state", SmallInteger, nullable=False),
+    # What the worker was launched with: an encoded Resources and its image, for reuse.
+    Column("resources", LargeBinary, nullable=False),
+    Column("image", Text, nullable=False, server_default=""),
+    Column("max_jobs", Integer, nullable=False),
+    Column("jobs_done", Integer, nullable=False, server_default="0"),
+    Column("attempt_uid", String(32)),
+    # The provider's handle as JSON; null until launch returned.
+    Column("handle", Text),
+    Column("otp_hash", LargeBinary(32)),
+    Column("otp_expires_at", BigInteger),
+    Column("nonce_hash", LargeBinary(32)),
+    Column("session_hash", LargeBinary(32)),
+    Column("created_at", BigInteger, nullable=False),
+    Column("registered_at", BigInteger),
+    Column("last_seen_at", BigInteger),
+    Column("gone_at", BigInteger),
+    Column("gone_reason", Text),
+    Index("ix_workers_state", "state"),
+)
+
+providers = Table(
+    "providers",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("state", SmallInteger, nullable=False),
+    Column("changed_at", BigInteger, nullable=False),
+)

@@ -1,0 +1,1 @@
+"""What a job is and which moves it may make: pure, no I/O."""
