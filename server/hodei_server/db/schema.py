@@ -148,9 +148,9 @@ log_segments = Table(
     Column("first_sequence", BigInteger, primary_key=True, autoincrement=False),
     # Which server's disk it is on.
     Column("owner", String(32), nullable=False),
-    # 1 open, 2 sealed, 3 cut (dropped for the budget).
+    # A `SegmentState`.
     Column("state", SmallInteger, nullable=False),
-    # From here on null until the segment is sealed.
+    # From here on null until the segment is closed.
     Column("next_sequence", BigInteger),
     Column("bytes", BigInteger),
     Column("lines", BigInteger),
@@ -158,6 +158,7 @@ log_segments = Table(
     Column("first_time", BigInteger),
     Column("last_time", BigInteger),
     Column("stored_bytes", BigInteger),
+    Index("ix_log_segments_state", "state"),
 )
 
 workers = Table(
@@ -178,12 +179,15 @@ workers = Table(
     Column("otp_hash", LargeBinary(32)),
     Column("otp_expires_at", BigInteger),
     Column("nonce_hash", LargeBinary(32)),
-    Column("session_hash", LargeBinary(32)),
+    Column("session_hash", LargeBinary(32), unique=True),
     Column("created_at", BigInteger, nullable=False),
     Column("registered_at", BigInteger),
+    # The first hello burns the nonce: Register gives no session away a second time.
+    Column("hello_at", BigInteger),
     Column("last_seen_at", BigInteger),
+    # Set when its removal begins; it is gone once gone_at stands beside it.
+    Column("removal_reason", Text),
     Column("gone_at", BigInteger),
-    Column("gone_reason", Text),
     Index("ix_workers_state", "state"),
 )
 

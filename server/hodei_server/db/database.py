@@ -1,0 +1,174 @@
+"""How the database is driven: one writer thread that commits for all who wait, and a few readers.
+
+A write is a plain function of a `Transaction`. Those that are waiting share one transaction and so one fsync; when one
+of them fails, the batch is rolled back and each is run again in a transaction of its own, so that a failure stays its
+own. A write must therefore have no effect but on the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Connection, Engine, Executable, text
+from sqlalchemy.engine import CursorResult
+
+T = TypeVar("T")
+
+#: Writes committed together, at most.
+BATCH_LIMIT = 512
+#: Writes waiting, at most; further ones wait for a place.
+QUEUE_LIMIT = 10_000
+READERS = 4
+
+
+class Transaction:
+    """A connection inside a transaction, and the database's time in it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._now: int | None = None
+
+    @property
+    def now(self) -> int:
+        """The database's clock, in microseconds since 1970-01-01 UTC; the same throughout a transaction."""
+        if self._now is None:
+            self._now = database_time(self.connection)
+        return self._now
+
+    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
+        """Run one statement."""
+        return self.connection.execute(statement, parameters)
+
+
+def database_time(connection: Connection) -> int:
+    """Return the database's clock in microseconds. SQLite has none but this machine's."""
+    if connection.dialect.name == "sqlite":
+        return time.time_ns() // 1000
+    return int(connection.scalar(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")) or 0)
+
+
+class _Write:
+    __slots__ = ("error", "function", "future", "result")
+
+    def __init__(self, function: Callable[[Transaction], Any], future: asyncio.Future[Any]) -> None:
+        self.function = function
+        self.future = future
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell the waiter, on its loop."""
+        if self.future.done():
+            return
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)
+
+
+class Database:
+    """Runs writes and reads off the event loop. An asynchronous context manager.
+
+    :param engine: made by `hodei_server.db.engine`.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
+        self._places = asyncio.Semaphore(QUEUE_LIMIT)
+        self._thread: threading.Thread | None = None
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Finish what is waiting, then close every connection."""
+        if self._thread is not None:
+            self._waiting.put(None)
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+        self._readers.shutdown()
+        self.engine.dispose()
+
+    async def write(self, function: Callable[[Transaction], T]) -> T:
+        """Run a write; return once it is committed, as durable as the settings say.
+
+        :raise Exception: whatever `function` raised, or the commit; then nothing of it is stored.
+        """
+        async with self._places:
+            future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+            self._waiting.put(_Write(function, future))
+            # A caller that is cancelled must not leave a write in doubt half-way: it is run all the same.
+            return await asyncio.shield(future)
+
+    async def read(self, function: Callable[[Transaction], T]) -> T:
+        """Run a read in a transaction of its own."""
+
+        def run() -> T:
+            with self.engine.connect() as connection:
+                return function(Transaction(connection))
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+
+    def _run(self) -> None:
+        """Be the writer thread."""
+        loop = self._loop
+        assert loop is not None  # noqa: S101 - set before the thread starts
+        closing = False
+        while not closing:
+            batch: list[_Write] = []
+            item = self._waiting.get()
+            while True:
+                if item is None:
+                    closing = True
+                    break
+                batch.append(item)
+                if len(batch) >= BATCH_LIMIT:
+                    break
+                try:
+                    item = self._waiting.get_nowait()
+                except queue.Empty:
+                    break
+            if batch:
+                self._commit(batch)
+                loop.call_soon_threadsafe(_settle_all, batch)
+
+    def _commit(self, batch: list[_Write]) -> None:
+        try:
+            self._transact(batch)
+        except Exception as error:  # noqa: BLE001 - handed to whoever waits for the write
+            if len(batch) == 1:
+                batch[0].error = error
+                return
+            for write in batch:
+                self._commit([write])
+
+    def _transact(self, batch: list[_Write]) -> None:
+        with self.engine.connect() as connection:
+            connection = connection.execution_options(hodei_writer=True)  # noqa: PLW2901 - the same connection
+            with connection.begin():
+                transaction = Transaction(connection)
+                for write in batch:
+                    write.result = write.function(transaction)
+
+
+def _settle_all(batch: list[_Write]) -> None:
+    for write in batch:
+        write.settle()

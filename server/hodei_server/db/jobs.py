@@ -1,0 +1,174 @@
+"""What clients do to jobs: submit, cancel."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+from google.protobuf.duration_pb2 import Duration
+from sqlalchemy import and_, insert, select, update
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import types_pb2 as wire
+from hodei_server.db.database import Transaction
+from hodei_server.db.events import move, record_event
+from hodei_server.db.schema import job_labels, jobs
+from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewJob:
+    """A validated submission."""
+
+    job_id: str
+    spec: wire.JobSpec
+    principal: str
+    request_id: str = ""
+    retry_of: str = ""
+    traceparent: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Submitted:
+    """What became of a submission.
+
+    :param existed: the request_id had been used for this very job before.
+    :param conflict: the request_id had been used for another job.
+    """
+
+    job_id: str
+    existed: bool = False
+    conflict: bool = False
+
+
+def insert_job(tx: Transaction, new: NewJob) -> Submitted:
+    """Store a job as QUEUED."""
+    spec = new.spec
+    encoded = spec.SerializeToString(deterministic=True)
+    digest = hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()
+    tenant = spec.tenant or "default"
+    if new.request_id:
+        known = tx.execute(
+            select(jobs.c.job_id, jobs.c.request_digest).where(
+                jobs.c.tenant == tenant, jobs.c.request_id == new.request_id
+            )
+        ).one_or_none()
+        if known is not None:
+            same = known.request_digest == digest
+            return Submitted(known.job_id, existed=same, conflict=not same)
+    now = tx.now
+    values = {
+        "job_id": new.job_id,
+        "tenant": tenant,
+        "principal": new.principal,
+        "name": spec.name,
+        "spec": encoded,
+        "request_id": new.request_id or None,
+        "request_digest": digest if new.request_id else None,
+        "traceparent": new.traceparent,
+        "retry_of": new.retry_of or None,
+        "state": int(JobState.QUEUED),
+        "version": 1,
+        "reason": "Submitted",
+        "priority": spec.priority,
+        "submitted_at": now,
+        "queue_deadline": now + duration_micros(spec.queue_timeout) if spec.HasField("queue_timeout") else None,
+    }
+    row = tx.execute(insert(jobs).values(values).returning(*jobs.c)).mappings().one()
+    record_event(tx, row, Cause.UNSPECIFIED)
+    if spec.labels:
+        tx.execute(
+            insert(job_labels),
+            [{"key": key, "value": value, "job_number": row["number"]} for key, value in spec.labels.items()],
+        )
+    return Submitted(new.job_id)
+
+
+def duration_micros(duration: Duration) -> int:
+    """Return a duration in microseconds; what is positive is at least 1 (W40)."""
+    micros = duration.seconds * 1_000_000 + duration.nanos // 1000
+    return max(micros, 1) if duration.seconds > 0 or duration.nanos > 0 else micros
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CancelWish:
+    """A stop that was asked for.
+
+    :param grace_ms: overrides the job's own; None leaves it.
+    """
+
+    job_id: str
+    reason: str = ""
+    grace_ms: int | None = None
+
+
+def request_cancel(tx: Transaction, wish: CancelWish) -> RowMapping | None:
+    """Store the wish to stop a job; end it at once while no attempt of it exists.
+
+    A second wish may only shorten the grace.
+
+    :return: the job's row; None when there is no such job.
+    """
+    reason = f"Cancelled: {wish.reason}" if wish.reason else "Cancelled"
+    outcome = wire.Outcome(state=wire.JOB_STATE_CANCELLED, cause=wire.CAUSE_CANCELLED, message=reason)
+    moved = move(
+        tx,
+        JobState.CANCELLED,
+        reason,
+        job_id=wish.job_id,
+        sources=(JobState.QUEUED,),
+        cause=Cause.CANCELLED,
+        values={
+            "cancel_requested_at": tx.now,
+            "cancel_reason": wish.reason,
+            "ended_at": tx.now,
+            "outcome": outcome.SerializeToString(),
+        },
+    )
+    if moved is not None:
+        return moved
+    active = jobs.c.state.in_([int(state) for state in ACTIVE_STATES])
+    tx.execute(
+        update(jobs)
+        .where(jobs.c.job_id == wish.job_id, active, jobs.c.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=tx.now, cancel_reason=wish.reason)
+    )
+    if wish.grace_ms is not None:
+        shorter = (jobs.c.cancel_grace_ms.is_(None)) | (jobs.c.cancel_grace_ms > wish.grace_ms)
+        tx.execute(
+            update(jobs)
+            .where(and_(jobs.c.job_id == wish.job_id, active, shorter))
+            .values(cancel_grace_ms=wish.grace_ms)
+        )
+    return tx.execute(select(*jobs.c).where(jobs.c.job_id == wish.job_id)).mappings().one_or_none()
+
+
+def job_row(tx: Transaction, job_id: str) -> RowMapping | None:
+    """Return a job's row."""
+    return tx.execute(select(*jobs.c).where(jobs.c.job_id == job_id)).mappings().one_or_none()
+
+
+def expire_queued(tx: Transaction) -> list[RowMapping]:
+    """End the jobs that have waited past their queue timeout."""
+    late = tx.execute(
+        select(jobs.c.job_id)
+        .where(jobs.c.state == int(JobState.QUEUED), jobs.c.queue_deadline <= tx.now)
+        .order_by(jobs.c.number)
+        .limit(500)
+    ).scalars()
+    reason = "Waited longer than its queue timeout"
+    outcome = wire.Outcome(state=wire.JOB_STATE_TIMED_OUT, cause=wire.CAUSE_QUEUE_TIMEOUT, message=reason)
+    ended = []
+    for job_id in list(late):
+        row = move(
+            tx,
+            JobState.TIMED_OUT,
+            reason,
+            job_id=job_id,
+            sources=(JobState.QUEUED,),
+            cause=Cause.QUEUE_TIMEOUT,
+            values={"ended_at": tx.now, "outcome": outcome.SerializeToString()},
+        )
+        if row is not None:
+            ended.append(row)
+    return ended

@@ -1,0 +1,115 @@
+"""Which parts of which logs exist."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select, update
+
+from hodei.checksum import decode_checksum, encode_checksum
+from hodei_server.db.database import Transaction
+from hodei_server.db.schema import log_segments
+
+
+class SegmentState(enum.IntEnum):
+    """What became of a segment."""
+
+    #: May be appended to.
+    OPEN = 1
+    #: Nothing is added any more; not compressed yet.
+    CLOSED = 2
+    SEALED = 3
+    #: Dropped because the log outgrew its budget.
+    CUT = 4
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Segment:
+    """A segment's row. The figures of an open one are those of the store, not of the row."""
+
+    attempt_uid: str
+    first_sequence: int
+    state: SegmentState
+    next_sequence: int
+    size: int = 0
+    lines: int = 0
+    checksum: int = 0
+    first_time: int = 0
+    last_time: int = 0
+
+
+def insert_segment(tx: Transaction, attempt_uid: str, first_sequence: int, owner: str) -> None:
+    """Write down a segment before its first byte. One that is there already stays as it is."""
+    there = select(log_segments.c.state).where(
+        log_segments.c.attempt_uid == attempt_uid, log_segments.c.first_sequence == first_sequence
+    )
+    if tx.execute(there).one_or_none() is None:
+        values = {"attempt_uid": attempt_uid, "first_sequence": first_sequence, "owner": owner}
+        tx.execute(insert(log_segments), values | {"state": int(SegmentState.OPEN)})
+
+
+def close_segment(tx: Transaction, segment: Segment) -> None:
+    """Write down the final figures of a segment."""
+    tx.execute(
+        update(log_segments)
+        .where(
+            log_segments.c.attempt_uid == segment.attempt_uid,
+            log_segments.c.first_sequence == segment.first_sequence,
+            log_segments.c.state == int(SegmentState.OPEN),
+        )
+        .values(
+            state=int(segment.state),
+            next_sequence=segment.next_sequence,
+            bytes=segment.size,
+            lines=segment.lines,
+            checksum=encode_checksum(segment.checksum),
+            first_time=segment.first_time,
+            last_time=segment.last_time,
+        )
+    )
+
+
+def mark_segments(tx: Transaction, keys: Sequence[tuple[str, int]], state: SegmentState) -> None:
+    """Move closed segments on: SEALED from CLOSED, CUT from any."""
+    for attempt_uid, first_sequence in keys:
+        statement = update(log_segments).where(
+            log_segments.c.attempt_uid == attempt_uid, log_segments.c.first_sequence == first_sequence
+        )
+        if state is SegmentState.SEALED:
+            statement = statement.where(log_segments.c.state == int(SegmentState.CLOSED))
+        tx.execute(statement.values(state=int(state)))
+
+
+def segments_of(tx: Transaction, attempt_uid: str) -> list[Segment]:
+    """Return a log's segments in order."""
+    columns = log_segments.c
+    rows = tx.execute(
+        select(*columns).where(columns.attempt_uid == attempt_uid).order_by(columns.first_sequence)
+    ).mappings()
+    return [
+        Segment(
+            attempt_uid=row["attempt_uid"],
+            first_sequence=row["first_sequence"],
+            state=SegmentState(row["state"]),
+            next_sequence=row["first_sequence"] if row["next_sequence"] is None else row["next_sequence"],
+            size=row["bytes"] or 0,
+            lines=row["lines"] or 0,
+            checksum=decode_checksum(row["checksum"]) if row["checksum"] else 0,
+            first_time=row["first_time"] or 0,
+            last_time=row["last_time"] or 0,
+        )
+        for row in rows
+    ]
+
+
+def closed_segments(tx: Transaction, owner: str, limit: int) -> list[tuple[str, int]]:
+    """Return segments of a server's disk that wait to be compressed."""
+    columns = log_segments.c
+    rows = tx.execute(
+        select(columns.attempt_uid, columns.first_sequence)
+        .where(columns.state == int(SegmentState.CLOSED), columns.owner == owner)
+        .limit(limit)
+    )
+    return [(row.attempt_uid, row.first_sequence) for row in rows]

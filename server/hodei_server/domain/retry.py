@@ -1,0 +1,58 @@
+"""Whether an ended attempt is followed by another, and when."""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+
+from hodei.v1 import types_pb2 as wire
+from hodei_server.domain.states import DEFAULT_RETRY_CAUSES, INFRASTRUCTURE_CAUSES, Cause
+
+DEFAULT_INFRASTRUCTURE_RETRIES = 3
+DEFAULT_INITIAL_BACKOFF = 1.0
+DEFAULT_MAX_BACKOFF = 300.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Retry:
+    """Another attempt follows.
+
+    :param delay: seconds from now.
+    """
+
+    delay: float
+    infrastructure: bool
+
+
+def decide_retry(
+    policy: wire.RetryPolicy, cause: Cause, exit_code: int | None, failures: int, infrastructure_failures: int
+) -> Retry | None:
+    """Decide what follows an attempt that ended.
+
+    :param failures: attempts that failed by the user's own causes before this one.
+    :param infrastructure_failures: attempts that failed by the infrastructure before this one.
+    :return: None when the job ends with this attempt.
+    """
+    if cause is Cause.EXIT_CODE and exit_code == 0:
+        return None
+    if cause in INFRASTRUCTURE_CAUSES:
+        allowed = DEFAULT_INFRASTRUCTURE_RETRIES
+        if policy.HasField("max_infrastructure_retries"):
+            allowed = policy.max_infrastructure_retries
+        if infrastructure_failures >= allowed:
+            return None
+        return Retry(_delay(policy, infrastructure_failures), infrastructure=True)
+    causes = {Cause(value) for value in policy.on_causes} or DEFAULT_RETRY_CAUSES
+    if cause not in causes or failures + 1 >= policy.max_attempts:
+        return None
+    if cause is Cause.EXIT_CODE and policy.on_exit_codes and exit_code not in policy.on_exit_codes:
+        return None
+    return Retry(_delay(policy, failures), infrastructure=False)
+
+
+def _delay(policy: wire.RetryPolicy, earlier: int) -> float:
+    """Return a back-off that doubles, from half of it to the whole by chance."""
+    first = policy.initial_backoff.ToTimedelta().total_seconds() if policy.HasField("initial_backoff") else None
+    most = policy.max_backoff.ToTimedelta().total_seconds() if policy.HasField("max_backoff") else DEFAULT_MAX_BACKOFF
+    whole = min(most, (DEFAULT_INITIAL_BACKOFF if first is None else first) * 2.0 ** min(earlier, 32))
+    return whole * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
