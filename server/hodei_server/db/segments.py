@@ -23,6 +23,8 @@ class SegmentState(enum.IntEnum):
     SEALED = 3
     #: Dropped because the log outgrew its budget.
     CUT = 4
+    #: Removed because its time to live had passed.
+    EXPIRED = 5
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

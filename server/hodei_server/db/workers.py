@@ -51,11 +51,11 @@ def live_workers(tx: Transaction) -> Sequence[RowMapping]:
 def counts_by_provider(tx: Transaction) -> dict[str, int]:
     """Return how many workers each provider holds, those that are starting or being removed included (W15, W44)."""
     rows = tx.execute(
-        select(workers.c.provider, func.count())
+        select(workers.c.provider, func.count().label("held"))
         .where(workers.c.state != int(WorkerState.GONE))
         .group_by(workers.c.provider)
-    )
-    return {row[0]: row[1] for row in rows}
+    ).mappings()
+    return {row["provider"]: row["held"] for row in rows}
 
 
 def _update(tx: Transaction, worker_id: str, *conditions: Any, **values: Any) -> RowMapping | None:

@@ -1,0 +1,171 @@
+"""All logs of a server: those being written, and the way from an attempt to its segments."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+import structlog
+
+from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.segments import (
+    Segment,
+    SegmentState,
+    close_segment,
+    insert_segment,
+    mark_segments,
+    segments_of,
+)
+from hodei_server.logs.open_log import Figures, OpenLog, add_figures
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogSettings:
+    """Bounds of logs, in bytes.
+
+    :param segment_bytes: where a segment ends and the next begins.
+    :param recent_bytes: of each log being written, what is kept in memory for those who follow live.
+    """
+
+    segment_bytes: int
+    recent_bytes: int = 2 << 20
+
+
+class LogBook:
+    """Opens, ends and finds logs.
+
+    :param owner: this server's id, as written beside each segment.
+    """
+
+    def __init__(self, store: LogStore, database: Database, owner: str, settings: LogSettings) -> None:
+        self.store = store
+        self._database = database
+        self._owner = owner
+        self._settings = settings
+        self._open: dict[str, OpenLog] = {}
+        self._budgets: dict[str, int] = {}
+        self._segments: dict[str, list[Segment]] = {}
+
+    def get(self, attempt_uid: str) -> OpenLog | None:
+        """Return a log that is being written."""
+        return self._open.get(attempt_uid)
+
+    def open_new(self, attempt_uid: str, *, epoch: int, budget: int) -> OpenLog:
+        """Open the log of a new attempt, whose first segment's row is committed."""
+        return self._open_log(attempt_uid, epoch, budget, [], Figures(0, 0))
+
+    async def reopen(self, attempt_uid: str, *, epoch: int, budget: int) -> OpenLog:
+        """Open the log of an attempt that was being written when the server ended."""
+        rows = await self._database.read(lambda tx: segments_of(tx, attempt_uid))
+        closed = [row for row in rows if row.state is not SegmentState.OPEN]
+        opened = [row for row in rows if row.state is SegmentState.OPEN]
+        first = opened[-1].first_sequence if opened else (closed[-1].next_sequence if closed else 0)
+        segment = Figures(first, first)
+        try:
+            info = await self.store.info(SegmentKey(attempt_uid, first))
+        except SegmentNotFoundError:
+            pass  # its row was committed, its first byte was not
+        else:
+            segment = Figures(
+                first, info.next_sequence, info.size, info.lines, info.checksum, info.first_time, info.last_time
+            )
+        return self._open_log(attempt_uid, epoch, budget, closed, segment)
+
+    def _open_log(self, attempt_uid: str, epoch: int, budget: int, closed: list[Segment], segment: Figures) -> OpenLog:
+        before = Figures(0, 0)
+        for row in closed:
+            before = add_figures(before, figures_of(row))
+
+        async def begin_segment(done: Segment, first_sequence: int) -> None:
+            await self._begin_segment(attempt_uid, done, first_sequence)
+
+        log = OpenLog(
+            attempt_uid,
+            self.store,
+            epoch=epoch,
+            segment=segment,
+            before=before,
+            begin_segment=begin_segment,
+            segment_bytes=max(4096, min(self._settings.segment_bytes, budget // 8)),
+            recent_bytes=self._settings.recent_bytes,
+        )
+        self._open[attempt_uid] = log
+        self._budgets[attempt_uid] = budget
+        self._segments[attempt_uid] = closed
+        return log
+
+    async def _begin_segment(self, attempt_uid: str, done: Segment, first_sequence: int) -> None:
+        def write(tx: Transaction) -> None:
+            close_segment(tx, done)
+            insert_segment(tx, attempt_uid, first_sequence, self._owner)
+
+        await self._database.write(write)
+        closed = self._segments[attempt_uid]
+        closed.append(done)
+        cut = over_budget(closed, self._budgets[attempt_uid])
+        if not cut:
+            return
+        keys = [(row.attempt_uid, row.first_sequence) for row in cut]
+        await self._database.write(lambda tx: mark_segments(tx, keys, SegmentState.CUT))
+        for row in cut:
+            closed[closed.index(row)] = dataclasses.replace(row, state=SegmentState.CUT)
+        try:
+            await self.store.remove([SegmentKey(*key) for key in keys])
+        except LogStoreError as error:
+            _log.warning("log.cut_left_bytes", attempt_uid=attempt_uid, error=str(error))
+
+    def forget(self, attempt_uid: str) -> None:
+        """Let go of a log that has ended and is written down as such; its followers are woken."""
+        log = self._open.pop(attempt_uid, None)
+        self._budgets.pop(attempt_uid, None)
+        self._segments.pop(attempt_uid, None)
+        if log is not None:
+            log.end()
+
+    async def segments(self, attempt_uid: str) -> Sequence[Segment]:
+        """Return a log's segments in order, the open one with its durable figures."""
+        log = self._open.get(attempt_uid)
+        if log is not None:
+            return [*self._segments[attempt_uid], log.segment.segment(attempt_uid, SegmentState.OPEN)]
+        return await self._database.read(lambda tx: segments_of(tx, attempt_uid))
+
+    async def close(self) -> None:
+        """Wait until what was taken is durable; the logs stay open in the database."""
+        await asyncio.gather(*(log.flush() for log in self._open.values()), return_exceptions=True)
+        for log in list(self._open.values()):
+            log.end()
+        self._open.clear()
+
+
+def figures_of(row: Segment) -> Figures:
+    """Return a segment's figures."""
+    return Figures(
+        row.first_sequence, row.next_sequence, row.size, row.lines, row.checksum, row.first_time, row.last_time
+    )
+
+
+def over_budget(closed: Sequence[Segment], budget: int) -> list[Segment]:
+    """Return the closed segments to drop: the oldest behind the head, until what is left fits.
+
+    The head is what fits into half the budget, and at least the first segment.
+    """
+    total = sum(row.size for row in closed if row.state is not SegmentState.CUT)
+    head, in_head = 0, True
+    cut: list[Segment] = []
+    for index, row in enumerate(closed):
+        if row.state is SegmentState.CUT:
+            in_head = False
+            continue
+        in_head = in_head and (index == 0 or head + row.size <= budget // 2)
+        if in_head:
+            head += row.size
+            continue
+        if total <= budget or index == len(closed) - 1:
+            break
+        cut.append(row)
+        total -= row.size
+    return cut

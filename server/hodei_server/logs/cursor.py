@@ -1,0 +1,187 @@
+"""A place in a log, and how it moves: all that a follower owns."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Sequence
+
+from hodei.v1 import log_pb2 as wire
+from hodei_logstore.block import chunks_of, make_block
+from hodei_logstore.contract import SegmentKey, SegmentNotFoundError, StoredBlock
+from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.logs.book import LogBook
+
+_WITHOUT_BYTES = frozenset({SegmentState.CUT, SegmentState.EXPIRED})
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Cut:
+    """A stretch whose bytes are not kept any more. `next_sequence` is the first one behind it."""
+
+    first_sequence: int
+    next_sequence: int
+    size: int
+    lines: int
+    expired: bool
+
+
+class Cursor:
+    """Reads a log from a sequence on, from memory or from the store.
+
+    :ivar sequence: the next chunk's.
+    """
+
+    def __init__(self, book: LogBook, attempt_uid: str, sequence: int = 0) -> None:
+        self.sequence = sequence
+        self._book = book
+        self._attempt_uid = attempt_uid
+        self._segments: Sequence[Segment] = ()
+
+    async def read(self, max_bytes: int = 1 << 20) -> Sequence[StoredBlock] | Cut:
+        """Return what comes next, or nothing at the durable end, and move behind it."""
+        log = self._book.get(self._attempt_uid)
+        if log is not None:
+            if self.sequence >= log.durable:
+                return ()
+            blocks = log.recent(self.sequence, max_bytes)
+            if blocks:
+                return self._move(blocks)
+        for _ in range(3):
+            segment = await self._find()
+            if segment is None:
+                return ()
+            if segment.state in _WITHOUT_BYTES:
+                return self._pass(segment)
+            try:
+                key = SegmentKey(segment.attempt_uid, segment.first_sequence)
+                blocks = list(await self._book.store.read(key, self.sequence, max_bytes=max_bytes))
+            except SegmentNotFoundError:
+                # Dropped or expired since its row was read.
+                self._segments = ()
+                continue
+            return self._move(blocks)
+        raise SegmentNotFoundError(f"a segment of the log of attempt {self._attempt_uid} has no bytes in the store")
+
+    def _move(self, blocks: list[StoredBlock]) -> Sequence[StoredBlock]:
+        if not blocks:
+            return ()
+        if blocks[0].first_sequence < self.sequence:
+            blocks[0] = trim(blocks[0], self.sequence)
+        self.sequence = blocks[-1].next_sequence
+        return blocks
+
+    def _pass(self, segment: Segment) -> Cut:
+        """Go behind a cut: all segments without bytes that follow each other are one."""
+        first, size, lines = segment.first_sequence, 0, 0
+        following = [row for row in self._segments if row.first_sequence >= first]
+        for row in following:
+            if row.state is not segment.state:
+                break
+            self.sequence = row.next_sequence
+            size += row.size
+            lines += row.lines
+        return Cut(first, self.sequence, size, lines, expired=segment.state is SegmentState.EXPIRED)
+
+    async def _find(self) -> Segment | None:
+        for refresh in (False, True):
+            if refresh or not self._segments:
+                self._segments = await self._book.segments(self._attempt_uid)
+            for row in self._segments:
+                if row.first_sequence <= self.sequence < row.next_sequence:
+                    return row
+        return None
+
+
+def trim(stored: StoredBlock, sequence: int) -> StoredBlock:
+    """Return a block without its chunks before `sequence`."""
+    block = make_block([chunk for chunk in chunks_of(stored.data) if chunk.sequence >= sequence])
+    return StoredBlock(sequence, stored.next_sequence, block.data)
+
+
+async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> int:
+    """Return the sequence of the first chunk at or after a time; the next sequence if there is none."""
+    sequence = 0
+    for segment in await book.segments(attempt_uid):
+        sequence = segment.next_sequence
+        if segment.state in _WITHOUT_BYTES or segment.last_time < time_unix_nanos:
+            continue
+        key = SegmentKey(segment.attempt_uid, segment.first_sequence)
+        at = await book.store.find_time(key, time_unix_nanos)
+        for stored in await book.store.read(key, at):
+            for chunk in chunks_of(stored.data):
+                if chunk.time_unix_nanos >= time_unix_nanos:
+                    return chunk.sequence
+            at = stored.next_sequence
+        return at
+    return sequence
+
+
+async def find_tail(book: LogBook, attempt_uid: str, lines: int, streams: frozenset[wire.LogStream]) -> tuple[int, int]:
+    """Find where the last lines begin. A last line without its newline is one too.
+
+    :param streams: only lines of these count; all when empty.
+    :return: a chunk's sequence, and how many of its bytes belong to earlier lines.
+    """
+    segments = [row for row in await book.segments(attempt_uid) if row.state not in _WITHOUT_BYTES]
+    end = segments[-1].next_sequence if segments else 0
+    if lines <= 0:
+        return end, 0
+    wanted = lines + 1
+    while True:
+        start, whole = await _roughly(book, segments, wanted)
+        chunks = await _chunks(book, attempt_uid, start, end, streams)
+        newlines = sum(data.count(b"\n") for _, data in chunks)
+        partial = 1 if chunks and not chunks[-1][1].endswith(b"\n") else 0
+        skip = newlines + partial - lines
+        if skip > 0:
+            return _behind_newline(chunks, skip)
+        if whole:
+            return start, 0
+        wanted *= 4
+
+
+async def _roughly(book: LogBook, segments: Sequence[Segment], lines: int) -> tuple[int, bool]:
+    """Return a block's sequence with at least `lines` newlines from it on, or the log's start and True."""
+    for index in range(len(segments) - 1, -1, -1):
+        segment = segments[index]
+        start, found = await book.store.find_tail(SegmentKey(segment.attempt_uid, segment.first_sequence), lines)
+        if found >= lines:
+            return start, index == 0 and start == segment.first_sequence
+        lines -= found
+    return (segments[0].first_sequence if segments else 0), True
+
+
+async def _chunks(
+    book: LogBook, attempt_uid: str, start: int, end: int, streams: frozenset[wire.LogStream]
+) -> list[tuple[int, bytes]]:
+    cursor = Cursor(book, attempt_uid, start)
+    chunks: list[tuple[int, bytes]] = []
+    while cursor.sequence < end:
+        piece = await cursor.read()
+        if isinstance(piece, Cut):
+            continue
+        if not piece:
+            break
+        for stored in piece:
+            chunks += [
+                (chunk.sequence, chunk.data)
+                for chunk in chunks_of(stored.data)
+                if not streams or chunk.stream in streams
+            ]
+        await asyncio.sleep(0)
+    return chunks
+
+
+def _behind_newline(chunks: Sequence[tuple[int, bytes]], number: int) -> tuple[int, int]:
+    """Return the place behind the `number`-th newline."""
+    for sequence, data in chunks:
+        count = data.count(b"\n")
+        if count < number:
+            number -= count
+            continue
+        place = -1
+        for _ in range(number):
+            place = data.index(b"\n", place + 1)
+        return sequence, place + 1
+    return (chunks[-1][0] + 1, 0) if chunks else (0, 0)

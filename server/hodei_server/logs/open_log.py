@@ -1,0 +1,244 @@
+"""The log of one attempt while it is written."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import dataclasses
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from hodei.checksum import add_checksums
+from hodei_logstore.block import chunks_of, make_block
+from hodei_logstore.contract import Append, Block, LogStore, LogStoreError, SegmentKey, StorageFullError, StoredBlock
+from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.logs.changes import Change, wait_for
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: Bytes of a log that may wait to be durable before its worker is kept waiting.
+PENDING_LIMIT = 16 << 20
+#: Seconds between attempts to write to a full disk.
+FULL_RETRY_SECONDS = 1.0
+
+
+class LogOrderError(Exception):
+    """A block begins behind the sequence that comes next: chunks are missing, or the worker lies."""
+
+
+class LogClosedError(Exception):
+    """The log has ended, or its writer was fenced."""
+
+
+@dataclasses.dataclass(slots=True)
+class Figures:
+    """What a stretch of a log amounts to."""
+
+    first_sequence: int
+    next_sequence: int
+    size: int = 0
+    lines: int = 0
+    checksum: int = 0
+    first_time: int = 0
+    last_time: int = 0
+
+    def add(self, block: Block) -> None:
+        """Count a block that follows."""
+        if self.next_sequence == self.first_sequence:
+            self.first_time = block.first_time
+        self.next_sequence = block.next_sequence
+        self.size += block.size
+        self.lines += block.lines
+        self.checksum = add_checksums(self.checksum, block.checksum)
+        self.last_time = max(self.last_time, block.last_time)
+
+    def segment(self, attempt_uid: str, state: SegmentState) -> Segment:
+        """Return the figures as a segment's row."""
+        return Segment(
+            attempt_uid=attempt_uid,
+            first_sequence=self.first_sequence,
+            state=state,
+            next_sequence=self.next_sequence,
+            size=self.size,
+            lines=self.lines,
+            checksum=self.checksum,
+            first_time=self.first_time,
+            last_time=self.last_time,
+        )
+
+
+class OpenLog:
+    """Takes blocks in order, has them made durable, and tells how far that is.
+
+    :param begin_segment: commits a new segment's row and closes the one before it; awaited before the first byte of the
+        new one is written.
+    :param epoch: who may write: blocks of an older one are refused.
+    :param segment_bytes: where a segment ends and the next begins.
+    :param recent_bytes: how much of the durable end is kept in memory for those who follow live.
+    """
+
+    def __init__(
+        self,
+        attempt_uid: str,
+        store: LogStore,
+        *,
+        epoch: int,
+        segment: Figures,
+        before: Figures,
+        begin_segment: Callable[[Segment, int], Awaitable[None]],
+        segment_bytes: int,
+        recent_bytes: int,
+    ) -> None:
+        self.attempt_uid = attempt_uid
+        self.epoch = epoch
+        self.change = Change()
+        #: The open segment's durable figures.
+        self.segment = segment
+        #: Those of all closed segments together.
+        self.before = before
+        self.accepted = segment.next_sequence
+        self.ended = False
+        self._store = store
+        self._begin_segment = begin_segment
+        self._segment_bytes = segment_bytes
+        self._recent_bytes = recent_bytes
+        self._recent: collections.deque[StoredBlock] = collections.deque()
+        self._recent_held = 0
+        self._pending: collections.deque[Block] = collections.deque()
+        self._pending_bytes = 0
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def durable(self) -> int:
+        """The sequence after the last durable chunk."""
+        return self.segment.next_sequence
+
+    @property
+    def last_time(self) -> int:
+        """Nanoseconds since the epoch of the newest durable chunk; 0 in an empty log."""
+        return max(self.segment.last_time, self.before.last_time)
+
+    def add(self, block: Block, epoch: int) -> None:
+        """Take a block; `durable` tells later how far it got. What is there already is ignored.
+
+        :raise LogOrderError: it does not follow what was taken before.
+        :raise LogClosedError: the log has ended, or `epoch` is an older one.
+        """
+        if self.ended or epoch != self.epoch:
+            raise LogClosedError(f"the log of attempt {self.attempt_uid} is no longer written by epoch {epoch}")
+        if block.first_sequence > self.accepted:
+            raise LogOrderError(f"a block begins with sequence {block.first_sequence}, but {self.accepted} comes next")
+        if block.next_sequence <= self.accepted:
+            return
+        if block.first_sequence < self.accepted:
+            rest = [chunk for chunk in chunks_of(block.data) if chunk.sequence >= self.accepted]
+            block = make_block(rest)
+        self.accepted = block.next_sequence
+        self._pending.append(block)
+        self._pending_bytes += len(block.data)
+        if self._pump is None:
+            self._pump = asyncio.create_task(self._write_pending(), name=f"log {self.attempt_uid}")
+
+    async def wait_for_room(self) -> None:
+        """Return once little enough waits to be durable: what slows a worker down to the disk's speed."""
+        while self._pending_bytes > PENDING_LIMIT and not self.ended:
+            await wait_for(self.change.next_move(), None)
+
+    def fence(self, epoch: int) -> None:
+        """Let only `epoch` write from now on."""
+        self.epoch = epoch
+
+    async def flush(self) -> None:
+        """Return once everything that was taken is durable, or the log has ended."""
+        while self._pump is not None:
+            await asyncio.shield(self._pump)
+
+    def end(self) -> None:
+        """Take nothing more and wake all followers."""
+        self.ended = True
+        self.change.moved()
+
+    def recent(self, sequence: int, max_bytes: int) -> list[StoredBlock] | None:
+        """Return durable blocks from `sequence` on from memory; None when they are not there any more."""
+        if not self._recent or sequence < self._recent[0].first_sequence:
+            return None
+        found, size = [], 0
+        for stored in reversed(self._recent):
+            if stored.next_sequence <= sequence:
+                break
+            found.append(stored)
+        found.reverse()
+        for count, stored in enumerate(found, 1):
+            size += len(stored.data)
+            if size >= max_bytes:
+                return found[:count]
+        return found
+
+    async def _write_pending(self) -> None:
+        """Be the one task that writes this log, for as long as there is something to write."""
+        try:
+            while self._pending and not self.ended:
+                if self.segment.size >= self._segment_bytes:
+                    await self._roll()
+                batch, size = [], self.segment.size
+                while self._pending and size < self._segment_bytes:
+                    block = self._pending.popleft()
+                    batch.append(block)
+                    size += block.size
+                await self._write(batch)
+        finally:
+            self._pump = None
+            self.change.moved()
+
+    async def _roll(self) -> None:
+        closed = self.segment
+        await self._begin_segment(closed.segment(self.attempt_uid, SegmentState.CLOSED), closed.next_sequence)
+        self.before = add_figures(self.before, closed)
+        self.segment = Figures(closed.next_sequence, closed.next_sequence)
+
+    async def _write(self, batch: list[Block]) -> None:
+        while batch:
+            key = SegmentKey(self.attempt_uid, self.segment.first_sequence)
+            errors = await self._store.append([Append(key, block) for block in batch])
+            rest: list[Block] = []
+            failure: LogStoreError | None = None
+            for block, error in zip(batch, errors, strict=True):
+                if error is None:
+                    self._advance(block)
+                else:
+                    failure = failure or error
+                    rest.append(block)
+            self.change.moved()
+            batch = rest
+            if failure is None:
+                continue
+            _log.warning("log.write_failed", attempt_uid=self.attempt_uid, error=str(failure))
+            # Nothing is acknowledged, so nothing is lost: the worker keeps it, and its job waits on a full pipe.
+            await asyncio.sleep(FULL_RETRY_SECONDS)
+            if self.ended:
+                return
+            if not isinstance(failure, StorageFullError) and self.segment.next_sequence > self.segment.first_sequence:
+                # What can't be written to any more is left as it is; the log goes on behind it.
+                await self._roll()
+
+    def _advance(self, block: Block) -> None:
+        self.segment.add(block)
+        self._pending_bytes -= len(block.data)
+        self._recent.append(StoredBlock(block.first_sequence, block.next_sequence, block.data))
+        self._recent_held += len(block.data)
+        while self._recent_held > self._recent_bytes and len(self._recent) > 1:
+            self._recent_held -= len(self._recent.popleft().data)
+
+
+def add_figures(first: Figures, second: Figures) -> Figures:
+    """Return what two stretches amount to that follow each other."""
+    return Figures(
+        first_sequence=first.first_sequence,
+        next_sequence=second.next_sequence,
+        size=first.size + second.size,
+        lines=first.lines + second.lines,
+        checksum=add_checksums(first.checksum, second.checksum),
+        first_time=first.first_time or second.first_time,
+        last_time=max(first.last_time, second.last_time),
+    )
