@@ -93,6 +93,8 @@ class OpenLog:
         self.attempt_uid = attempt_uid
         self.epoch = epoch
         self.change = Change()
+        #: Called with the next sequence whenever more has become durable.
+        self.on_durable: Callable[[int], None] = lambda _sequence: None
         #: The open segment's durable figures.
         self.segment = segment
         #: Those of all closed segments together.
@@ -210,6 +212,7 @@ class OpenLog:
                     failure = failure or error
                     rest.append(block)
             self.change.moved()
+            self.on_durable(self.durable)
             batch = rest
             if failure is None:
                 continue

@@ -1,0 +1,144 @@
+"""From what a client names to a log, and what a log amounts to."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from sqlalchemy import select
+from sqlalchemy.engine import RowMapping
+
+from hodei.checksum import add_checksums, encode_checksum
+from hodei.v1 import log_pb2 as wire
+from hodei.v1 import types_pb2 as types_wire
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.jobs import job_row
+from hodei_server.db.schema import attempts
+from hodei_server.db.segments import SegmentState
+from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
+from hodei_server.domain.states import JobState
+from hodei_server.logs.book import LogBook
+from hodei_server.logs.changes import ChangesByKey, wait_for
+
+#: Seconds after which a wait for a job's first attempt looks again by itself.
+LOOK_AGAIN_SECONDS = 15.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptLog:
+    """A log that a client asked for; without a uid it is the empty one of a job that has no attempt."""
+
+    job_id: str
+    attempt_uid: str
+    number: int
+
+
+class LogLookup:
+    """Finds attempts and sums their logs up."""
+
+    def __init__(self, database: Database, book: LogBook, changed: ChangesByKey) -> None:
+        self.book = book
+        self._database = database
+        self._changed = changed
+
+    async def find(self, job_id: str, attempt_uid: str, number: int, *, wait: bool) -> AttemptLog:
+        """Find an attempt by uid or number, else the job's newest.
+
+        :param wait: until there is such an attempt, or the job has ended.
+        :raise InvalidRequestError: both uid and number are given, or no job.
+        :raise NotFoundError: there is no such job or attempt (L25).
+        """
+        if not job_id:
+            raise InvalidRequestError([Violation("job_id", "is missing")])
+        if attempt_uid and number:
+            raise InvalidRequestError([Violation("attempt_number", "goes with no attempt_uid")])
+        if number < 0:
+            raise InvalidRequestError([Violation("attempt_number", "counts from 1")])
+
+        def look(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
+            columns = attempts.c
+            query = select(*columns).where(columns.job_id == job_id)
+            if attempt_uid:
+                query = query.where(columns.attempt_uid == attempt_uid)
+            elif number:
+                query = query.where(columns.number == number)
+            else:
+                query = query.order_by(columns.number.desc()).limit(1)
+            return job_row(tx, job_id), tx.execute(query).mappings().one_or_none()
+
+        while True:
+            moved = self._changed.next_move(job_id)
+            job, attempt = await self._database.read(look)
+            if job is None:
+                raise NotFoundError("job", job_id)
+            if attempt is not None:
+                return AttemptLog(job_id, attempt["attempt_uid"], attempt["number"])
+            ended = JobState(job["state"]).terminal
+            if attempt_uid or (number and (ended or not wait)):
+                raise NotFoundError("attempt", attempt_uid or f"{number} of job {job_id}")
+            if ended or not wait:
+                return AttemptLog(job_id, "", 0)
+            await wait_for(moved, LOOK_AGAIN_SECONDS)
+
+    async def receipt(self, log: AttemptLog) -> wire.LogReceipt:
+        """Sum a log up; the empty one of a job without an attempt is complete."""
+        if not log.attempt_uid:
+            return wire.LogReceipt(ended=True, complete=True, checksum=encode_checksum(0))
+        row = await self._database.read(lambda tx: attempt_of(tx, log.attempt_uid))
+        segments = await self.book.segments(log.attempt_uid)
+        receipt = wire.LogReceipt(
+            attempt_uid=log.attempt_uid,
+            chunks=segments[-1].next_sequence if segments else 0,
+            bytes=sum(segment.size for segment in segments),
+            lines=sum(segment.lines for segment in segments),
+            checksum=encode_checksum(add_checksums(*(segment.checksum for segment in segments))),
+            ended=row["log_ended"],
+            complete=row["log_complete"],
+            expired=row["log_expired"],
+        )
+        filled = [segment for segment in segments if segment.next_sequence > segment.first_sequence]
+        if filled:
+            receipt.first_time.FromNanoseconds(filled[0].first_time)
+            receipt.last_time.FromNanoseconds(max(segment.last_time for segment in filled))
+        previous = None
+        for segment in segments:
+            if segment.state is SegmentState.CUT:
+                if previous is not None and previous.last_sequence + 1 == segment.first_sequence:
+                    previous.last_sequence = segment.next_sequence - 1
+                    previous.bytes += segment.size
+                    previous.lines += segment.lines
+                else:
+                    previous = receipt.cuts.add(
+                        first_sequence=segment.first_sequence,
+                        last_sequence=segment.next_sequence - 1,
+                        bytes=segment.size,
+                        lines=segment.lines,
+                    )
+        receipt.truncated = bool(receipt.cuts)
+        return receipt
+
+    async def end(self, log: AttemptLog, next_sequence: int) -> wire.LogStreamEnd:
+        """Return what a stream ends with."""
+        end = wire.LogStreamEnd(next_sequence=next_sequence, receipt=await self.receipt(log))
+
+        def look(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
+            return job_row(tx, log.job_id), attempt_of(tx, log.attempt_uid) if log.attempt_uid else None
+
+        job, attempt = await self._database.read(look)
+        if job is None:
+            raise NotFoundError("job", log.job_id)
+        state = JobState(job["state"])
+        end.job_state = types_wire.JobState.ValueType(int(state))
+        if attempt is not None and attempt["outcome"] is not None:
+            end.outcome.ParseFromString(attempt["outcome"])
+        elif attempt is None and job["outcome"] is not None:
+            end.outcome.ParseFromString(job["outcome"])
+        over = attempt is not None and attempt["log_ended"]
+        if over and (job["attempt_number"] > log.number or not state.terminal):
+            end.another_attempt = True
+            end.next_attempt_number = log.number + 1
+        return end
+
+
+def attempt_of(tx: Transaction, attempt_uid: str) -> RowMapping:
+    """Return the row of an attempt that exists."""
+    return tx.execute(select(*attempts.c).where(attempts.c.attempt_uid == attempt_uid)).mappings().one()

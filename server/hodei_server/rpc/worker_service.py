@@ -1,0 +1,244 @@
+"""`WorkerService`: a one-time token for a session, and the session's one stream."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import time
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import worker_pb2 as wire
+from hodei.v1 import worker_pb2_grpc
+from hodei_logstore.block import BlockError
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.workers import burn_otp, drain_worker, said_hello, worker_of_session
+from hodei_server.domain.errors import InvalidRequestError, UnauthenticatedError, Violation
+from hodei_server.domain.ids import new_token
+from hodei_server.domain.states import Cause
+from hodei_server.domain.workers import WorkerState
+from hodei_server.logs.open_log import LogClosedError, LogOrderError
+from hodei_server.work.attempts import Attempts, ProtocolViolationError
+from hodei_server.work.live import LiveAttempt
+from hodei_server.work.sessions import Session, Sessions
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PROTOCOL_VERSION = 1
+#: Workers one release older are served.
+OLDEST_PROTOCOL_VERSION = 1
+#: How many sessions that were given out wait for their first hello; what the same nonce is answered with.
+NONCE_MEMORY = 10_000
+#: Seconds a new connection has for its hello.
+HELLO_SECONDS = 30.0
+
+
+class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
+    """Lets workers in and carries what they say to `Attempts`.
+
+    :param ping_interval: seconds between pings, both ways.
+    :param orphan_after: seconds without an acknowledged ping after which a worker kills its job.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        sessions: Sessions,
+        attempts: Attempts,
+        *,
+        server_id: str,
+        ping_interval: float,
+        orphan_after: float,
+    ) -> None:
+        self._database = database
+        self._sessions = sessions
+        self._attempts = attempts
+        self._server_id = server_id
+        self._ping_interval = ping_interval
+        self._orphan_after = orphan_after
+        # A lost answer is asked for again with the same nonce; only the token itself can answer that.
+        self._given: dict[tuple[str, bytes], str] = {}
+
+    async def Register(  # noqa: N802 - the wire's name
+        self,
+        request: wire.RegisterRequest,
+        context: aio.ServicerContext[wire.RegisterRequest, wire.RegisterResponse],  # noqa: ARG002 - the wire's shape
+    ) -> wire.RegisterResponse:
+        """Burn a one-time token for a session."""
+        violations = []
+        if not request.worker_id or len(request.worker_id) > 63:
+            violations.append(Violation("worker_id", "is a name of 1 to 63 characters"))
+        if not request.otp or len(request.otp) > 256:
+            violations.append(Violation("otp", "is a one-time token of at most 256 characters"))
+        if not 16 <= len(request.nonce) <= 64:
+            violations.append(Violation("nonce", "has 16 to 64 bytes"))
+        if not request.protocol_version >= OLDEST_PROTOCOL_VERSION:
+            violations.append(Violation("protocol_version", f"{request.protocol_version} is not served"))
+        if violations:
+            raise InvalidRequestError(violations)
+        key = (request.worker_id, request.nonce)
+        token = self._given.get(key) or new_token()
+        refusal = await self._database.write(
+            lambda tx: burn_otp(tx, request.worker_id, request.otp, request.nonce, token)
+        )
+        if refusal is not None:
+            _log.warning("worker.register_refused", worker_id=request.worker_id, reason=refusal)
+            raise UnauthenticatedError(refusal)
+        self._given[key] = token
+        while len(self._given) > NONCE_MEMORY:
+            del self._given[next(iter(self._given))]
+        return wire.RegisterResponse(session_token=token, protocol_version=PROTOCOL_VERSION)
+
+    async def Connect(  # noqa: N802 - the wire's name
+        self,
+        request_iterator: Any,  # noqa: ARG002 - read through the context
+        context: aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse],
+    ) -> None:
+        """Serve a worker until either side ends the connection."""
+        row = await self._authenticate(context)
+        worker_id = row["worker_id"]
+        hello = await self._read_hello(context)
+        session = self._sessions.connect(worker_id)
+        sender = asyncio.create_task(self._send(session, context), name=f"send to {worker_id}")
+        try:
+            with structlog.contextvars.bound_contextvars(worker_id=worker_id):
+                await self._greet(session, hello)
+                await self._receive(session, context, sender)
+        finally:
+            self._sessions.disconnect(session)
+            # What is still to be said (why the session is closed) gets out, if the worker listens.
+            await asyncio.wait({sender}, timeout=1.0)
+            sender.cancel()
+
+    async def _authenticate(self, context: aio.ServicerContext[Any, Any]) -> RowMapping:
+        metadata = dict(context.invocation_metadata() or ())
+        scheme, _, token = str(metadata.get("authorization", "")).partition(" ")
+        row = None
+        if scheme.lower() == "bearer" and token and len(token) <= 256:
+            row = await self._database.read(lambda tx: worker_of_session(tx, token))
+        if row is None:
+            _log.warning("worker.session_refused", peer=context.peer())
+            raise UnauthenticatedError("the session is not known, or has ended")
+        return row
+
+    async def _read_hello(self, context: aio.ServicerContext[wire.ConnectRequest, Any]) -> wire.WorkerHello:
+        async with asyncio.timeout(HELLO_SECONDS):
+            message = await context.read()
+        if message is grpc.aio.EOF or message.WhichOneof("message") != "hello":
+            raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
+        return message.hello
+
+    async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
+        worker_id = session.worker_id
+
+        def write(tx: Transaction) -> RowMapping | None:
+            if hello.draining:
+                drain_worker(tx, worker_id)
+            return said_hello(tx, worker_id)
+
+        row = await self._database.write(write)
+        self._given = {key: token for key, token in self._given.items() if key[0] != worker_id}
+        welcome = wire.ServerWelcome(
+            server_id=self._server_id,
+            protocol_version=PROTOCOL_VERSION,
+            clock_offset_nanos=time.time_ns() - hello.time_unix_nanos if hello.time_unix_nanos else 0,
+        )
+        welcome.ping_interval.FromTimedelta(datetime.timedelta(seconds=self._ping_interval))
+        welcome.orphan_after.FromTimedelta(datetime.timedelta(seconds=self._orphan_after))
+        live = self._attempts.live.of_worker(worker_id)
+        held_live = False
+        for held in hello.attempts:
+            resume = welcome.attempts.add(attempt_uid=held.attempt_uid)
+            if live is not None and held.attempt_uid == live.attempt_uid and held.epoch == live.epoch:
+                resume.next_sequence = live.log.accepted
+                held_live = True
+            else:
+                resume.abandon = True
+        session.send(wire.ConnectResponse(welcome=welcome))
+        _log.info("worker.connected", worker_id=worker_id, attempts=len(hello.attempts))
+        if live is not None:
+            self._resume(session, live, held=held_live)
+        if row is not None and row["state"] in {int(WorkerState.IDLE), int(WorkerState.DRAINING)} and live is None:
+            if row["state"] == int(WorkerState.DRAINING):
+                session.send(wire.ConnectResponse(drain=wire.DrainRequest(reason="the worker is to be drained")))
+            self._attempts.idle.moved()
+
+    def _resume(self, session: Session, live: LiveAttempt, *, held: bool) -> None:
+        if live.started and not held and live.result is None:
+            self._attempts.lose_soon(live, Cause.WORKER_LOST, "The worker came back without the attempt it had")
+        elif held:
+            live.run_sent = True
+            if live.cancel is not None:
+                session.send(wire.ConnectResponse(cancel=live.cancel))
+        else:
+            self._attempts.run_on(session, live)
+
+    async def _receive(
+        self, session: Session, context: aio.ServicerContext[wire.ConnectRequest, Any], sender: asyncio.Task[None]
+    ) -> None:
+        """Take messages until the worker ends the stream, its session is closed, or it says what can't be."""
+        while not session.closed.is_set():
+            reading = asyncio.ensure_future(context.read())
+            await asyncio.wait({reading, sender}, return_when=asyncio.FIRST_COMPLETED)
+            if not reading.done():
+                reading.cancel()
+                return
+            message = reading.result()
+            if message is grpc.aio.EOF:
+                return
+            session.heard_at = time.monotonic()
+            try:
+                await self._take(session, message)
+            except LogClosedError:
+                continue  # late, and harmless
+            except (BlockError, LogOrderError, ProtocolViolationError) as error:
+                _log.warning("worker.lied", worker_id=session.worker_id, error=str(error))
+                session.send(wire.ConnectResponse(closed=wire.SessionClosed(reason=str(error))))
+                session.close(str(error))
+                live = self._attempts.live.of_worker(session.worker_id)
+                if live is not None:
+                    self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker broke the protocol: {error}")
+                return
+
+    async def _take(self, session: Session, message: wire.ConnectRequest) -> None:
+        kind = message.WhichOneof("message")
+        if kind == "log":
+            await self._attempts.log(session, message.log)
+        elif kind == "started":
+            await self._attempts.started(session, message.started)
+        elif kind == "result":
+            self._attempts.result(session, message.result)
+        elif kind == "ping":
+            session.send(wire.ConnectResponse(pong=wire.ServerPong(number=message.ping.number)))
+        elif kind == "draining":
+            await self._database.write(lambda tx: drain_worker(tx, session.worker_id))
+        elif kind == "run_refused":
+            await self._refused(message.run_refused)
+        elif kind != "pong":
+            raise ProtocolViolationError(f"{kind or 'an unknown message'} has no place here")
+
+    async def _refused(self, message: wire.RunRefused) -> None:
+        live = self._attempts.live.by_uid(message.attempt_uid)
+        if live is not None and live.epoch == message.epoch and not live.started:
+            self._attempts.lose_soon(live, Cause.PROVIDER_ERROR, f"The worker refused the job: {message.reason}")
+
+    async def _send(self, session: Session, context: aio.ServicerContext[Any, wire.ConnectResponse]) -> None:
+        """Send what waits, until the session is closed and nothing waits any more."""
+        while True:
+            messages = await session.outgoing()
+            if not messages:
+                return
+            for message in messages:
+                await context.write(message)
+
+    def ping_all(self) -> None:
+        """Ask every connected worker whether it is there; close the connections of those that were silent too long."""
+        for session in self._sessions.all():
+            if time.monotonic() - session.heard_at > 3 * self._ping_interval:
+                session.close("the worker was silent for too long")
+            else:
+                session.send(wire.ConnectResponse(ping=wire.ServerPing()))

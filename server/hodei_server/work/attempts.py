@@ -1,0 +1,352 @@
+"""What happens to an attempt from its assignment to its end, whoever says so: its worker, a user, a clock, a provider.
+
+Each step is written down by one conditional transaction first and acted on afterwards, so a step that comes late, or
+twice, changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import structlog
+from sqlalchemy.engine import RowMapping
+
+from hodei.checksum import add_checksums, decode_checksum
+from hodei.v1 import log_pb2 as log_wire
+from hodei.v1 import types_pb2 as types_wire
+from hodei.v1 import worker_pb2 as wire
+from hodei_logstore.block import make_block, parse_block
+from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_result, release_worker
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.jobs import duration_micros
+from hodei_server.db.segments import SegmentState
+from hodei_server.domain.states import Cause
+from hodei_server.domain.workers import WorkerState
+from hodei_server.logs.book import LogBook
+from hodei_server.logs.changes import Change, ChangesByKey, wait_for
+from hodei_server.work.fleet import Fleet
+from hodei_server.work.live import LiveAttempt, LiveAttempts
+from hodei_server.work.sessions import Session, Sessions
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: What a worker may say of how its process ended.
+WORKER_CAUSES = frozenset(
+    {
+        Cause.EXIT_CODE,
+        Cause.SIGNAL,
+        Cause.EXEC_FAILED,
+        Cause.OUT_OF_MEMORY,
+        Cause.RUN_TIMEOUT,
+        Cause.CANCELLED,
+        Cause.WORKER_LOST,
+    }
+)
+
+
+class ProtocolViolationError(Exception):
+    """A worker said what it can't have to say; its session ends with this as the reason."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptSettings:
+    """Bounds, in seconds and bytes.
+
+    :param log_wait: how long an ended attempt waits for the rest of its log.
+    :param run_margin: what the server gives a worker beyond run timeout and grace.
+    """
+
+    default_grace: float
+    run_margin: float
+    log_wait: float
+    log_budget: int
+    log_ttl: float
+
+
+class Attempts:
+    """Moves attempts on.
+
+    :ivar changed: moves for a job id at each of its moves.
+    :ivar idle: moves when a worker is free, or a job waits again.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        book: LogBook,
+        sessions: Sessions,
+        fleet: Fleet,
+        settings: AttemptSettings,
+    ) -> None:
+        self.live = LiveAttempts()
+        self.changed = ChangesByKey()
+        self.idle = Change()
+        self.settings = settings
+        self._database = database
+        self._book = book
+        self._sessions = sessions
+        self._fleet = fleet
+
+    # Assigned
+
+    def begin(self, row: RowMapping, attempt_uid: str, provider: str, worker_id: str) -> LiveAttempt:
+        """Hold an attempt that was just written down; tell its worker, if that is connected."""
+        spec = types_wire.JobSpec.FromString(row["spec"])
+        log = self._book.open_new(attempt_uid, epoch=1, budget=self.budget(spec))
+        live = LiveAttempt(
+            job_id=row["job_id"],
+            attempt_uid=attempt_uid,
+            number=row["attempt_number"],
+            provider=provider,
+            worker_id=worker_id,
+            spec=spec,
+            epoch=1,
+            traceparent=row["traceparent"],
+            log=log,
+        )
+        self.hold(live)
+        self.changed.moved(live.job_id)
+        return live
+
+    async def adopt(self, row: RowMapping) -> LiveAttempt:
+        """Hold an attempt that was not over when the server ended."""
+        spec = types_wire.JobSpec.FromString(row["spec"])
+        log = await self._book.reopen(row["attempt_uid"], epoch=row["epoch"], budget=self.budget(spec))
+        live = LiveAttempt(
+            job_id=row["job_id"],
+            attempt_uid=row["attempt_uid"],
+            number=row["number"],
+            provider=row["provider"],
+            worker_id=row["worker_id"],
+            spec=spec,
+            epoch=row["epoch"],
+            traceparent=row["traceparent"],
+            log=log,
+            started=row["started_at"] is not None,
+        )
+        if row["cancel_requested_at"] is not None:
+            live.stop(row["cancel_grace_ms"], self.settings.default_grace, Cause.CANCELLED)
+        self.hold(live)
+        if row["result"] is not None:
+            live.result = wire.AttemptResult.FromString(row["result"])
+            self._fleet.start(self._complete(live, kept=True), f"finish {live.attempt_uid}")
+        return live
+
+    def hold(self, live: LiveAttempt) -> None:
+        """Keep an attempt, and its worker told how far its log is durable."""
+
+        def acknowledge(next_sequence: int) -> None:
+            session = self._sessions.get(live.worker_id)
+            if session is not None:
+                session.acknowledge(
+                    wire.LogAck(attempt_uid=live.attempt_uid, epoch=live.epoch, next_sequence=next_sequence)
+                )
+
+        live.log.on_durable = acknowledge
+        self.live.add(live)
+
+    def budget(self, spec: types_wire.JobSpec) -> int:
+        """Return a job's log budget in bytes."""
+        return spec.log_budget_bytes or self.settings.log_budget
+
+    def run_on(self, session: Session, live: LiveAttempt) -> None:
+        """Tell a connected worker to run its attempt, and to stop it where that was asked for."""
+        if not live.started:
+            session.send(live.run_message())
+            live.run_sent = True
+        if live.cancel is not None:
+            session.send(wire.ConnectResponse(cancel=live.cancel))
+
+    # What a worker says
+
+    def _own(self, session: Session, attempt_uid: str, epoch: int) -> LiveAttempt | None:
+        """Return the attempt a worker speaks of; None when it is over, or not the worker's any more.
+
+        :raise ProtocolViolationError: it is another worker's.
+        """
+        live = self.live.by_uid(attempt_uid)
+        if live is None:
+            return None
+        if live.worker_id != session.worker_id:
+            raise ProtocolViolationError(f"attempt {attempt_uid} is another worker's")
+        return live if live.epoch == epoch else None
+
+    async def started(self, session: Session, message: wire.AttemptStarted) -> None:
+        """Note that the process runs."""
+        live = self._own(session, message.attempt_uid, message.epoch)
+        if live is None or live.started:
+            return
+        live.started = True
+        limit = None
+        if live.spec.HasField("run_timeout"):
+            grace = duration_micros(live.spec.cancel_grace) if live.spec.HasField("cancel_grace") else None
+            grace = int(self.settings.default_grace * 1e6) if grace is None else grace
+            limit = duration_micros(live.spec.run_timeout) + grace + int(self.settings.run_margin * 1e6)
+        await self._database.write(lambda tx: attempt_started(tx, live.attempt_uid, live.epoch, limit))
+        self.changed.moved(live.job_id)
+
+    async def log(self, session: Session, message: wire.LogBlocks) -> None:
+        """Take a block of the log.
+
+        :raise ProtocolViolationError: another worker's attempt.
+        :raise hodei_logstore.block.BlockError: it is not what it claims to be.
+        :raise hodei_server.logs.open_log.LogOrderError: chunks are missing before it.
+        """
+        live = self._own(session, message.attempt_uid, message.epoch)
+        if live is None or live.log.ended:
+            return
+        if live.result is not None and live.result.epoch != live.epoch:
+            return
+        block = parse_block(message.block, attempt=live.attempt_uid)
+        if live.result is not None and block.next_sequence > live.result.next_sequence:
+            raise ProtocolViolationError(f"a chunk of attempt {live.attempt_uid} lies behind the end its result named")
+        repeated = block.next_sequence <= live.log.durable
+        live.log.add(block, message.epoch)
+        if repeated:
+            live.log.on_durable(live.log.durable)
+        await live.log.wait_for_room()
+
+    def result(self, session: Session, message: wire.AttemptResult) -> None:
+        """Take the result of an attempt; it is acknowledged once its log is durable and the job has moved on.
+
+        :raise ProtocolViolationError: it can't be true, or differs from the one before.
+        """
+        live = self._own(session, message.attempt_uid, message.epoch)
+        if live is None:
+            session.send(result_ack(message))
+            return
+        if live.result is not None:
+            if live.result.epoch == message.epoch and not same_outcome(live.result, message):
+                raise ProtocolViolationError(f"attempt {live.attempt_uid} ended twice in different ways")
+            return
+        if Cause(message.cause) not in WORKER_CAUSES or message.next_sequence < live.log.accepted:
+            raise ProtocolViolationError(f"the result of attempt {live.attempt_uid} can't be true")
+        live.result = message
+        self._fleet.start(self._complete(live, kept=False), f"finish {live.attempt_uid}")
+
+    # What others say
+
+    def cancel(self, row: RowMapping) -> None:
+        """Carry a stored wish to stop a job to where it runs."""
+        self.changed.moved(row["job_id"])
+        live = self.live.of_job(row["job_id"])
+        if live is None or live.result is not None:
+            return
+        live.stop(row["cancel_grace_ms"], self.settings.default_grace, Cause.CANCELLED)
+        session = self._sessions.get(live.worker_id)
+        if live.run_sent or live.started:
+            if session is not None and live.cancel is not None:
+                session.send(wire.ConnectResponse(cancel=live.cancel))
+            return
+        self.lose_soon(live, Cause.CANCELLED, "Cancelled before it was started")
+
+    def lose_soon(self, live: LiveAttempt, cause: Cause, message: str) -> None:
+        """Give an attempt up in the background: remove its worker, then end it."""
+        if not live.losing and live.result is None:
+            live.losing = True
+            self._fleet.start(self._lose(live, cause, message), f"lose {live.attempt_uid}")
+
+    async def _lose(self, live: LiveAttempt, cause: Cause, message: str) -> None:
+        details: Sequence[str] = ()
+        if cause is not Cause.CANCELLED:
+            details = await self._fleet.diagnose(live.worker_id, live.provider)
+        # Only when nothing of the worker is left may another attempt begin.
+        await self._fleet.remove(live.worker_id, message)
+        await self.fail(live, cause, message, details)
+
+    async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
+        """End an attempt by the server's own word; its worker must be gone, or never have been there."""
+        if live.result is not None:
+            return
+        result = wire.AttemptResult(
+            attempt_uid=live.attempt_uid,
+            epoch=live.epoch + 1,
+            cause=types_wire.Cause.ValueType(int(cause)),
+            message=message,
+        )
+        live.result = result
+        live.log.fence(live.epoch + 1)
+        live.epoch += 1
+        await self._database.write(lambda tx: keep_result(tx, result, fence=True))
+        self.changed.moved(live.job_id)
+        await self._say(live, [*details, message])
+        result.next_sequence = live.log.accepted
+        await self._complete(live, kept=True)
+
+    async def _say(self, live: LiveAttempt, lines: Sequence[str]) -> None:
+        """Write the server's own lines to the end of a log."""
+        data = "".join(f"{line}\n" for line in lines).encode()[-65536:]
+        chunk = log_wire.LogChunk(
+            sequence=live.log.accepted,
+            time_unix_nanos=max(time.time_ns(), live.log.last_time),
+            stream=log_wire.LOG_STREAM_SYSTEM,
+            data=data,
+        )
+        live.log.add(make_block([chunk]), live.epoch)
+        await live.log.flush()
+
+    # The end
+
+    async def _complete(self, live: LiveAttempt, *, kept: bool) -> None:
+        """End an attempt whose result is here, once its log is durable or has been waited for long enough."""
+        result = live.result
+        assert result is not None  # noqa: S101 - the caller has just set it
+        by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
+        if not kept and live.log.durable < result.next_sequence:
+            await self._database.write(lambda tx: keep_result(tx, result))
+            self.changed.moved(live.job_id)
+            kept = True
+        await self._wait_for_log(live, result)
+        log = live.log
+        figures = log.segment.segment(live.attempt_uid, SegmentState.CLOSED)
+        complete = log.durable == result.next_sequence
+        if by_worker and complete:
+            checksum = add_checksums(log.before.checksum, log.segment.checksum)
+            complete = checksum == decode_checksum(result.log_checksum)
+            if not complete:
+                _log.error("log.checksum_differs", attempt_uid=live.attempt_uid)
+        elif not by_worker:
+            complete = not live.started
+        end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
+        log.ended = True
+
+        def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
+            if not kept:
+                keep_result(tx, result)
+            job = finish(tx, live.attempt_uid, end, int(self.settings.log_ttl * 1e6))
+            return job, release_worker(tx, live.worker_id, live.attempt_uid)
+
+        job, worker = await self._database.write(write)
+        self.live.remove(live)
+        self._book.forget(live.attempt_uid)
+        session = self._sessions.get(live.worker_id)
+        if session is not None:
+            session.send(result_ack(result))
+        if job is not None:
+            _log.info("attempt.ended", job_id=live.job_id, attempt=live.number, reason=job["reason"])
+        self.changed.moved(live.job_id)
+        if worker is not None and worker["state"] == int(WorkerState.DRAINING):
+            self._fleet.remove_soon(live.worker_id, "Has done its work", leave_time=True)
+        self.idle.moved()
+
+    async def _wait_for_log(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
+        deadline = time.monotonic() + self.settings.log_wait
+        while live.log.durable < result.next_sequence:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                _log.error("log.incomplete", attempt_uid=live.attempt_uid, durable=live.log.durable)
+                return
+            await wait_for(live.log.change.next_move(), remaining)
+
+
+def result_ack(result: wire.AttemptResult) -> wire.ConnectResponse:
+    """Return what tells a worker that it may forget an attempt."""
+    return wire.ConnectResponse(result_ack=wire.ResultAck(attempt_uid=result.attempt_uid, epoch=result.epoch))
+
+
+def same_outcome(first: wire.AttemptResult, second: wire.AttemptResult) -> bool:
+    """Whether two results say the same of how the process and its log ended."""
+    fields = ("cause", "exit_code", "signal", "next_sequence", "log_bytes", "log_checksum")
+    return all(getattr(first, name) == getattr(second, name) for name in fields)

@@ -1,0 +1,211 @@
+"""The workers of all providers: launched, looked for, removed."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import types_pb2 as types_wire
+from hodei_providers.contract import (
+    Description,
+    Handle,
+    Health,
+    LaunchRequest,
+    Provider,
+    ProviderError,
+    Resources,
+    WorkerPhase,
+)
+from hodei_server.db.database import Database
+from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
+from hodei_server.domain.ids import new_token
+from hodei_server.logs.changes import Change
+from hodei_server.work.sessions import Sessions
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: Launches, and removals, under way at once.
+PARALLEL = 16
+#: Seconds between attempts to remove a worker that is not gone yet.
+REMOVAL_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
+#: Seconds that a worker which should end by itself is left to do so.
+OWN_END_SECONDS = 5.0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FleetSettings:
+    """How workers are launched.
+
+    :param worker_address: the worker listener as seen by workers.
+    :param otp_lifetime: seconds.
+    :param environment: more variables for every worker.
+    """
+
+    installation_id: str
+    worker_address: str
+    otp_lifetime: float
+    ca_pem: bytes | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+class Fleet:
+    """Asks providers for workers and rids them of those that are done."""
+
+    def __init__(
+        self, providers: Mapping[str, Provider], database: Database, sessions: Sessions, settings: FleetSettings
+    ) -> None:
+        self.providers = providers
+        self.health: dict[str, Health] = {name: Health(healthy=True) for name in providers}
+        #: Moves when a worker is gone: there may be room for another.
+        self.room = Change()
+        #: Told of each worker that is gone for good.
+        self.on_gone: Callable[[str, str], Any] = lambda _worker_id, _reason: None
+        self._database = database
+        self._sessions = sessions
+        self._settings = settings
+        self._launches = asyncio.Semaphore(PARALLEL)
+        self._removals = asyncio.Semaphore(PARALLEL)
+        self._removing: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def launch(self, row: RowMapping) -> None:
+        """Launch a worker that is written down. Launching it again, after a restart, is harmless.
+
+        :raise ProviderError: it could not be launched; nothing of it is left that `list` would not find.
+        """
+        worker_id = row["worker_id"]
+        provider = self.providers[row["provider"]]
+        async with self._launches:
+            otp = new_token()
+            lifetime = int(self._settings.otp_lifetime * 1e6)
+            if not await self._database.write(lambda tx: set_otp(tx, worker_id, otp, lifetime)):
+                return  # registered, or being removed, in the meantime
+            asked = types_wire.Resources.FromString(row["resources"])
+            request = LaunchRequest(
+                worker_id=worker_id,
+                installation_id=self._settings.installation_id,
+                server_address=self._settings.worker_address,
+                otp=otp,
+                resources=Resources(
+                    asked.cpu_millis, asked.memory_bytes, asked.disk_bytes, asked.gpu_count, asked.gpu_type
+                ),
+                image=row["image"],
+                max_jobs=row["max_jobs"],
+                ca_pem=self._settings.ca_pem,
+                environment=self._settings.environment,
+            )
+            try:
+                handle = await provider.launch(request)
+            except ProviderError as error:
+                # An error may be about the answer only: look for the worker before believing it (W13).
+                found = await self.describe(worker_id, row["provider"], Handle(worker_id))
+                if not error.retryable or found.phase not in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
+                    raise
+                handle = found.handle
+            await self._database.write(lambda tx: set_handle(tx, worker_id, handle.data))
+            _log.info("worker.launched", worker_id=worker_id, provider=provider.name)
+
+    async def describe(self, worker_id: str, provider_name: str, handle: Handle | None = None) -> Description:
+        """Ask a worker's provider about it; PENDING where the provider can't tell."""
+        handle = handle or await self._handle(worker_id)
+        provider = self.providers.get(provider_name)
+        if provider is None:
+            return Description(handle, WorkerPhase.PENDING, message=f"provider {provider_name} is not configured")
+        try:
+            return await provider.describe(handle)
+        except ProviderError as error:
+            return Description(handle, WorkerPhase.PENDING, message=str(error))
+
+    async def diagnose(self, worker_id: str, provider_name: str) -> list[str]:
+        """Return what could explain a worker's failure, a line each."""
+        provider = self.providers.get(provider_name)
+        if provider is None:
+            return [f"provider {provider_name} is not configured"]
+        return list(await provider.diagnose(await self._handle(worker_id)))
+
+    async def _handle(self, worker_id: str) -> Handle:
+        row = await self._database.read(lambda tx: worker_row(tx, worker_id))
+        return Handle(worker_id, json.loads(row["handle"]) if row is not None and row["handle"] else {})
+
+    async def remove(self, worker_id: str, reason: str, *, leave_time: bool = False) -> bool:
+        """Remove a worker and all it started, trying until it is confirmed; end its session first.
+
+        :param leave_time: the worker is done and ends by itself: give it a moment.
+        :return: whether it is gone by this call.
+        """
+        if worker_id in self._removing:
+            return False
+        self._removing.add(worker_id)
+        try:
+            row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason))
+            if row is None:
+                return False
+            session = self._sessions.get(worker_id)
+            if session is not None and not leave_time:
+                session.close(reason)
+            await self._destroy(worker_id, row, OWN_END_SECONDS if leave_time else 0.0)
+            await self._database.write(lambda tx: confirm_removal(tx, worker_id))
+        finally:
+            self._removing.discard(worker_id)
+        session = self._sessions.get(worker_id)
+        if session is not None:
+            session.close(reason)
+        self._sessions.forget(worker_id)
+        _log.info("worker.gone", worker_id=worker_id, provider=row["provider"], reason=reason)
+        self.room.moved()
+        self.on_gone(worker_id, reason)
+        return True
+
+    async def _destroy(self, worker_id: str, row: RowMapping, grace: float) -> None:
+        provider = self.providers.get(row["provider"])
+        attempt = 0
+        while provider is not None:
+            handle = Handle(worker_id, json.loads(row["handle"]) if row["handle"] else {})
+            try:
+                async with self._removals:
+                    if await provider.destroy(handle, grace=grace):
+                        return
+            except ProviderError as error:
+                _log.warning("worker.removal_failed", worker_id=worker_id, error=str(error))
+            await asyncio.sleep(REMOVAL_RETRY_SECONDS[min(attempt, len(REMOVAL_RETRY_SECONDS) - 1)])
+            attempt += 1
+
+    def remove_soon(self, worker_id: str, reason: str, *, leave_time: bool = False) -> None:
+        """Remove a worker in the background."""
+        self.start(self.remove(worker_id, reason, leave_time=leave_time), f"remove {worker_id}")
+
+    def start(self, coroutine: Any, name: str) -> None:
+        """Run something in the background; its failure is logged, and what it left open is found by the sweep."""
+        task = asyncio.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("task.failed", task=task.get_name(), exc_info=task.exception())
+
+    async def check_health(self) -> None:
+        """Ask every provider how it is."""
+        for name, provider in self.providers.items():
+            health = await provider.health()
+            if health != self.health[name]:
+                _log.info("provider.health", provider=name, healthy=health.healthy, message=health.message)
+                self.health[name] = health
+                self.room.moved()
+
+    async def close(self) -> None:
+        """Stop what runs in the background; workers go on, and the next start takes up where this one ended."""
+        deadline = time.monotonic() + 1.0
+        while self._tasks and time.monotonic() < deadline:
+            await asyncio.wait(self._tasks, timeout=deadline - time.monotonic())
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -1,0 +1,115 @@
+"""Attempts that are not over, as this server holds them in memory; the truth is in the database."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+from google.protobuf.duration_pb2 import Duration
+
+from hodei.v1 import types_pb2 as types_wire
+from hodei.v1 import worker_pb2 as wire
+from hodei_server.domain.states import Cause
+from hodei_server.logs.open_log import OpenLog
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class LiveAttempt:
+    """One attempt from its assignment to its end.
+
+    :ivar cancel: the stop that was asked for; sent again after each reconnect.
+    :ivar result: the first result there was; no other counts.
+    :ivar losing: its worker is being given up.
+    """
+
+    job_id: str
+    attempt_uid: str
+    number: int
+    provider: str
+    worker_id: str
+    spec: types_wire.JobSpec
+    epoch: int
+    traceparent: str
+    log: OpenLog
+    started: bool = False
+    run_sent: bool = False
+    cancel: wire.CancelAttempt | None = None
+    result: wire.AttemptResult | None = None
+    losing: bool = False
+
+    def run_message(self) -> wire.ConnectResponse:
+        """Return what tells the worker to run it."""
+        return wire.ConnectResponse(
+            run=wire.RunAttempt(
+                job_id=self.job_id,
+                attempt_uid=self.attempt_uid,
+                attempt_number=self.number,
+                spec=self.spec,
+                first_sequence=self.log.accepted,
+                epoch=self.epoch,
+                traceparent=self.traceparent,
+            )
+        )
+
+    def stop(self, grace_ms: int | None, default_grace: float, cause: Cause) -> None:
+        """Note that a stop was asked for.
+
+        :param grace_ms: overrides the job's own.
+        :param default_grace: seconds, where the job names none.
+        """
+        grace = Duration()
+        if grace_ms is not None:
+            grace.FromMilliseconds(grace_ms)
+        elif self.spec.HasField("cancel_grace"):
+            grace.CopyFrom(self.spec.cancel_grace)
+        else:
+            grace.FromMilliseconds(int(default_grace * 1000))
+        self.cancel = wire.CancelAttempt(
+            attempt_uid=self.attempt_uid,
+            epoch=self.epoch,
+            grace=grace,
+            cause=types_wire.Cause.ValueType(int(cause)),
+        )
+
+
+class LiveAttempts:
+    """Finds attempts by their uid, their job and their worker."""
+
+    def __init__(self) -> None:
+        self._by_uid: dict[str, LiveAttempt] = {}
+        self._by_job: dict[str, LiveAttempt] = {}
+        self._by_worker: dict[str, LiveAttempt] = {}
+
+    def add(self, live: LiveAttempt) -> None:
+        """Hold an attempt."""
+        self._by_uid[live.attempt_uid] = live
+        self._by_job[live.job_id] = live
+        self._by_worker[live.worker_id] = live
+
+    def remove(self, live: LiveAttempt) -> None:
+        """Let go of an attempt; a newer one of the same job or worker stays."""
+        for index, key in (
+            (self._by_uid, live.attempt_uid),
+            (self._by_job, live.job_id),
+            (self._by_worker, live.worker_id),
+        ):
+            if index.get(key) is live:
+                del index[key]
+
+    def by_uid(self, attempt_uid: str) -> LiveAttempt | None:
+        """Return the attempt with a uid."""
+        return self._by_uid.get(attempt_uid)
+
+    def of_job(self, job_id: str) -> LiveAttempt | None:
+        """Return the job's attempt."""
+        return self._by_job.get(job_id)
+
+    def of_worker(self, worker_id: str) -> LiveAttempt | None:
+        """Return the worker's attempt."""
+        return self._by_worker.get(worker_id)
+
+    def __iter__(self) -> Iterator[LiveAttempt]:
+        return iter(list(self._by_uid.values()))
+
+    def __len__(self) -> int:
+        return len(self._by_uid)

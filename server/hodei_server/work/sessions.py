@@ -1,0 +1,107 @@
+"""The connections of workers, and what is on its way to each."""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import time
+
+from hodei.v1 import worker_pb2 as wire
+
+#: Messages that may wait for a worker; one that reads none of so many is disconnected.
+OUTBOX_LIMIT = 1000
+
+
+class Session:
+    """One connection of one worker. Its outbox merges acknowledgements: only the newest of a log is sent.
+
+    :ivar heard_at: monotonic seconds of the newest message from the worker.
+    """
+
+    def __init__(self, worker_id: str) -> None:
+        self.worker_id = worker_id
+        self.heard_at = time.monotonic()
+        self.closed = asyncio.Event()
+        self.close_reason = ""
+        self._messages: collections.deque[wire.ConnectResponse] = collections.deque()
+        self._acks: dict[str, wire.LogAck] = {}
+        self._wake = asyncio.Event()
+
+    def send(self, message: wire.ConnectResponse) -> None:
+        """Put a message on its way; a worker that reads nothing is disconnected."""
+        if len(self._messages) >= OUTBOX_LIMIT:
+            self.close("the worker does not read its messages")
+            return
+        self._messages.append(message)
+        self._wake.set()
+
+    def acknowledge(self, ack: wire.LogAck) -> None:
+        """Tell the worker how far a log is durable."""
+        self._acks[ack.attempt_uid] = ack
+        self._wake.set()
+
+    def close(self, reason: str) -> None:
+        """End this connection; the worker's session goes on unless its worker is removed."""
+        if not self.closed.is_set():
+            self.close_reason = reason
+            self.closed.set()
+            self._wake.set()
+
+    async def outgoing(self) -> list[wire.ConnectResponse]:
+        """Wait for messages and take them; none once the session is closed and everything was taken."""
+        while not self._messages and not self._acks and not self.closed.is_set():
+            self._wake.clear()
+            await self._wake.wait()
+        # Acknowledgements first: what a result is answered with must not overtake those of its log.
+        taken = [wire.ConnectResponse(log_ack=ack) for ack in self._acks.values()]
+        self._acks.clear()
+        taken += self._messages
+        self._messages.clear()
+        return taken
+
+
+class Sessions:
+    """Which worker is connected by which session. A worker's newest connection replaces the one before."""
+
+    def __init__(self) -> None:
+        self._by_worker: dict[str, Session] = {}
+        #: When a worker was last heard of, in monotonic seconds; kept after its connection is gone.
+        self.heard: dict[str, float] = {}
+
+    def connect(self, worker_id: str) -> Session:
+        """Make the worker's new session the current one."""
+        old = self._by_worker.get(worker_id)
+        session = Session(worker_id)
+        self._by_worker[worker_id] = session
+        if old is not None:
+            old.close("the worker has connected again")
+        return session
+
+    def disconnect(self, session: Session) -> None:
+        """Take a session out, unless a newer one has replaced it (W34)."""
+        session.close("disconnected")
+        self.heard[session.worker_id] = session.heard_at
+        if self._by_worker.get(session.worker_id) is session:
+            del self._by_worker[session.worker_id]
+
+    def get(self, worker_id: str) -> Session | None:
+        """Return the worker's current session."""
+        return self._by_worker.get(worker_id)
+
+    def connected(self) -> frozenset[str]:
+        """Return the ids of all connected workers."""
+        return frozenset(self._by_worker)
+
+    def all(self) -> list[Session]:
+        """Return every current session."""
+        return list(self._by_worker.values())
+
+    def silent_for(self, worker_id: str, since: float) -> float:
+        """Return for how many seconds a worker was not heard of; from `since` (monotonic) where it never was."""
+        session = self._by_worker.get(worker_id)
+        heard = session.heard_at if session is not None else self.heard.get(worker_id, since)
+        return time.monotonic() - max(heard, since)
+
+    def forget(self, worker_id: str) -> None:
+        """Drop what is known of a worker that is gone."""
+        self.heard.pop(worker_id, None)
