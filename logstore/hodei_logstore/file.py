@@ -1,0 +1,439 @@
+"""A log store on a local disk: one file a segment.
+
+    <root>/<first two characters of the uid>/<uid>-<first sequence>.open      appended to
+    <root>/<first two characters of the uid>/<uid>-<first sequence>.sealed    compressed, for good
+
+One thread commits: it writes everything that has gathered while it was busy, then makes it durable, then answers all who
+wait. So one fsync of a file serves all its writers, and those of several files run side by side.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import contextlib
+import errno
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self, TypeVar
+
+from hodei_logstore import sealed
+from hodei_logstore.contract import (
+    Append,
+    Block,
+    CorruptSegmentError,
+    LogStore,
+    LogStoreError,
+    SegmentInfo,
+    SegmentKey,
+    SegmentNotFoundError,
+    SequenceError,
+    StorageFullError,
+    StoredBlock,
+)
+from hodei_logstore.open_segment import OpenSegment
+
+T = TypeVar("T")
+
+#: File descriptors of open segments that are kept between appends.
+MAX_DESCRIPTORS = 256
+#: Parsed indexes of sealed segments that are kept.
+MAX_INDEXES = 128
+SYNC_THREADS = 4
+READ_THREADS = 4
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class FileLogStore(LogStore):
+    """Keeps segments as files.
+
+    :param root: the folder; made if it is missing.
+    :param durability: "power": what is acknowledged survives a power cut (fsync); "process": it survives the server.
+    """
+
+    def __init__(self, root: Path, *, durability: Literal["power", "process"] = "power") -> None:
+        self.root = root
+        self._sync = durability == "power"
+        self._segments: dict[SegmentKey, OpenSegment] = {}
+        self._descriptors: collections.OrderedDict[SegmentKey, int] = collections.OrderedDict()
+        self._indexes: collections.OrderedDict[SegmentKey, sealed.SealedIndex] = collections.OrderedDict()
+        self._waiting: list[tuple[Sequence[Append], asyncio.Future[Sequence[LogStoreError | None]]]] = []
+        self._committing: asyncio.Task[None] | None = None
+        self._lock = threading.RLock()
+        self._committer = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
+        self._syncers = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="log-sync")
+        self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="log-read")
+
+    async def __aenter__(self) -> Self:
+        """Make the folder; segments are recovered when they are first touched."""
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Wait for what is being committed and close the files."""
+        while self._committing is not None:
+            await asyncio.shield(self._committing)
+        for pool in (self._committer, self._syncers, self._readers):
+            pool.shutdown()
+        for descriptor in self._descriptors.values():
+            os.close(descriptor)
+        self._descriptors.clear()
+
+    # Appending
+
+    async def append(self, batch: Sequence[Append]) -> Sequence[LogStoreError | None]:
+        """Append blocks; see the contract."""
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Sequence[LogStoreError | None]] = loop.create_future()
+        self._waiting.append((batch, future))
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_all(), name="log commits")
+        return await asyncio.shield(future)
+
+    async def _commit_all(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting:
+                waiting, self._waiting = self._waiting, []
+                items = [item for batch, _ in waiting for item in batch]
+                errors = await loop.run_in_executor(self._committer, self._commit, items)
+                start = 0
+                for batch, future in waiting:
+                    if not future.done():
+                        future.set_result(errors[start : start + len(batch)])
+                    start += len(batch)
+        finally:
+            self._committing = None
+
+    def _commit(self, items: Sequence[Append]) -> list[LogStoreError | None]:
+        """Write, make durable, note: on the committing thread."""
+        errors: list[LogStoreError | None] = [None] * len(items)
+        taken: dict[SegmentKey, list[int]] = {}
+        expected: dict[SegmentKey, int] = {}
+        for place, item in enumerate(items):
+            if item.key not in expected:
+                try:
+                    expected[item.key] = self._ready(item.key)
+                except (LogStoreError, OSError) as error:
+                    errors[place] = _translate(error)
+                    expected[item.key] = -1
+                    continue
+            if item.block.first_sequence != expected[item.key]:
+                errors[place] = SequenceError(f"{item.key} does not go on with sequence {item.block.first_sequence}")
+                expected[item.key] = -1
+                continue
+            expected[item.key] = item.block.next_sequence
+            taken.setdefault(item.key, []).append(place)
+        written: list[tuple[OpenSegment, list[Block], int, list[int]]] = []
+        for key, places in taken.items():
+            segment, blocks = self._segments[key], [items[place].block for place in places]
+            try:
+                written.append((segment, blocks, self._write(segment, blocks), places))
+            except OSError as error:
+                for place in places:
+                    errors[place] = _translate(error)
+        self._make_durable(written, errors)
+        self._close_spare()
+        return errors
+
+    def _ready(self, key: SegmentKey) -> int:
+        """Return the sequence a segment goes on with; make it if there is none."""
+        with self._lock:
+            segment = self._find_open(key)
+            if segment is None:
+                if self._path(key, "sealed").exists():
+                    raise SequenceError(f"the segment {key} is sealed")
+                segment = self._segments[key] = OpenSegment(key, self._path(key, "open"))
+            if segment.sealing:
+                raise SequenceError(f"the segment {key} is sealed")
+            if segment.poisoned:
+                raise LogStoreError(f"the segment {key} takes nothing more: {segment.poisoned}")
+            return segment.info.next_sequence
+
+    def _write(self, segment: OpenSegment, blocks: list[Block]) -> int:
+        """Write blocks behind what is durable; a failed write leaves nothing behind. Returns the bytes written."""
+        descriptor = self._descriptor(segment)
+        data = memoryview(segment.encode(blocks))
+        try:
+            done = 0
+            while done < len(data):
+                done += os.pwrite(descriptor, data[done:], segment.length + done)
+        except OSError:
+            try:
+                os.ftruncate(descriptor, segment.length)
+            except OSError as error:
+                segment.poisoned = f"a failed write could not be undone ({error.strerror})"
+            raise
+        return len(data)
+
+    def _make_durable(
+        self,
+        written: list[tuple[OpenSegment, list[Block], int, list[int]]],
+        errors: list[LogStoreError | None],
+    ) -> None:
+        folders = {segment.path.parent for segment, *_ in written if segment.length == 0}
+        targets = [functools.partial(os.fdatasync, self._descriptors[segment.key]) for segment, *_ in written]
+        targets += [functools.partial(_sync_folder, folder) for folder in folders]
+        outcomes: list[OSError | None] = [None] * len(targets)
+        if self._sync:
+            outcomes = self._run_all(targets)
+        failed_folders = {
+            folder for folder, outcome in zip(folders, outcomes[len(written) :], strict=True) if outcome is not None
+        }
+        for (segment, blocks, size, places), outcome in zip(written, outcomes, strict=False):
+            if outcome is None and not (segment.length == 0 and segment.path.parent in failed_folders):
+                segment.advance(blocks, size)
+                continue
+            # After a failed fsync the kernel may call the lost pages clean: only a new reading of the file tells.
+            segment.poisoned = "it could not be made durable"
+            for place in places:
+                errors[place] = _translate(outcome or OSError(errno.EIO, "the folder could not be made durable"))
+
+    def _run_all(self, targets: Sequence[Callable[[], None]]) -> list[OSError | None]:
+        if len(targets) == 1:
+            return [_attempt(targets[0])]
+        return list(self._syncers.map(_attempt, targets))
+
+    def _descriptor(self, segment: OpenSegment) -> int:
+        descriptor = self._descriptors.get(segment.key)
+        if descriptor is None:
+            segment.path.parent.mkdir(exist_ok=True, mode=0o700)
+            descriptor = os.open(segment.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._descriptors[segment.key] = descriptor
+        self._descriptors.move_to_end(segment.key)
+        return descriptor
+
+    def _close_spare(self) -> None:
+        while len(self._descriptors) > MAX_DESCRIPTORS:
+            _, descriptor = self._descriptors.popitem(last=False)
+            os.close(descriptor)
+
+    # Finding
+
+    def _path(self, key: SegmentKey, form: str) -> Path:
+        return self.root / key.attempt_uid[:2] / f"{key.attempt_uid}-{key.first_sequence:020d}.{form}"
+
+    def _find_open(self, key: SegmentKey) -> OpenSegment | None:
+        """Return an open segment, recovering it when it is touched for the first time."""
+        with self._lock:
+            segment = self._segments.get(key)
+            path = self._path(key, "open")
+            if segment is not None or not path.exists():
+                return segment
+            if self._path(key, "sealed").exists() and self._settle(key):
+                return None
+            segment = self._segments[key] = OpenSegment.recover(key, path)
+            return segment
+
+    def _settle(self, key: SegmentKey) -> bool:
+        """Decide between two forms that a crash left: a sealed one that is whole wins."""
+        try:
+            with self._opened(key) as (pread, index):
+                sealed.verify(pread, index)
+        except CorruptSegmentError:
+            self._path(key, "sealed").unlink()
+            return False
+        self._path(key, "open").unlink()
+        return True
+
+    def _opened(self, key: SegmentKey) -> contextlib.AbstractContextManager[tuple[sealed.Pread, sealed.SealedIndex]]:
+        return _open_sealed(self._path(key, "sealed"), key, self._index)
+
+    def _index(self, pread: sealed.Pread, length: int, key: SegmentKey) -> sealed.SealedIndex:
+        index = self._indexes.get(key)
+        if index is None or index.info.stored_bytes != length:
+            index = self._indexes[key] = sealed.read_index(pread, length, key)
+            while len(self._indexes) > MAX_INDEXES:
+                self._indexes.popitem(last=False)
+        return index
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, function)
+        except FileNotFoundError as error:
+            raise SegmentNotFoundError(f"there is no segment {Path(error.filename or '').stem}") from None
+        except OSError as error:
+            raise _translate(error) from error
+
+    def _either(
+        self,
+        key: SegmentKey,
+        when_open: Callable[[OpenSegment], T],
+        when_sealed: Callable[[sealed.Pread, sealed.SealedIndex], T],
+    ) -> T:
+        """Ask whichever form there is; a segment that is sealed while it is asked is asked again."""
+        for _ in range(2):
+            segment = self._find_open(key)
+            if segment is None or (segment.info.next_sequence == key.first_sequence and segment.length == 0):
+                break
+            try:
+                return when_open(segment)
+            except FileNotFoundError:
+                continue
+        with self._opened(key) as (pread, index):
+            return when_sealed(pread, index)
+
+    async def read(self, key: SegmentKey, sequence: int, *, max_bytes: int = 1 << 20) -> Sequence[StoredBlock]:
+        """Return durable blocks; see the contract."""
+
+        def when_sealed(pread: sealed.Pread, index: sealed.SealedIndex) -> list[StoredBlock]:
+            if sequence >= index.info.next_sequence:
+                return []
+            return sealed.read_blocks(pread, index, sequence, max_bytes)
+
+        return await self._run(
+            lambda: self._either(key, lambda segment: segment.read(sequence, max_bytes), when_sealed)
+        )
+
+    async def find_time(self, key: SegmentKey, time_unix_nanos: int) -> int:
+        """Return where a time may begin; see the contract."""
+
+        def when_sealed(_: sealed.Pread, index: sealed.SealedIndex) -> int:
+            reached = (frame.first_sequence for frame in index.frames if frame.last_time >= time_unix_nanos)
+            return next(reached, index.info.next_sequence)
+
+        return await self._run(
+            lambda: self._either(key, lambda segment: segment.find_time(time_unix_nanos), when_sealed)
+        )
+
+    async def find_tail(self, key: SegmentKey, lines: int) -> tuple[int, int]:
+        """Find where the last lines begin; see the contract."""
+
+        def when_sealed(_: sealed.Pread, index: sealed.SealedIndex) -> tuple[int, int]:
+            for frame in reversed(index.frames):
+                if index.info.lines - frame.lines_before >= lines:
+                    return frame.first_sequence, index.info.lines - frame.lines_before
+            return key.first_sequence, index.info.lines
+
+        return await self._run(lambda: self._either(key, lambda segment: segment.find_tail(lines), when_sealed))
+
+    async def info(self, key: SegmentKey) -> SegmentInfo:
+        """Tell what a segment amounts to."""
+        return await self._run(lambda: self._either(key, lambda segment: segment.info, lambda _, index: index.info))
+
+    # Sealing and removing
+
+    async def seal(self, key: SegmentKey) -> SegmentInfo:
+        """Close and compress a segment; see the contract."""
+        return await self._run(lambda: self._seal(key))
+
+    def _seal(self, key: SegmentKey) -> SegmentInfo:
+        with self._lock:
+            segment = self._find_open(key)
+            if segment is not None:
+                segment.sealing = True
+        if segment is None:
+            with self._opened(key) as (_, index):
+                return index.info
+        target = self._path(key, "sealed")
+        unfinished = target.with_suffix(".sealing")
+        sealed.write_sealed(unfinished, key, segment.records())
+        with _open_sealed(unfinished, key, sealed.read_index) as (pread, index):
+            sealed.verify(pread, index)
+        if (index.info.next_sequence, index.info.checksum) != (segment.info.next_sequence, segment.info.checksum):
+            raise CorruptSegmentError(f"the sealed form of {key} is not what was appended")
+        if self._sync:
+            _sync_file(unfinished)
+        unfinished.rename(target)
+        if self._sync:
+            _sync_folder(target.parent)
+        self._forget(key)
+        self._path(key, "open").unlink(missing_ok=True)
+        return index.info
+
+    def _forget(self, key: SegmentKey) -> None:
+        with self._lock:
+            self._segments.pop(key, None)
+            self._indexes.pop(key, None)
+            descriptor = self._descriptors.pop(key, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    async def remove(self, keys: Sequence[SegmentKey]) -> None:
+        """Remove segments in either form."""
+
+        def run() -> None:
+            for key in keys:
+                self._forget(key)
+                for form in ("open", "sealed", "sealing"):
+                    self._path(key, form).unlink(missing_ok=True)
+
+        await self._run(run)
+
+    async def segments(self, after: SegmentKey | None = None, limit: int = 1000) -> Sequence[SegmentKey]:
+        """Return what is kept, a page in order; one folder is listed at a time."""
+        return await self._run(lambda: self._list(after, limit))
+
+    def _list(self, after: SegmentKey | None, limit: int) -> list[SegmentKey]:
+        found: list[SegmentKey] = []
+        for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
+            if after is not None and folder.name < after.attempt_uid[:2]:
+                continue
+            keys = {_key_of(name) for name in os.listdir(folder)} - {None}
+            found += sorted(key for key in keys if key is not None and (after is None or key > after))
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+
+@contextlib.contextmanager
+def _open_sealed(
+    path: Path, key: SegmentKey, index_of: Callable[[sealed.Pread, int, SegmentKey], sealed.SealedIndex]
+) -> collections.abc.Generator[tuple[sealed.Pread, sealed.SealedIndex]]:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pread = sealed.pread_of(descriptor)
+        yield pread, index_of(pread, os.fstat(descriptor).st_size, key)
+    finally:
+        os.close(descriptor)
+
+
+def _key_of(name: str) -> SegmentKey | None:
+    """Return the key that a file's name tells; None for a file that is none of ours, or unfinished."""
+    stem, _, form = name.rpartition(".")
+    uid, _, sequence = stem.rpartition("-")
+    if form not in {"open", "sealed"} or not uid or not sequence.isdigit():
+        return None
+    return SegmentKey(uid, int(sequence))
+
+
+def _attempt(target: Callable[[], None]) -> OSError | None:
+    try:
+        target()
+    except OSError as error:
+        return error
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translate(error: Exception) -> LogStoreError:
+    if isinstance(error, LogStoreError):
+        return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFullError(f"there is no room for more log: {error.strerror}")
+    return LogStoreError(f"the log store failed: {error}")

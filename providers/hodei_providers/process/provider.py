@@ -1,0 +1,314 @@
+"""The process provider. It isolates nothing from its own user; see docs/providers.md."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from hodei_providers.contract import (
+    Capabilities,
+    Description,
+    ExitReason,
+    Handle,
+    Health,
+    LaunchRejectedError,
+    LaunchRequest,
+    Provider,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    UnsupportedRequestError,
+    WorkerPhase,
+)
+from hodei_providers.process import procfs
+from hodei_providers.process.folder import AUTHORITY, OUTPUT, TOKEN, Record, WorkerFolder, all_records
+from hodei_providers.registry import take_options
+
+T = TypeVar("T")
+
+#: What a worker inherits of the server's environment; none of the server's own settings.
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
+#: Seconds between looks at workers that another server started, for `watch`.
+WATCH_SECONDS = 0.5
+#: Rounds of killing whatever is left, each up to KILL_WAIT_SECONDS a process.
+KILL_ROUNDS = 20
+KILL_WAIT_SECONDS = 0.5
+THREADS = 16
+
+
+def _labels(text: str) -> Mapping[str, str]:
+    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
+    if any(not separator or not key.strip() for key, separator, _ in pairs):
+        raise ValueError("write key=value,key=value")
+    return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise ValueError("it is at least 1")
+    return number
+
+
+_READERS: Mapping[str, Callable[[str], object]] = {
+    "max_workers": _positive,
+    "labels": _labels,
+    "regions": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
+    "cost_per_hour": float,
+    "worker_command": shlex.split,
+}
+
+
+class ProcessProvider(Provider):
+    """Starts workers as detached processes of this machine.
+
+    Options: ``max_workers`` (default: twice the processors, at least 8), ``labels`` (key=value,…), ``regions``,
+    ``cost_per_hour``, ``worker_command`` (what to run instead of this Python's worker).
+
+    :param data_dir: the workers' folders are made under it.
+    """
+
+    kind = "process"
+
+    def __init__(self, name: str, *, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        taken: dict[str, Any] = take_options(name, options or {}, _READERS)
+        self._root = data_dir / "workers"
+        self._command: list[str] = taken.get("worker_command") or [sys.executable, "-m", "hodei_worker"]
+        self._capabilities = Capabilities(
+            max_workers=taken.get("max_workers", max(8, 2 * (os.cpu_count() or 1))),
+            cost_per_hour=taken.get("cost_per_hour", 0.0),
+            typical_startup=0.3,
+            regions=taken.get("regions", ()),
+            labels=taken.get("labels", {}),
+        )
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._exits: dict[str, int] = {}
+        self._launching: dict[str, asyncio.Lock] = {}
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-provider")
+
+    async def __aenter__(self) -> Self:
+        """Make the folder of the workers."""
+        self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Let go; the workers go on."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in self._children.values():
+            # It is another's child from now on: nothing to be warned of.
+            child.poll()
+            child.returncode = child.returncode or 0
+        self._children.clear()
+
+    async def _run(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+    def capabilities(self) -> Capabilities:
+        """Return what the options say."""
+        return self._capabilities
+
+    async def health(self) -> Health:
+        """Tell whether folders for workers can be written."""
+
+        def look() -> Health:
+            probe = self._root / ".probe"
+            try:
+                probe.write_bytes(b"hodei")
+                probe.unlink()
+            except OSError as error:
+                return Health(healthy=False, message=f"{self._root} can't be written: {error.strerror}")
+            return Health(healthy=True)
+
+        return await self._run(look)
+
+    async def launch(self, request: LaunchRequest) -> Handle:
+        """Start a worker; see the contract."""
+        if request.image:
+            raise UnsupportedRequestError("image", "a local process has no image: use a provider of containers")
+        for field in dataclasses.fields(request.resources):
+            if getattr(request.resources, field.name):
+                raise UnsupportedRequestError(
+                    f"resources.{field.name}", f"the provider {self.name} can't limit what a local process takes"
+                )
+        lock = self._launching.setdefault(request.worker_id, asyncio.Lock())
+        try:
+            async with lock:
+                # Carried to its end even if the caller goes: half a launch would be found by nobody.
+                return await asyncio.shield(self._run(lambda: self._launch(request)))
+        finally:
+            if not lock.locked():
+                self._launching.pop(request.worker_id, None)
+
+    def _launch(self, request: LaunchRequest) -> Handle:
+        folder = WorkerFolder(self._root, request.worker_id)
+        record = folder.read()
+        if record is not None:
+            there = self._identify(record)
+            if there is not None:
+                return _handle(request.worker_id, there)
+        try:
+            return self._spawn(folder, request)
+        except (FileNotFoundError, PermissionError) as error:
+            folder.remove()
+            raise LaunchRejectedError(f"the worker can't be started: {error}") from error
+        except BlockingIOError as error:
+            folder.remove()
+            raise QuotaExceededError(f"this machine has no room for another process: {error}") from error
+        except OSError as error:
+            folder.remove()
+            raise ProviderUnavailableError(f"the worker can't be started: {error}") from error
+
+    def _spawn(self, folder: WorkerFolder, request: LaunchRequest) -> Handle:
+        record = Record(request.worker_id, request.installation_id)
+        folder.write(record)
+        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        environment |= dict(request.environment)
+        environment |= {
+            "HODEI_WORKER_ID": request.worker_id,
+            "HODEI_INSTALLATION_ID": request.installation_id,
+            "HODEI_SERVER_ADDRESS": request.server_address,
+            "HODEI_OTP_TOKEN_FILE": str(folder.write_secret(TOKEN, request.otp.encode())),
+            "HODEI_WORKER_DIR": str(folder.path),
+            "HODEI_MAX_JOBS": str(request.max_jobs),
+        }
+        if request.ca_pem is not None:
+            environment["HODEI_TLS_CA"] = str(folder.write_secret(AUTHORITY, request.ca_pem))
+        with (folder.path / OUTPUT).open("ab") as output:
+            child = subprocess.Popen(
+                [*self._command, "--worker-id", request.worker_id],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                cwd=folder.path,
+                env=environment,
+                start_new_session=True,
+            )
+        self._children[request.worker_id] = child
+        process = procfs.look_up(child.pid)
+        if process is not None:
+            folder.write(dataclasses.replace(record, pid=child.pid, start=process.start, boot_id=procfs.boot_id()))
+        return _handle(request.worker_id, process)
+
+    def _identify(self, record: Record) -> procfs.Process | None:
+        """Return a worker's own process, if it runs."""
+        self._reap(record.worker_id)
+        if record.pid:
+            process = procfs.look_up(record.pid)
+            same = process is not None and process.start == record.start and record.boot_id == procfs.boot_id()
+            return process if same else None
+        # Launched by a server that died before it could write the pid down.
+        mark = (b"--worker-id", record.worker_id.encode())
+        return next((found for found in procfs.all_processes() if procfs.has_arguments(found.pid, mark)), None)
+
+    def _reap(self, worker_id: str) -> None:
+        child = self._children.get(worker_id)
+        if child is not None and child.poll() is not None:
+            self._exits[worker_id] = child.returncode
+            del self._children[worker_id]
+
+    async def describe(self, handle: Handle) -> Description:
+        """Tell where a worker is; see the contract."""
+        return await self._run(lambda: self._describe(handle.worker_id))
+
+    def _describe(self, worker_id: str) -> Description:
+        record = WorkerFolder(self._root, worker_id).read()
+        if record is None:
+            return Description(Handle(worker_id), WorkerPhase.MISSING, message="there is no trace of it")
+        process = self._identify(record)
+        handle = _handle(worker_id, process)
+        if process is not None:
+            return Description(handle, WorkerPhase.RUNNING, message=f"runs as process {process.pid}")
+        code = self._exits.get(worker_id)
+        if code is None:
+            return Description(handle, WorkerPhase.EXITED, message="its process is gone")
+        if code < 0:
+            name = signal.Signals(-code).name
+            return Description(handle, WorkerPhase.EXITED, None, -code, ExitReason.SIGNALLED, f"ended by signal {name}")
+        return Description(handle, WorkerPhase.EXITED, code, None, ExitReason.EXITED, f"exited with code {code}")
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """End a worker and all it started; see the contract."""
+        return await self._run(lambda: self._destroy(handle.worker_id, grace))
+
+    def _destroy(self, worker_id: str, grace: float) -> bool:
+        folder = WorkerFolder(self._root, worker_id)
+        record = folder.read()
+        worker = self._identify(record) if record is not None else None
+        if worker is not None and grace > 0:
+            procfs.send_signal(worker, signal.SIGTERM)
+            procfs.wait_gone(worker, grace)
+        mark = f"HODEI_WORKER_ID={worker_id}".encode()
+        roots = [] if worker is None else [worker]
+        for _ in range(KILL_ROUNDS):
+            left = procfs.family(roots, mark)
+            if not left:
+                break
+            for process in left:
+                procfs.send_signal(process, signal.SIGKILL)
+            for process in left:
+                procfs.wait_gone(process, KILL_WAIT_SECONDS)
+            self._reap(worker_id)
+            # Those that were forked in between have new parents; their sessions and the mark find them.
+            roots = left
+        else:
+            return False
+        self._reap(worker_id)
+        self._exits.pop(worker_id, None)
+        folder.remove()
+        return True
+
+    async def list(self, installation_id: str) -> Sequence[Handle]:
+        """Return the installation's workers, running or not."""
+
+        def look() -> Sequence[Handle]:
+            records = [record for record in all_records(self._root) if record.installation_id == installation_id]
+            return [_handle(record.worker_id, self._identify(record)) for record in records]
+
+        return await self._run(look)
+
+    async def watch(self, installation_id: str) -> AsyncIterator[Description]:
+        """Yield each worker once it is seen to have ended."""
+        told: set[str] = set()
+        while True:
+            records = await self._run(lambda: list(all_records(self._root)))
+            there = {record.worker_id for record in records if record.installation_id == installation_id}
+            told &= there
+            for worker_id in sorted(there - told):
+                description = await self._run(lambda worker_id=worker_id: self._describe(worker_id))
+                if description.phase is WorkerPhase.EXITED:
+                    told.add(worker_id)
+                    yield description
+            await asyncio.sleep(WATCH_SECONDS)
+
+    async def diagnose(self, handle: Handle) -> Sequence[str]:
+        """Return how a worker's process ended and the last it printed."""
+
+        def look() -> Sequence[str]:
+            with contextlib.suppress(OSError):
+                lines = [f"worker {handle.worker_id}: {self._describe(handle.worker_id).message}"]
+                return lines + WorkerFolder(self._root, handle.worker_id).last_output(20)
+            return []
+
+        return await self._run(look)
+
+
+def _handle(worker_id: str, process: procfs.Process | None) -> Handle:
+    if process is None:
+        return Handle(worker_id)
+    return Handle(worker_id, {"pid": str(process.pid), "start": str(process.start)})

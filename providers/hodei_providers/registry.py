@@ -1,0 +1,82 @@
+"""Finds providers by the entry point group ``hodei.providers``.
+
+Errors:
+
+    ProviderSetupError             a provider can't be made as the settings say
+    ├── UnknownProviderError       there is no such kind
+    ├── MissingExtraError          its packages are not installed; the message says how
+    └── ProviderOptionError        an option is unknown or can't be read
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import cast
+
+from hodei_providers.contract import Provider
+
+GROUP = "hodei.providers"
+
+
+class ProviderSetupError(ValueError):
+    """A provider can't be made as the settings say."""
+
+
+class UnknownProviderError(ProviderSetupError):
+    """There is no such kind of provider."""
+
+
+class MissingExtraError(ProviderSetupError):
+    """A provider's packages are not installed."""
+
+
+class ProviderOptionError(ProviderSetupError):
+    """An option is unknown or can't be read."""
+
+
+def known_kinds() -> list[str]:
+    """Return the kinds of providers that are installed."""
+    return sorted({entry.name for entry in entry_points(group=GROUP)})
+
+
+def load_provider(kind: str, name: str, *, data_dir: Path, options: Mapping[str, str]) -> Provider:
+    """Make a provider.
+
+    :param name: what jobs call it.
+    :param data_dir: where it may keep files of its own.
+    :param options: from `HODEI_PROVIDER_<NAME>_<OPTION>`, in lower case.
+    :raise ProviderSetupError: see the module.
+    """
+    found = next((entry for entry in entry_points(group=GROUP) if entry.name == kind), None)
+    if found is None:
+        known = ", ".join(known_kinds()) or "none"
+        raise UnknownProviderError(f"there is no provider of kind {kind!r}; installed are: {known}")
+    try:
+        factory = cast("Callable[..., Provider]", found.load())
+    except ImportError as error:
+        raise MissingExtraError(
+            f"the provider {kind!r} needs {error.name}: pip install 'hodei-jobs[{kind}]'"
+        ) from error
+    return factory(name, data_dir=data_dir, options=options)
+
+
+def take_options(
+    name: str, options: Mapping[str, str], readers: Mapping[str, Callable[[str], object]]
+) -> dict[str, object]:
+    """Read a provider's options.
+
+    :param readers: for each known option what reads it; a reader raises ValueError on what it can't read.
+    :raise ProviderOptionError: names the option and what is wrong with it.
+    """
+    taken: dict[str, object] = {}
+    for option, text in options.items():
+        variable = f"HODEI_PROVIDER_{name.upper()}_{option.upper()}"
+        if option not in readers:
+            raise ProviderOptionError(f"{variable}: there is no such option; known are: {', '.join(sorted(readers))}")
+        try:
+            taken[option] = readers[option](text)
+        except ValueError as error:
+            raise ProviderOptionError(f"{variable}: {text!r} can't be read: {error}") from None
+    return taken
