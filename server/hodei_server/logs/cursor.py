@@ -117,7 +117,7 @@ async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> in
     return sequence
 
 
-async def find_tail(book: LogBook, attempt_uid: str, lines: int, streams: frozenset[wire.LogStream]) -> tuple[int, int]:
+async def find_tail(book: LogBook, attempt_uid: str, lines: int, streams: frozenset[wire.LogStream.ValueType]) -> tuple[int, int]:
     """Find where the last lines begin. A last line without its newline is one too.
 
     :param streams: only lines of these count; all when empty.
@@ -153,7 +153,7 @@ async def _roughly(book: LogBook, segments: Sequence[Segment], lines: int) -> tu
 
 
 async def _chunks(
-    book: LogBook, attempt_uid: str, start: int, end: int, streams: frozenset[wire.LogStream]
+    book: LogBook, attempt_uid: str, start: int, end: int, streams: frozenset[wire.LogStream.ValueType]
 ) -> list[tuple[int, bytes]]:
     cursor = Cursor(book, attempt_uid, start)
     chunks: list[tuple[int, bytes]] = []

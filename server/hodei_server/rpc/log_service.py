@@ -108,7 +108,7 @@ class LogService:
                     del self._open[key]
 
     async def _stream(
-        self, request: wire.StreamLogsRequest, streams: frozenset[wire.LogStream]
+        self, request: wire.StreamLogsRequest, streams: frozenset[wire.LogStream.ValueType]
     ) -> AsyncIterator[bytes | wire.StreamLogsResponse]:
         log = await self._lookup.find(request.job_id, request.attempt_uid, request.attempt_number, wait=request.follow)
         sequence, skip = await self._start(request, log, streams)
@@ -143,7 +143,7 @@ class LogService:
         yield wire.StreamLogsResponse(end=await self._lookup.end(log, cursor.sequence))
 
     async def _start(
-        self, request: wire.StreamLogsRequest, log: AttemptLog, streams: frozenset[wire.LogStream]
+        self, request: wire.StreamLogsRequest, log: AttemptLog, streams: frozenset[wire.LogStream.ValueType]
     ) -> tuple[int, int]:
         """Return the first sequence to send and how many bytes of it to leave out."""
         place = request.WhichOneof("from")
@@ -208,7 +208,7 @@ class LogService:
         return wire.GetLogReceiptResponse(receipt=await self._lookup.receipt(log))
 
 
-def check_streams(streams: Any) -> frozenset[wire.LogStream]:
+def check_streams(streams: Any) -> frozenset[wire.LogStream.ValueType]:
     """Return the wanted streams; all of them are the same as none named.
 
     :raise InvalidRequestError: one is unknown.
@@ -220,7 +220,7 @@ def check_streams(streams: Any) -> frozenset[wire.LogStream]:
     return frozenset() if len(wanted) == 3 else wanted
 
 
-def only(stored: StoredBlock, streams: frozenset[wire.LogStream]) -> bytes:
+def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> bytes:
     """Return a block's chunks of some streams, encoded; empty when there are none."""
     chunks = [chunk for chunk in chunks_of(stored.data) if chunk.stream in streams]
     return wire.LogBlock(chunks=chunks).SerializeToString() if chunks else b""

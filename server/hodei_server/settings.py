@@ -1,0 +1,261 @@
+"""The server's settings: one object, read once from `HODEI_*` variables and a file, handed down.
+
+``python -m hodei_server.settings`` prints docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from hodei.address import Address, parse_address
+from hodei.quantities import format_duration, format_size, parse_duration, parse_size
+
+PREFIX = "HODEI_"
+_PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
+#: Read by the client and the worker, not by the server.
+_OTHERS = frozenset(
+    "HODEI_SERVER HODEI_TENANT HODEI_CONFIG_FILE HODEI_TLS_CA HODEI_K8S_TEST HODEI_TEST_DATABASE_URL".split()
+)
+
+
+class SettingsError(ValueError):
+    """Settings that can't be used; one line for each, naming the variable."""
+
+
+def _duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    return parse_size(value) if isinstance(value, str) else value
+
+
+def _optional_path(value: object) -> object:
+    return None if value == "" else value
+
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_optional_path)]
+
+
+def _default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    return Path(base) / "hodei"
+
+
+class Settings(BaseSettings):
+    """Every setting of the server. Durations are seconds and sizes bytes once read."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)
+
+    listen: str = Field("127.0.0.1:50051", description="Where clients connect; `https://` wants `tls_cert`.")
+    worker_listen: str = Field(
+        "127.0.0.1:50052", description="Where workers connect; nothing else is served there. Port 0 takes any."
+    )
+    worker_address: str = Field(
+        "", description="The worker listener as workers see it; from `worker_listen` when empty."
+    )
+    data_dir: Path = Field(
+        default_factory=_default_data_dir,
+        description="Database, logs and workers' folders. Default: `$XDG_DATA_HOME/hodei` or `~/.local/share/hodei`.",
+    )
+    database_url: str = Field("", description="`postgresql://…`; SQLite under `data_dir` when empty.")
+    durability: Literal["power", "process"] = Field(
+        "power", description="What an acknowledgement survives: a power cut (fsync), or the server's process."
+    )
+    log_level: Literal["error", "warn", "info", "debug"] = Field("info", description="Of the server's own log.")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="JSON where no person reads it.")
+    tls_cert: OptionalPath = Field(None, description="Certificate of the clients' listener, PEM; with `tls_key`.")
+    tls_key: OptionalPath = Field(None, description="Its key, PEM.")
+    tls_client_ca: OptionalPath = Field(None, description="Clients must show a certificate of this authority, PEM.")
+    worker_tls_cert: OptionalPath = Field(None, description="Certificate of the workers' listener, PEM.")
+    worker_tls_key: OptionalPath = Field(None, description="Its key, PEM.")
+    worker_tls_ca: OptionalPath = Field(None, description="The authority that workers trust, given to them, PEM.")
+    allow_plaintext: bool = Field(
+        default=False, description="Listen without TLS where other machines can connect (a trusted network)."
+    )
+    log_compression: bool = Field(default=False, description="Compress log streams to other machines (gzip).")
+    providers: str = Field(
+        "process",
+        description="Providers, a list of `kind` or `name=kind`. Options: `HODEI_PROVIDER_<NAME>_<OPTION>`.",
+    )
+    strategy: Literal["lowest_cost", "fastest_startup", "most_capacity", "healthiest", "labels"] = Field(
+        "fastest_startup", description="How a provider is chosen where the job does not say."
+    )
+    max_queued_jobs: int = Field(1_000_000, ge=1, description="Further submissions are refused.")
+    max_follows_per_job: int = Field(2000, ge=1, description="Log streams of one job at once.")
+    max_follows_per_client: int = Field(5000, ge=1, description="Log streams of one client's address at once.")
+    start_timeout: Duration = Field(300.0, description="From dispatch to the process's start.")
+    cancel_grace: Duration = Field(10.0, description="Between SIGTERM and SIGKILL where the job does not say.")
+    run_margin: Duration = Field(30.0, description="What a worker gets beyond run timeout and grace before it is removed.")
+    lease: Duration = Field(30.0, description="A worker silent for longer is asked for at its provider.")
+    ping_interval: Duration = Field(10.0, gt=0, description="Between pings of worker and server, both ways.")
+    orphan_after: Duration = Field(600.0, description="Without an acknowledged ping for so long a worker ends its job.")
+    log_budget: Size = Field(1 << 30, ge=1 << 16, description="Bytes of log kept per attempt where the job does not say.")
+    log_segment: Size = Field(64 << 20, ge=1 << 16, description="Bytes of log per segment.")
+    log_ttl: Duration = Field(7 * 86400.0, description="How long logs are kept after a job's end where it does not say.")
+    log_wait: Duration = Field(60.0, description="How long an ended attempt waits for the rest of its log.")
+    worker_max_jobs: int = Field(1, ge=0, description="Jobs a worker runs before it goes; 0 is without end.")
+    worker_idle_timeout: Duration = Field(300.0, description="A reused worker that waits for longer is let go.")
+    drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
+    retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
+
+    @field_validator("listen", "worker_listen")
+    @classmethod
+    def _check_address(cls, value: str) -> str:
+        parse_address(value)
+        return value
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Settings:
+        for cert, key in (("tls_cert", "tls_key"), ("worker_tls_cert", "worker_tls_key")):
+            if bool(getattr(self, cert)) != bool(getattr(self, key)):
+                raise ValueError(f"{PREFIX}{cert.upper()} and {PREFIX}{key.upper()} go together")
+        if self.tls_client_ca and not self.tls_cert:
+            raise ValueError(f"{PREFIX}TLS_CLIENT_CA needs {PREFIX}TLS_CERT and {PREFIX}TLS_KEY")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the library's shape
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line, then environment, then the file that HODEI_CONFIG_FILE names."""
+        file = os.environ.get("HODEI_CONFIG_FILE")
+        sources = (init_settings, env_settings)
+        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+
+    @property
+    def embedded_database(self) -> bool:
+        """Whether the database is the server's own file."""
+        return not self.database_url
+
+    @property
+    def resolved_database_url(self) -> str:
+        """The database's address, SQLite under the data folder where none is given."""
+        return self.database_url or f"sqlite:///{self.data_dir / 'hodei.db'}"
+
+    @property
+    def address(self) -> Address:
+        """Where clients connect."""
+        return parse_address(self.listen)
+
+    @property
+    def provider_kinds(self) -> dict[str, str]:
+        """The kind of each provider by its name."""
+        pairs = (entry.strip().partition("=") for entry in self.providers.split(",") if entry.strip())
+        return {name.strip(): (kind or name).strip() for name, _, kind in pairs}
+
+    def provider_options(self, name: str) -> dict[str, str]:
+        """A provider's options, from the environment."""
+        found: dict[str, str] = {}
+        for variable, value in os.environ.items():
+            match = _PROVIDER_OPTION.fullmatch(variable)
+            if match and match[1] == name.upper():
+                found[match[2].lower()] = value
+        return found
+
+
+def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    :param overrides: by name, as the command line gives them; they win.
+    :raise SettingsError: a line for each that can't be used.
+    """
+    file = os.environ.get("HODEI_CONFIG_FILE")
+    if file and not Path(file).is_file():
+        raise SettingsError(f"HODEI_CONFIG_FILE: there is no file {file}")
+    try:
+        return Settings(**dict(overrides or {}))
+    except ValidationError as error:
+        raise SettingsError("\n".join(_line(each) for each in error.errors())) from None
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+
+
+def _line(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ")
+    if not error["loc"]:
+        return message
+    name = f"{PREFIX}{str(error['loc'][0]).upper()}"
+    if error["type"] == "extra_forbidden":
+        return f"{name}: there is no such setting"
+    return f"{name}: {error['input']!r} can't be used: {message}"
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Return the `HODEI_*` variables that nothing of Hodei reads: typing errors, most likely."""
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    return sorted(
+        name
+        for name in environment
+        if name.startswith(PREFIX) and name not in known and not _PROVIDER_OPTION.fullmatch(name)
+    )
+
+
+def show(settings: Settings) -> dict[str, str]:
+    """Return every setting as it would be written, without secrets."""
+    shown: dict[str, str] = {}
+    for name, field in Settings.model_fields.items():
+        value = getattr(settings, name)
+        if name == "database_url":
+            value = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)
+        shown[name] = _written(field.metadata, value)
+    return shown
+
+
+def _written(metadata: list[Any], value: Any) -> str:
+    readers = {entry.func for entry in metadata if isinstance(entry, BeforeValidator)}
+    if value is None:
+        return ""
+    if _duration in readers:
+        return format_duration(value)
+    if _size in readers:
+        return format_size(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def markdown() -> str:
+    """Return docs/configuration.md."""
+    lines = [
+        "# Configuration",
+        "",
+        "The server reads these variables once, at its start. The same names in lower case and without the prefix may",
+        "stand in a TOML file that `HODEI_CONFIG_FILE` names; a variable wins over the file, an option of the command",
+        "line over both. `hodei config show` prints what is in force. Durations are written `90s`, `5m`, `1h30m`, sizes",
+        "`64Mi`, `2Gi`.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory is not None else _written(field.metadata, field.default)
+        lines.append(f"| `{PREFIX}{name.upper()}` | {f'`{default}`' if default else ''} | {field.description} |")
+    lines += [
+        "",
+        "Clients and the command line read `HODEI_SERVER`, `HODEI_TLS_CA`, `HODEI_TLS_CERT`, `HODEI_TLS_KEY`,",
+        "`HODEI_ALLOW_PLAINTEXT` and `HODEI_TENANT`. Workers are configured by their provider; see",
+        "[the worker's protocol](worker-protocol.md).",
+        "",
+        "Options of the process provider: `MAX_WORKERS`, `LABELS` (`key=value,…`), `REGIONS`, `COST_PER_HOUR`,",
+        "`WORKER_COMMAND`; for the provider named `process`, `HODEI_PROVIDER_PROCESS_MAX_WORKERS=16`.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(markdown())

@@ -1,0 +1,207 @@
+"""What a worker has of a log until the server has it: in memory first, then in a file, in order, without a gap."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import struct
+from pathlib import Path
+from typing import BinaryIO
+
+from hodei.checksum import add_checksums, chunk_checksum
+from hodei.v1 import log_pb2 as wire
+
+#: Bytes of encoded chunks in one block, about.
+BLOCK_BYTES = 256 << 10
+#: Bytes sent and not yet acknowledged, at most.
+WINDOW_BYTES = 8 << 20
+_RECORD = struct.Struct("<QQI")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class OutgoingBlock:
+    """Consecutive chunks, encoded as a `hodei.v1.LogBlock`."""
+
+    first_sequence: int
+    next_sequence: int
+    data: bytes
+
+
+class Spool:
+    """A file of blocks, first in, first out. It need not survive its worker: the log ends with that."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._read_at = 0
+        self.size = 0
+
+    def put(self, block: OutgoingBlock) -> None:
+        """Append a block.
+
+        :raise OSError: there is no room; nothing of the block is kept.
+        """
+        if self._file is None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = self._path.open("w+b", buffering=0)
+        record = _RECORD.pack(block.first_sequence, block.next_sequence, len(block.data)) + block.data
+        end = self._read_at + self.size
+        self._file.seek(end)
+        view = memoryview(record)
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError:
+            self._file.truncate(end)
+            raise
+        self.size += len(record)
+
+    def get(self) -> OutgoingBlock:
+        """Take the oldest block. There must be one."""
+        assert self._file is not None  # noqa: S101 - `size` told the caller
+        self._file.seek(self._read_at)
+        first, following, length = _RECORD.unpack(self._file.read(_RECORD.size))
+        data = bytearray()
+        while len(data) < length:
+            data += self._file.read(length - len(data))
+        self._read_at += _RECORD.size + length
+        self.size -= _RECORD.size + length
+        if not self.size:
+            self._file.truncate(0)
+            self._read_at = 0
+        return OutgoingBlock(first, following, bytes(data))
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+            self._path.unlink(missing_ok=True)
+            self._file = None
+
+
+class Outbox:
+    """One log on its way. Numbers chunks, encodes each once, keeps them until they are acknowledged.
+
+    :param memory_limit: bytes kept in memory; what is more goes to `spool`.
+    :param spool_limit: bytes kept there; then `full` is True and the job's pipes must not be read.
+    :ivar next_sequence: of the next new chunk.
+    :ivar checksum: of all chunks together, as `hodei.checksum` defines it.
+    """
+
+    def __init__(self, first_sequence: int, spool: Spool, *, memory_limit: int, spool_limit: int) -> None:
+        self.next_sequence = first_sequence
+        self.acknowledged = first_sequence
+        self.size = 0
+        self.checksum = 0
+        self._spool = spool
+        self._memory_limit = memory_limit
+        self._spool_limit = spool_limit
+        self._time = 0
+        self._building: list[bytes] = []
+        self._building_bytes = 0
+        self._building_first = first_sequence
+        self._ready: collections.deque[OutgoingBlock] = collections.deque()
+        self._sent: collections.deque[OutgoingBlock] = collections.deque()
+        self._sent_bytes = 0
+        self._held = 0
+        self._spool_failed = False
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be read before something is acknowledged."""
+        if self._held < self._memory_limit and not self._spool.size:
+            return False
+        return self._spool_failed or self._spool.size >= self._spool_limit
+
+    @property
+    def everything_sent(self) -> bool:
+        """Whether nothing waits to be sent on this connection."""
+        return not (self._building or self._ready or self._spool.size)
+
+    def add(self, stream: wire.LogStream.ValueType, data: bytes, time_unix_nanos: int) -> None:
+        """Number a chunk of at most 64 KiB; its time is never less than that of the one before."""
+        sequence = self.next_sequence
+        self._time = max(self._time, time_unix_nanos)
+        chunk = wire.LogChunk(sequence=sequence, time_unix_nanos=self._time, stream=stream, data=data)
+        encoded = chunk.SerializeToString()
+        self.checksum = add_checksums(self.checksum, chunk_checksum(sequence, stream, data))
+        self.size += len(data)
+        self.next_sequence = sequence + 1
+        if not self._building:
+            self._building_first = sequence
+        self._building += (_prefix(len(encoded)), encoded)
+        self._building_bytes += len(encoded)
+        if self._building_bytes >= BLOCK_BYTES:
+            self._finish_block()
+
+    def _finish_block(self) -> None:
+        block = OutgoingBlock(self._building_first, self.next_sequence, b"".join(self._building))
+        self._building, self._building_bytes = [], 0
+        if self._held >= self._memory_limit or self._spool.size:
+            try:
+                self._spool.put(block)
+            except OSError:
+                # The disk is full: what was read stays in memory, and nothing more is read.
+                self._spool_failed = True
+                if self._spool.size:
+                    self._refill(everything=True)
+            else:
+                return
+        self._hold(block)
+
+    def _hold(self, block: OutgoingBlock) -> None:
+        self._ready.append(block)
+        self._held += len(block.data)
+
+    def _refill(self, *, everything: bool = False) -> None:
+        while self._spool.size and (everything or self._held < self._memory_limit):
+            self._hold(self._spool.get())
+
+    def take(self) -> OutgoingBlock | None:
+        """Return the next block to send; None when there is none, or too much is not acknowledged."""
+        if self._sent_bytes >= WINDOW_BYTES:
+            return None
+        if not self._ready and self._spool.size:
+            self._refill()
+        if not self._ready and not self._spool.size and self._building:
+            self._finish_block()
+        if not self._ready:
+            return None
+        block = self._ready.popleft()
+        self._sent.append(block)
+        self._sent_bytes += len(block.data)
+        return block
+
+    def acknowledge(self, next_sequence: int) -> None:
+        """Let go of what is durable on the server."""
+        self.acknowledged = max(self.acknowledged, next_sequence)
+        while self._sent and self._sent[0].next_sequence <= next_sequence:
+            size = len(self._sent.popleft().data)
+            self._sent_bytes -= size
+            self._held -= size
+            self._spool_failed = False
+        self._refill()
+
+    def rewind(self, next_sequence: int) -> None:
+        """Begin a new connection: send again what is not known to be durable."""
+        self._ready.extendleft(reversed(self._sent))
+        self._sent.clear()
+        self._sent_bytes = 0
+        while self._ready and self._ready[0].next_sequence <= next_sequence:
+            self._held -= len(self._ready.popleft().data)
+        self.acknowledged = max(self.acknowledged, next_sequence)
+        self._spool_failed = False
+
+    def close(self) -> None:
+        """Forget everything."""
+        self._spool.close()
+
+
+def _prefix(length: int) -> bytes:
+    """Return what stands before an encoded chunk in a block: field 1, then the length as a varint."""
+    out = bytearray(b"\x0a")
+    while length > 0x7F:
+        out.append(length & 0x7F | 0x80)
+        length >>= 7
+    out.append(length)
+    return bytes(out)

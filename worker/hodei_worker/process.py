@@ -1,0 +1,199 @@
+"""A job's processes: started, signalled, reaped."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import dataclasses
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_DUMPABLE = 4
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class ExecError(Exception):
+    """A program can't be executed.
+
+    :param exit_code: 127 where it is not there, 126 where it can't be run.
+    """
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def become_reaper() -> None:
+    """Adopt the orphans of jobs (W18), and keep jobs of the same user from reading this process (W24)."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+@dataclasses.dataclass(slots=True)
+class Usage:
+    """What the processes of a job took.
+
+    :ivar peak_memory: bytes of the largest one.
+    :ivar cpu_seconds: of all of them.
+    """
+
+    peak_memory: int = 0
+    cpu_seconds: float = 0.0
+
+
+class JobProcess:
+    """The leader of a job's session, and all that descends from it. One at a time in a worker.
+
+    :param argv: passed on as it is.
+    :param descriptors: what becomes its standard input, output and error.
+    :raise ExecError: it can't be executed.
+    """
+
+    def __init__(
+        self, argv: Sequence[str], *, environment: Mapping[str, str], directory: Path, descriptors: tuple[int, int, int]
+    ) -> None:
+        self.usage = Usage()
+        self.status: int | None = None
+        self.ended = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        stdin, stdout, stderr = descriptors
+        try:
+            # close_fds and a new session without a preexec function: the C code between fork and exec is safe beside
+            # gRPC's threads (W23).
+            self._popen = subprocess.Popen(
+                list(argv),
+                stdin=stdin,
+                stdout=stdout,
+                stderr=stderr,
+                cwd=directory,
+                env=dict(environment),
+                start_new_session=True,
+            )
+        except (OSError, ValueError) as error:
+            raise _exec_error(argv, directory, error) from error
+        self.pid = self._popen.pid
+        self._pidfd = os.pidfd_open(self.pid)
+        self._loop.add_reader(self._pidfd, self._leader_ended)
+
+    def _leader_ended(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        _, status, usage = os.wait4(self.pid, 0)
+        self._count(usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
+        self.status = status
+        self._popen.returncode = os.waitstatus_to_exitcode(status)
+        self.ended.set()
+        self.reap_orphans()
+
+    def _count(self, peak_kib: int, cpu_seconds: float) -> None:
+        self.usage.peak_memory = max(self.usage.peak_memory, peak_kib * 1024)
+        self.usage.cpu_seconds += cpu_seconds
+
+    @property
+    def exited(self) -> bool:
+        """Whether the leader has ended, even if the loop has not yet been told."""
+        if self.status is not None:
+            return True
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The leader's exit code; None when a signal ended it."""
+        return os.WEXITSTATUS(self.status) if self.status is not None and os.WIFEXITED(self.status) else None
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that ended the leader."""
+        return os.WTERMSIG(self.status) if self.status is not None and os.WIFSIGNALED(self.status) else None
+
+    def terminate(self) -> None:
+        """Ask the process group to end."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill the process group and every descendant, whatever session it has made for itself (W17)."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+        for pid in descendants():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def kill_rest(self) -> None:
+        """End what the leader has left behind, until nothing of it is there."""
+        self.reap_orphans()
+        while descendants():
+            self.kill()
+            await asyncio.sleep(0.005)
+            self.reap_orphans()
+
+    def reap_orphans(self) -> None:
+        """Reap orphans that ended.
+
+        Each is looked at before it is reaped, by its pid: to wait for any child would take the leader's exit code away
+        from who waits for it.
+        """
+        while True:
+            try:
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if found is None or (found.si_pid == self.pid and self.status is None):
+                return
+            with contextlib.suppress(ChildProcessError):
+                _, _, usage = os.wait4(found.si_pid, 0)
+                self._count(usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
+
+
+def descendants() -> list[int]:
+    """Return the pids of all processes that descend from this one, zombies among them."""
+    found: list[int] = []
+    waiting = [os.getpid()]
+    while waiting:
+        children = list(_children(waiting.pop()))
+        found += children
+        waiting += children
+    return found
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                yield from map(int, (task / "children").read_text().split())
+
+
+def _exec_error(argv: Sequence[str], directory: Path, error: OSError | ValueError) -> ExecError:
+    if isinstance(error, OSError) and error.filename == str(directory) and not directory.is_dir():
+        return ExecError(f"the working directory {directory} can't be used: {error.strerror}", 126)
+    if isinstance(error, FileNotFoundError):
+        return ExecError(f"{argv[0]}: not found", 127)
+    reason = error.strerror if isinstance(error, OSError) else str(error)
+    return ExecError(f"{argv[0]}: can't be executed: {reason}", 126)
+
+
+def feed(descriptor: int, data: bytes, done: Callable[[], None]) -> None:
+    """Write a job's standard input as it is read, then close it. A job that doesn't read it is none of its business."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(descriptor, False)
+    rest = memoryview(data)
+
+    def write() -> None:
+        nonlocal rest
+        try:
+            rest = rest[os.write(descriptor, rest[: 64 << 10]) :]
+        except BlockingIOError:
+            return
+        except OSError:
+            rest = rest[:0]
+        if not rest:
+            loop.remove_writer(descriptor)
+            os.close(descriptor)
+            done()
+
+    loop.add_writer(descriptor, write)

@@ -1,0 +1,138 @@
+"""What a worker is told by its environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from hodei.address import Address, parse_address
+from hodei.transport import TlsFiles
+
+T = TypeVar("T")
+
+_LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
+
+
+class WorkerSettingsError(ValueError):
+    """A variable is missing or can't be read; the message names it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """Times in seconds, sizes in bytes.
+
+    :param directory: for what overflows memory and for the jobs' scratch folders.
+    :param max_jobs: how many jobs to run before going; 0 is without end.
+    :param log_memory: of a log that is not acknowledged, what is kept in memory.
+    :param spool_limit: what overflows to disk at most; then the job waits on a full pipe.
+    :param server_gone_timeout: without a server for so long, a worker that has nothing to deliver ends.
+    :param delivery_timeout: the same for one that has.
+    :param drain_timeout: how long the output of a job is read on after its process has gone.
+    """
+
+    worker_id: str
+    server: Address
+    otp: str
+    tls: TlsFiles
+    allow_plaintext: bool
+    level: int
+    directory: Path
+    max_jobs: int
+    log_memory: int
+    spool_limit: int
+    server_gone_timeout: float
+    delivery_timeout: float
+    drain_timeout: float
+
+
+def read_settings(
+    environment: Mapping[str, str], *, worker_id: str = "", max_jobs: int | None = None
+) -> WorkerSettings:
+    """Read the environment; the token's file is removed once it was read.
+
+    :param worker_id: overrides HODEI_WORKER_ID, as `max_jobs` does HODEI_MAX_JOBS.
+    :raise WorkerSettingsError: names the variable and what is wrong with it.
+    """
+
+    def read(name: str, default: str, reader: Callable[[str], T]) -> T:
+        text = environment.get(name) or default
+        if not text:
+            raise WorkerSettingsError(f"{name} is not set")
+        try:
+            return reader(text)
+        except ValueError as error:
+            raise WorkerSettingsError(f"{name}: {text!r} can't be used: {error}") from None
+
+    def path(name: str) -> Path | None:
+        text = environment.get(name)
+        return Path(text) if text else None
+
+    directory = path("HODEI_WORKER_DIR")
+    return WorkerSettings(
+        worker_id=worker_id or read("HODEI_WORKER_ID", "", str),
+        server=read("HODEI_SERVER_ADDRESS", "", parse_address),
+        otp=_read_otp(environment),
+        tls=TlsFiles(path("HODEI_TLS_CA"), path("HODEI_TLS_CERT"), path("HODEI_TLS_KEY")),
+        allow_plaintext=read("HODEI_ALLOW_PLAINTEXT", "false", _boolean),
+        level=read("HODEI_LOG_LEVEL", "info", _level),
+        directory=directory or Path(tempfile.mkdtemp(prefix="hodei-worker-")),
+        max_jobs=read("HODEI_MAX_JOBS", "1", _count) if max_jobs is None else max_jobs,
+        log_memory=read("HODEI_LOG_MEMORY_BYTES", str(8 << 20), _count),
+        spool_limit=read("HODEI_SPOOL_BYTES", str(1 << 30), _count),
+        server_gone_timeout=read("HODEI_SERVER_GONE_TIMEOUT", "600", _seconds),
+        delivery_timeout=read("HODEI_DELIVERY_TIMEOUT", "86400", _seconds),
+        drain_timeout=read("HODEI_DRAIN_TIMEOUT", "2", _seconds),
+    )
+
+
+def _read_otp(environment: Mapping[str, str]) -> str:
+    name = environment.get("HODEI_OTP_TOKEN_FILE")
+    if name:
+        file = Path(name)
+        try:
+            token = file.read_text().strip()
+            file.unlink()
+        except OSError as error:
+            raise WorkerSettingsError(f"HODEI_OTP_TOKEN_FILE: {name} can't be read: {error.strerror}") from None
+        return token
+    token = environment.get("HODEI_OTP_TOKEN", "")
+    if not token:
+        raise WorkerSettingsError("neither HODEI_OTP_TOKEN_FILE nor HODEI_OTP_TOKEN is set")
+    return token
+
+
+def scrub_environment() -> None:
+    """Take the worker's own settings out of the environment that its children would inherit."""
+    for name in [name for name in os.environ if name.startswith("HODEI_")]:
+        del os.environ[name]
+
+
+def _level(text: str) -> int:
+    if text not in _LEVELS:
+        raise ValueError(f"it is one of {', '.join(_LEVELS)}")
+    return _LEVELS[text]
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in {"true", "false", "1", "0"}:
+        raise ValueError("it is true or false")
+    return text.lower() in {"true", "1"}
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError("it is not negative")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not number >= 0:
+        raise ValueError("it is a number of seconds")
+    return number
