@@ -22,7 +22,7 @@ PREFIX = "HODEI_"
 _PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
 #: Read by the client and the worker, not by the server.
 _OTHERS = frozenset(
-    "HODEI_SERVER HODEI_TENANT HODEI_CONFIG_FILE HODEI_TLS_CA HODEI_K8S_TEST HODEI_TEST_DATABASE_URL".split()
+    ["HODEI_SERVER", "HODEI_TENANT", "HODEI_CONFIG_FILE", "HODEI_TLS_CA", "HODEI_K8S_TEST", "HODEI_TEST_DATABASE_URL"]
 )
 
 
@@ -96,13 +96,19 @@ class Settings(BaseSettings):
     max_follows_per_client: int = Field(5000, ge=1, description="Log streams of one client's address at once.")
     start_timeout: Duration = Field(300.0, description="From dispatch to the process's start.")
     cancel_grace: Duration = Field(10.0, description="Between SIGTERM and SIGKILL where the job does not say.")
-    run_margin: Duration = Field(30.0, description="What a worker gets beyond run timeout and grace before it is removed.")
+    run_margin: Duration = Field(
+        30.0, description="What a worker gets beyond run timeout and grace before it is removed."
+    )
     lease: Duration = Field(30.0, description="A worker silent for longer is asked for at its provider.")
     ping_interval: Duration = Field(10.0, gt=0, description="Between pings of worker and server, both ways.")
     orphan_after: Duration = Field(600.0, description="Without an acknowledged ping for so long a worker ends its job.")
-    log_budget: Size = Field(1 << 30, ge=1 << 16, description="Bytes of log kept per attempt where the job does not say.")
+    log_budget: Size = Field(
+        1 << 30, ge=1 << 16, description="Bytes of log kept per attempt where the job does not say."
+    )
     log_segment: Size = Field(64 << 20, ge=1 << 16, description="Bytes of log per segment.")
-    log_ttl: Duration = Field(7 * 86400.0, description="How long logs are kept after a job's end where it does not say.")
+    log_ttl: Duration = Field(
+        7 * 86400.0, description="How long logs are kept after a job's end where it does not say."
+    )
     log_wait: Duration = Field(60.0, description="How long an ended attempt waits for the rest of its log.")
     worker_max_jobs: int = Field(1, ge=0, description="Jobs a worker runs before it goes; 0 is without end.")
     worker_idle_timeout: Duration = Field(300.0, description="A reused worker that waits for longer is let go.")

@@ -20,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 metadata = MetaData(
@@ -132,9 +133,9 @@ attempts = Table(
     Column("outcome", LargeBinary),
     # The log: what the worker numbered in all, and what became of it.
     Column("log_next_sequence", BigInteger),
-    Column("log_ended", Boolean, nullable=False, server_default="0"),
-    Column("log_complete", Boolean, nullable=False, server_default="0"),
-    Column("log_expired", Boolean, nullable=False, server_default="0"),
+    Column("log_ended", Boolean, nullable=False, server_default=false()),
+    Column("log_complete", Boolean, nullable=False, server_default=false()),
+    Column("log_expired", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("job_id", "number"),
     Index("ix_attempts_state", "state"),
     Index("ix_attempts_worker_id", "worker_id"),

@@ -1,14 +1,14 @@
 """What the server refuses, and why. `hodei_server.rpc.errors` gives each its status on the wire.
 
-    HodeiServerError
-    ├── InvalidRequestError      fields that can't be taken; all of them at once
-    ├── NotFoundError            there is no such thing
-    ├── ConflictError            it is there already, and another one
-    ├── PreconditionError        not in this state, or not with this installation
-    ├── UnauthenticatedError     nobody we know
-    ├── PermissionDeniedError    somebody we know, but not for this
-    ├── ResourceExhaustedError   a limit is reached; try again later
-    └── UnavailableError         not now; try again later
+HodeiServerError
+├── InvalidRequestError      fields that can't be taken; all of them at once
+├── NotFoundError            there is no such thing
+├── ConflictError            it is there already, and another one
+├── PreconditionError        not in this state, or not with this installation
+├── UnauthenticatedError     nobody we know
+├── PermissionDeniedError    somebody we know, but not for this
+├── ResourceExhaustedError   a limit is reached; try again later
+└── UnavailableError         not now; try again later
 """
 
 from __future__ import annotations

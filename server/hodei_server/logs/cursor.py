@@ -117,7 +117,9 @@ async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> in
     return sequence
 
 
-async def find_tail(book: LogBook, attempt_uid: str, lines: int, streams: frozenset[wire.LogStream.ValueType]) -> tuple[int, int]:
+async def find_tail(
+    book: LogBook, attempt_uid: str, lines: int, streams: frozenset[wire.LogStream.ValueType]
+) -> tuple[int, int]:
     """Find where the last lines begin. A last line without its newline is one too.
 
     :param streams: only lines of these count; all when empty.

@@ -1,0 +1,75 @@
+"""The server's data folder: one server at a time, and always the same installation's."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+
+class DataFolderError(Exception):
+    """The data folder can't be used; the message says why."""
+
+
+class DataFolder:
+    """A folder that is locked as long as this object is entered.
+
+    The lock goes with the process, however that ends, and no child inherits it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        """Make the folder and lock it.
+
+        :raise DataFolderError: another server uses it, or it can't be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise DataFolderError(f"the data folder {self.path} can't be used: {error.strerror}") from None
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise DataFolderError(
+                f"another server (process {holder or 'unknown'}) uses the data folder {self.path}: "
+                "end it, or give this one a folder of its own with HODEI_DATA_DIR"
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._lock = descriptor
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Unlock the folder."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def read_installation(self) -> str:
+        """Return the id of the installation that this folder belongs to; empty for a new folder."""
+        try:
+            return (self.path / "installation").read_text().strip()
+        except FileNotFoundError:
+            return ""
+
+    def write_installation(self, installation_id: str) -> None:
+        """Keep the installation's id, whole or not at all."""
+        unfinished = self.path / "installation.new"
+        with unfinished.open("w") as file:
+            file.write(f"{installation_id}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.rename(self.path / "installation")

@@ -1,0 +1,54 @@
+"""Opens a database. SQLite gets WAL, one writer and a wait for locks; PostgreSQL its driver."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+
+BUSY_SECONDS = 30
+
+
+def open_engine(url: str, durability: Literal["power", "process"] = "power") -> Engine:
+    """Return an engine; nothing is connected before its first use.
+
+    :param url: ``sqlite:///…`` or ``postgresql://…``.
+    :param durability: what a commit survives: a power cut, or the server's process.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() == "sqlite":
+        return _open_sqlite(str(parsed), durability)
+    if parsed.get_backend_name() == "postgresql":
+        if parsed.drivername == "postgresql":
+            parsed = parsed.set(drivername="postgresql+psycopg")
+        commit = "on" if durability == "power" else "off"
+        return create_engine(
+            parsed, pool_size=8, pool_pre_ping=True, connect_args={"options": f"-c synchronous_commit={commit}"}
+        )
+    raise ValueError(f"{parsed.get_backend_name()} is not a database that Hodei knows: use sqlite or postgresql")
+
+
+def _open_sqlite(url: str, durability: str) -> Engine:
+    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS, "check_same_thread": False}, pool_size=8)
+    synchronous = "FULL" if durability == "power" else "NORMAL"
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _record: Any) -> None:
+        # The driver's own idea of when a transaction begins is switched off: `begin` below says it.
+        connection.isolation_level = None
+        for pragma in (
+            "journal_mode=WAL",
+            f"synchronous={synchronous}",
+            "foreign_keys=ON",
+            "cache_size=-16384",
+            "journal_size_limit=67108864",
+        ):
+            connection.execute(f"PRAGMA {pragma}").close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        # A writer takes its lock at once: one that began by reading could only fail when it comes to write (W29).
+        writer = connection.get_execution_options().get("hodei_writer", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+
+    return engine

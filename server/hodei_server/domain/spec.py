@@ -1,0 +1,248 @@
+"""What a `JobSpec` may say. Every field has a rule here: it is honoured, or refused by its name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message
+from google.protobuf.unknown_fields import UnknownFieldSet
+
+from hodei.v1 import types_pb2 as wire
+from hodei_server.domain.errors import Violation
+
+MAX_SPEC_BYTES = 2 << 20
+MAX_STDIN_BYTES = 1 << 20
+MAX_ANNOTATION_BYTES = 256 << 10
+MAX_LABELS = 64
+MIN_LOG_BUDGET = 64 << 10
+MAX_SECONDS = 365 * 86400
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+Rule = Callable[[wire.JobSpec], Iterator[Violation]]
+
+
+def check_spec(spec: wire.JobSpec) -> list[Violation]:
+    """Return everything that is wrong with a job; nothing when it can be taken."""
+    if spec.ByteSize() > MAX_SPEC_BYTES:
+        return [Violation("spec", f"is larger than {MAX_SPEC_BYTES} bytes")]
+    found = [*_unknown(spec, "spec")]
+    for rule in RULES.values():
+        found += rule(spec)
+    return found
+
+
+def _unknown(message: Message, path: str) -> Iterator[Violation]:
+    """Yield the fields that this version does not know: to drop them would be to do something else than asked (W38)."""
+    for field in UnknownFieldSet(message):  # type: ignore[no-untyped-call]  # the stubs leave it out
+        yield Violation(f"{path}.{field.field_number}", "is a field that this server does not know")
+    for descriptor, value in message.ListFields():
+        if descriptor.type == descriptor.TYPE_MESSAGE and not descriptor.message_type.GetOptions().map_entry:
+            for each in value if isinstance(value, (list, tuple)) or hasattr(value, "add") else [value]:
+                yield from _unknown(each, f"{path}.{descriptor.name}")
+
+
+def _text(field: str, text: str, most: int) -> Iterator[Violation]:
+    if len(text) > most:
+        yield Violation(field, f"has at most {most} characters")
+    if "\0" in text:
+        yield Violation(field, "holds no NUL")
+
+
+def _name(spec: wire.JobSpec) -> Iterator[Violation]:
+    yield from _text("spec.name", spec.name, 253)
+    if any(character < " " for character in spec.name):
+        yield Violation("spec.name", "holds no control characters")
+
+
+def _label(field: str, key: str, value: str) -> Iterator[Violation]:
+    prefix, slash, name = key.rpartition("/")
+    if not _LABEL_NAME.fullmatch(name) or len(name) > 63:
+        yield Violation(f"{field}[{key!r}]", "has a key of at most 63 letters, digits, '-', '_' and '.'")
+    if slash and (not _DNS_NAME.fullmatch(prefix) or len(prefix) > 253):
+        yield Violation(f"{field}[{key!r}]", "has a prefix that is no DNS name")
+    if value and (not _LABEL_NAME.fullmatch(value) or len(value) > 63):
+        yield Violation(f"{field}[{key!r}]", "has a value of at most 63 letters, digits, '-', '_' and '.'")
+
+
+def _label_map(name: str) -> Rule:
+    def rule(spec: wire.JobSpec) -> Iterator[Violation]:
+        labels: dict[str, str] = dict(getattr(spec, name))
+        if len(labels) > MAX_LABELS:
+            yield Violation(f"spec.{name}", f"has at most {MAX_LABELS} entries")
+        for key, value in labels.items():
+            yield from _label(f"spec.{name}", key, value)
+
+    return rule
+
+
+def _annotations(spec: wire.JobSpec) -> Iterator[Violation]:
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in spec.annotations.items())
+    if size > MAX_ANNOTATION_BYTES:
+        yield Violation("spec.annotations", f"has at most {MAX_ANNOTATION_BYTES} bytes in all")
+    if "" in spec.annotations:
+        yield Violation("spec.annotations", "has no empty key")
+
+
+def _argv(spec: wire.JobSpec) -> Iterator[Violation]:
+    if bool(spec.argv) == spec.HasField("script"):
+        yield Violation("spec.argv", "or spec.script is given, one of the two")
+    if spec.argv and not spec.argv[0]:
+        yield Violation("spec.argv[0]", "is the program and not empty")
+    for place, argument in enumerate(spec.argv):
+        if "\0" in argument:
+            yield Violation(f"spec.argv[{place}]", "holds no NUL")
+
+
+def _script(spec: wire.JobSpec) -> Iterator[Violation]:
+    if not spec.HasField("script"):
+        return
+    if not spec.script.text:
+        yield Violation("spec.script.text", "is not empty")
+    for place, argument in enumerate(spec.script.interpreter):
+        if "\0" in argument or (place == 0 and not argument):
+            yield Violation(f"spec.script.interpreter[{place}]", "is not empty and holds no NUL")
+
+
+def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
+    for name, value in spec.environment.items():
+        if not _VARIABLE.fullmatch(name):
+            yield Violation(f"spec.environment[{name!r}]", "has a name of letters, digits and '_'")
+        elif name.startswith("HODEI_"):
+            yield Violation(f"spec.environment[{name!r}]", "begins with HODEI_, which is kept for Hodei itself")
+        if "\0" in value:
+            yield Violation(f"spec.environment[{name!r}]", "holds no NUL")
+
+
+def _working_directory(spec: wire.JobSpec) -> Iterator[Violation]:
+    if spec.working_directory and not spec.working_directory.startswith("/"):
+        yield Violation("spec.working_directory", "is absolute")
+    yield from _text("spec.working_directory", spec.working_directory, 4096)
+
+
+def _stdin(spec: wire.JobSpec) -> Iterator[Violation]:
+    if len(spec.stdin) > MAX_STDIN_BYTES:
+        yield Violation("spec.stdin", f"has at most {MAX_STDIN_BYTES} bytes")
+
+
+def _image(spec: wire.JobSpec) -> Iterator[Violation]:
+    yield from _text("spec.image", spec.image, 1024)
+    if any(character.isspace() for character in spec.image):
+        yield Violation("spec.image", "holds no spaces")
+
+
+def _resources(spec: wire.JobSpec) -> Iterator[Violation]:
+    resources = spec.resources
+    for name in ("cpu_millis", "memory_bytes", "disk_bytes", "gpu_count"):
+        if getattr(resources, name) < 0:
+            yield Violation(f"spec.resources.{name}", "is not negative")
+    if resources.gpu_type and not resources.gpu_count:
+        yield Violation("spec.resources.gpu_type", "goes with a gpu_count")
+    yield from _text("spec.resources.gpu_type", resources.gpu_type, 63)
+
+
+def _priority(spec: wire.JobSpec) -> Iterator[Violation]:
+    if not -1000 <= spec.priority <= 1000:
+        yield Violation("spec.priority", "lies between -1000 and 1000")
+
+
+def check_duration(field: str, value: Duration, *, zero: bool = False) -> Iterator[Violation]:
+    """Yield what is wrong with a duration.
+
+    :param zero: whether none at all is fine.
+    """
+    mixed = (value.seconds > 0 > value.nanos) or (value.seconds < 0 < value.nanos)
+    if mixed or not -999_999_999 <= value.nanos <= 999_999_999:
+        yield Violation(field, "is no valid duration: seconds and nanos differ in sign, or nanos are out of range")
+    elif value.seconds < 0 or value.nanos < 0 or (not zero and not value.seconds and not value.nanos):
+        yield Violation(field, "is not negative" if zero else "is longer than nothing")
+    elif value.seconds > MAX_SECONDS:
+        yield Violation(field, "is at most 365 days")
+
+
+def _duration_of(name: str, *, zero: bool = False) -> Rule:
+    def rule(spec: wire.JobSpec) -> Iterator[Violation]:
+        if spec.HasField(name):  # type: ignore[arg-type]  # a name from RULES
+            yield from check_duration(f"spec.{name}", getattr(spec, name), zero=zero)
+
+    return rule
+
+
+def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
+    retry = spec.retry
+    if not 0 <= retry.max_attempts <= 100:
+        yield Violation("spec.retry.max_attempts", "lies between 0 and 100")
+    if retry.HasField("max_infrastructure_retries") and not 0 <= retry.max_infrastructure_retries <= 100:
+        yield Violation("spec.retry.max_infrastructure_retries", "lies between 0 and 100")
+    for place, cause in enumerate(retry.on_causes):
+        if cause not in wire.Cause.values() or cause in {wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED}:
+            yield Violation(f"spec.retry.on_causes[{place}]", "is a cause that can be retried")
+    for place, code in enumerate(retry.on_exit_codes):
+        if not 1 <= code <= 255:
+            yield Violation(f"spec.retry.on_exit_codes[{place}]", "lies between 1 and 255")
+    if retry.HasField("initial_backoff"):
+        yield from check_duration("spec.retry.initial_backoff", retry.initial_backoff, zero=True)
+    if retry.HasField("max_backoff"):
+        yield from check_duration("spec.retry.max_backoff", retry.max_backoff, zero=True)
+
+
+def _providers(spec: wire.JobSpec) -> Iterator[Violation]:
+    for place, name in enumerate(spec.providers):
+        if not name or len(name) > 63:
+            yield Violation(f"spec.providers[{place}]", "is a name of 1 to 63 characters")
+
+
+def _strategy(spec: wire.JobSpec) -> Iterator[Violation]:
+    if spec.strategy not in wire.Strategy.values():
+        yield Violation("spec.strategy", f"{spec.strategy} is not a strategy")
+
+
+def _log_budget(spec: wire.JobSpec) -> Iterator[Violation]:
+    if spec.log_budget_bytes and spec.log_budget_bytes < MIN_LOG_BUDGET:
+        yield Violation("spec.log_budget_bytes", f"is at least {MIN_LOG_BUDGET}, or 0 for the server's default")
+
+
+def check_tenant(field: str, tenant: str) -> Iterator[Violation]:
+    """Yield what is wrong with a tenant's name; the empty one means the default."""
+    if tenant and (not _DNS_LABEL.fullmatch(tenant) or len(tenant) > 40):
+        yield Violation(field, "is a DNS label of at most 40 characters")
+
+
+def _secrets(spec: wire.JobSpec) -> Iterator[Violation]:
+    if spec.secrets:
+        yield Violation("spec.secrets", "can't be honoured yet: no secret would be kept out of the log")
+
+
+#: The rule of each field; a test sees to it that none is missing.
+RULES: dict[str, Rule] = {
+    "name": _name,
+    "labels": _label_map("labels"),
+    "annotations": _annotations,
+    "argv": _argv,
+    "script": _script,
+    "environment": _environment,
+    "working_directory": _working_directory,
+    "stdin": _stdin,
+    "image": _image,
+    "resources": _resources,
+    "priority": _priority,
+    "queue_timeout": _duration_of("queue_timeout"),
+    "start_timeout": _duration_of("start_timeout"),
+    "run_timeout": _duration_of("run_timeout"),
+    "cancel_grace": _duration_of("cancel_grace", zero=True),
+    "retry": _retry,
+    "providers": _providers,
+    "strategy": _strategy,
+    "required_labels": _label_map("required_labels"),
+    "preferred_labels": _label_map("preferred_labels"),
+    "region": lambda spec: _text("spec.region", spec.region, 63),
+    "log_budget_bytes": _log_budget,
+    "log_ttl": _duration_of("log_ttl"),
+    "tenant": lambda spec: check_tenant("spec.tenant", spec.tenant),
+    "secrets": _secrets,
+}

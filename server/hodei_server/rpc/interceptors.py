@@ -1,0 +1,105 @@
+"""What happens around every call: its trace, its caller, and what becomes of its errors."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import grpc
+import structlog
+from grpc import aio
+
+from hodei_server.rpc.context import ANONYMOUS, accept_traceparent, enter, trace_id_of
+from hodei_server.rpc.errors import DETAILS_KEY, status_of
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc]  # the stubs call it Any
+    """Wraps every handler: unary and streaming, generated and written by hand."""
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the handler with the wrapping around it."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None
+        method = handler_call_details.method
+        factories: dict[tuple[bool, bool], Callable[..., Any]] = {
+            (False, False): grpc.unary_unary_rpc_method_handler,
+            (False, True): grpc.unary_stream_rpc_method_handler,
+            (True, False): grpc.stream_unary_rpc_method_handler,
+            (True, True): grpc.stream_stream_rpc_method_handler,
+        }
+        kinds = {
+            (False, False): handler.unary_unary,
+            (False, True): handler.unary_stream,
+            (True, False): handler.stream_unary,
+            (True, True): handler.stream_stream,
+        }
+        shape = (handler.request_streaming, handler.response_streaming)
+        function = kinds[shape]
+        wrapped = _yielding(function, method) if inspect.isasyncgenfunction(function) else _awaiting(function, method)
+        return factories[shape](wrapped, handler.request_deserializer, handler.response_serializer)
+
+
+def _awaiting(function: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
+    async def call(request: Any, context: Context) -> Any:
+        trace_id = _enter(context, method)
+        try:
+            return await function(request, context)
+        except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
+            await _abort(context, error, trace_id)
+
+    return call
+
+
+def _yielding(function: Callable[..., AsyncIterator[Any]], method: str) -> Callable[[Any, Context], Any]:
+    async def call(request: Any, context: Context) -> AsyncIterator[Any]:
+        trace_id = _enter(context, method)
+        try:
+            async for response in function(request, context):
+                yield response
+        except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
+            await _abort(context, error, trace_id)
+
+    return call
+
+
+def _enter(context: Context, method: str) -> str:
+    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    traceparent = accept_traceparent(metadata.get("traceparent", ""))
+    enter(_principal_of(context), traceparent)
+    trace_id = trace_id_of(traceparent)
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(trace_id=trace_id, rpc=method.rpartition("/")[2])
+    return trace_id
+
+
+def _principal_of(context: Context) -> str:
+    """Return the name in the client's certificate: the first alternative name, else the common name."""
+    auth = context.auth_context() or {}
+    for key in ("x509_subject_alternative_name", "x509_common_name"):
+        values = auth.get(key)
+        if values:
+            return bytes(next(iter(values))).decode(errors="replace")[:256]
+    return ANONYMOUS
+
+
+async def _abort(context: Context, error: Exception, trace_id: str) -> None:
+    if isinstance(error, (aio.AbortError, asyncio.CancelledError)):
+        raise error
+    status = status_of(error, trace_id)
+    if status is None:
+        _log.error("rpc.failed", exc_info=error)
+        await context.abort(grpc.StatusCode.INTERNAL, f"the server has failed; its log tells more (trace {trace_id})")
+    else:
+        code, message, details = status
+        await context.abort(code, message, trailing_metadata=((DETAILS_KEY, details), ("trace-id", trace_id)))

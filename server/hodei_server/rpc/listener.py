@@ -1,0 +1,94 @@
+"""A gRPC server on one address, made from settings."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from hodei.address import Address
+from hodei.transport import SERVER_OPTIONS
+from hodei_server.rpc.interceptors import CallInterceptor
+
+
+class ListenerError(Exception):
+    """A listener can't be opened as the settings say."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ListenerTls:
+    """Files in PEM form. With a client CA, clients must show a certificate of it."""
+
+    certificate: Path | None = None
+    key: Path | None = None
+    client_ca: Path | None = None
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """Read the files; None where there is no certificate.
+
+        :raise ListenerError: one can't be read.
+        """
+        if self.certificate is None or self.key is None:
+            return None
+        try:
+            key, certificate = self.key.read_bytes(), self.certificate.read_bytes()
+            authority = self.client_ca.read_bytes() if self.client_ca else None
+        except OSError as error:
+            raise ListenerError(f"{error.filename} can't be read: {error.strerror}") from None
+        return grpc.ssl_server_credentials(
+            [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
+        )
+
+
+class Listener:
+    """One address and what is served there.
+
+    :param public: with health of each service and reflection; without, nothing but the services.
+    """
+
+    def __init__(self, services: Sequence[str], *, public: bool) -> None:
+        self.server = aio.server(interceptors=[CallInterceptor()], options=SERVER_OPTIONS)
+        self._services = ("", *services)
+        self._health: health.aio.HealthServicer | None = None
+        if public:
+            self._health = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+            names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self.server)
+
+    def bind(self, address: Address, tls: ListenerTls, *, variable: str, allow_plaintext: bool) -> Address:
+        """Take the address; return it with the port that was given where 0 was asked for.
+
+        :param variable: names the setting in errors.
+        :raise ListenerError: it is in use, or would be plain text to other machines.
+        """
+        credentials = tls.credentials()
+        if address.tls and credentials is None:
+            raise ListenerError(f"{variable}: {address} wants TLS, but there is no certificate")
+        if credentials is None and not address.is_loopback and not allow_plaintext:
+            raise ListenerError(
+                f"{variable}: {address} can be reached from other machines and would be plain text: "
+                "set a certificate and key, or HODEI_ALLOW_PLAINTEXT=true"
+            )
+        try:
+            if credentials is not None:
+                port = self.server.add_secure_port(address.target, credentials)
+            else:
+                port = self.server.add_insecure_port(address.target)
+        except RuntimeError:
+            port = 0
+        if not port:
+            raise ListenerError(f"{variable}: {address} can't be listened on: is another server there?")
+        return Address(address.host, port, credentials is not None)
+
+    async def set_serving(self, *, serving: bool) -> None:
+        """Tell health checks whether calls are welcome."""
+        if self._health is not None:
+            states = health_pb2.HealthCheckResponse
+            for service in self._services:
+                await self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
