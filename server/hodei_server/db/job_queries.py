@@ -1,0 +1,137 @@
+"""What is asked of jobs and workers. Every query goes by an index, however many jobs have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import func, or_, select
+from sqlalchemy.engine import RowMapping
+
+from hodei_server.db.database import Transaction
+from hodei_server.db.schema import attempts, job_events, job_labels, jobs, workers
+from hodei_server.domain.states import JobState
+from hodei_server.domain.workers import WorkerState
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs are wanted. Times are microseconds.
+
+    :param name: the whole name, or its beginning followed by ``*``.
+    """
+
+    tenant: str
+    states: Sequence[JobState] = ()
+    name: str = ""
+    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    provider: str = ""
+    submitted_after: int | None = None
+    submitted_before: int | None = None
+
+
+def list_jobs(tx: Transaction, wanted: JobFilter, before: int | None, limit: int) -> Sequence[RowMapping]:
+    """Return jobs, the newest first.
+
+    :param before: only those with a smaller number: where the page before this one ended.
+    """
+    conditions: list[Any] = [jobs.c.tenant == wanted.tenant]
+    if before is not None:
+        conditions.append(jobs.c.number < before)
+    if wanted.states:
+        conditions.append(jobs.c.state.in_([int(state) for state in wanted.states]))
+    if wanted.name.endswith("*"):
+        conditions.append(jobs.c.name.startswith(wanted.name[:-1], autoescape=True))
+    elif wanted.name:
+        conditions.append(jobs.c.name == wanted.name)
+    for key, value in wanted.labels.items():
+        matching = select(job_labels.c.job_number).where(job_labels.c.key == key, job_labels.c.value == value)
+        conditions.append(jobs.c.number.in_(matching))
+    if wanted.provider:
+        of_provider = select(attempts.c.job_id).where(attempts.c.provider == wanted.provider)
+        conditions.append(jobs.c.job_id.in_(of_provider))
+    if wanted.submitted_after is not None:
+        conditions.append(jobs.c.submitted_at >= wanted.submitted_after)
+    if wanted.submitted_before is not None:
+        conditions.append(jobs.c.submitted_at < wanted.submitted_before)
+    query = select(*jobs.c).where(*conditions).order_by(jobs.c.number.desc()).limit(limit)
+    return tx.execute(query).mappings().all()
+
+
+def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
+    """Return a job's attempts, the first one first."""
+    return (
+        tx.execute(select(*attempts.c).where(attempts.c.job_id == job_id).order_by(attempts.c.number)).mappings().all()
+    )
+
+
+def events_after(tx: Transaction, job_id: str, version: int) -> Sequence[RowMapping]:
+    """Return a job's moves after a version, in order."""
+    columns = job_events.c
+    return (
+        tx.execute(
+            select(*columns).where(columns.job_id == job_id, columns.version > version).order_by(columns.version)
+        )
+        .mappings()
+        .all()
+    )
+
+
+def queue_position(tx: Transaction, row: RowMapping) -> int:
+    """Return a waiting job's place in the queue, from 1."""
+    ahead = select(func.count()).where(
+        jobs.c.state == int(JobState.QUEUED),
+        or_(
+            jobs.c.priority > row["priority"],
+            (jobs.c.priority == row["priority"]) & (jobs.c.number < row["number"]),
+        ),
+    )
+    return int(tx.connection.scalar(ahead) or 0) + 1
+
+
+def queued_count(tx: Transaction) -> int:
+    """Return how many jobs wait."""
+    return int(tx.connection.scalar(select(func.count()).where(jobs.c.state == int(JobState.QUEUED))) or 0)
+
+
+def queue_page(tx: Transaction, after: tuple[int, int] | None, limit: int) -> Sequence[RowMapping]:
+    """Return waiting jobs that may be dispatched now, in the order of dispatch.
+
+    :param after: priority and number of the last one of the page before.
+    """
+    conditions: list[Any] = [
+        jobs.c.state == int(JobState.QUEUED),
+        jobs.c.not_before <= tx.now,
+        jobs.c.cancel_requested_at.is_(None),
+    ]
+    if after is not None:
+        priority, number = after
+        conditions.append(or_(jobs.c.priority < priority, (jobs.c.priority == priority) & (jobs.c.number > number)))
+    order = (jobs.c.priority.desc(), jobs.c.number)
+    return tx.execute(select(*jobs.c).where(*conditions).order_by(*order).limit(limit)).mappings().all()
+
+
+def next_wake(tx: Transaction) -> int | None:
+    """Return when the next waiting job's back-off ends or queue timeout strikes, in microseconds; None for never."""
+    times = select(func.min(jobs.c.not_before), func.min(jobs.c.queue_deadline)).where(
+        jobs.c.state == int(JobState.QUEUED), or_(jobs.c.not_before > tx.now, jobs.c.queue_deadline.is_not(None))
+    )
+    found = [time for time in tx.execute(times).one() if time]
+    return min(found) if found else None
+
+
+def list_workers(tx: Transaction, provider: str, *, include_gone: bool, after: str, limit: int) -> Sequence[RowMapping]:
+    """Return workers in the order of their ids, with the job of those that have one."""
+    query = (
+        select(*workers.c, attempts.c.job_id)
+        .outerjoin(attempts, attempts.c.attempt_uid == workers.c.attempt_uid)
+        .where(workers.c.worker_id > after)
+        .order_by(workers.c.worker_id)
+        .limit(limit)
+    )
+    if provider:
+        query = query.where(workers.c.provider == provider)
+    if not include_gone:
+        query = query.where(workers.c.state != int(WorkerState.GONE))
+    return tx.execute(query).mappings().all()

@@ -1,0 +1,259 @@
+"""`JobService`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from google.protobuf.unknown_fields import UnknownFieldSet
+from grpc import aio
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import job_pb2 as wire
+from hodei.v1 import job_pb2_grpc
+from hodei.v1 import types_pb2 as types_wire
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.job_queries import (
+    JobFilter,
+    attempts_of,
+    events_after,
+    list_jobs,
+    queue_position,
+    queued_count,
+)
+from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel
+from hodei_server.domain.errors import (
+    ConflictError,
+    InvalidRequestError,
+    NotFoundError,
+    PreconditionError,
+    ResourceExhaustedError,
+    UnavailableError,
+    Violation,
+)
+from hodei_server.domain.ids import new_job_id
+from hodei_server.domain.spec import check_duration, check_spec, check_tenant
+from hodei_server.domain.states import JobState
+from hodei_server.domain.strategies import never
+from hodei_server.logs.changes import wait_for
+from hodei_server.rpc.context import current_principal, current_traceparent
+from hodei_server.rpc.messages import attempt_message, event_message, job_message
+from hodei_server.rpc.requests import PageTokens, micros, page_size, require
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.scheduler import Scheduler
+
+#: Seconds after which a watch looks again by itself.
+LOOK_AGAIN_SECONDS = 15.0
+
+Context = aio.ServicerContext[Any, Any]
+
+
+class JobService(job_pb2_grpc.JobServiceServicer):
+    """Takes jobs and tells of them.
+
+    :param accepting: whether new jobs are taken; False while the server ends.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        attempts: Attempts,
+        scheduler: Scheduler,
+        *,
+        max_queued: int,
+        accepting: Callable[[], bool],
+    ) -> None:
+        self._database = database
+        self._attempts = attempts
+        self._scheduler = scheduler
+        self._max_queued = max_queued
+        self._accepting = accepting
+
+    async def SubmitJob(self, request: wire.SubmitJobRequest, context: Context) -> wire.SubmitJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Store a job."""
+        violations = check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")]
+        if len(UnknownFieldSet(request)):
+            violations.append(Violation("request", "has a field that this server does not know"))
+        if len(request.request_id) > 128 or "\0" in request.request_id:
+            violations.append(Violation("request_id", "has at most 128 characters"))
+        if violations:
+            raise InvalidRequestError(violations)
+        submitted = await self._submit(request.spec, request.request_id, "")
+        return wire.SubmitJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
+
+    async def _submit(self, spec: types_wire.JobSpec, request_id: str, retry_of: str) -> Submitted:
+        if not self._accepting():
+            raise UnavailableError("the server is ending and takes no new jobs", retry_after=2.0)
+        self._refuse_unsupported(spec)
+        new = NewJob(new_job_id(), spec, current_principal(), request_id, retry_of, current_traceparent())
+
+        def write(tx: Transaction) -> Submitted | None:
+            if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:
+                return None
+            return insert_job(tx, new)
+
+        submitted = await self._database.write(write)
+        if submitted is None:
+            raise ResourceExhaustedError(f"{self._max_queued} jobs wait already", retry_after=5.0)
+        if submitted.conflict:
+            raise ConflictError(f"the request_id was used for another job: {submitted.job_id}")
+        if not submitted.existed:
+            self._scheduler.submitted()
+        return submitted
+
+    def _refuse_unsupported(self, spec: types_wire.JobSpec) -> None:
+        """Refuse what no provider could ever honour (W38).
+
+        :raise PreconditionError: names what stands against the job, per provider.
+        """
+        candidates = self._scheduler.candidates({})
+        unknown = sorted(set(spec.providers) - {candidate.name for candidate in candidates})
+        if unknown:
+            names = ", ".join(sorted(candidate.name for candidate in candidates))
+            violation = Violation("spec.providers", f"names {', '.join(unknown)}; there are: {names}")
+            raise InvalidRequestError([violation])
+        reasons = {candidate.name: never(spec, candidate) for candidate in candidates}
+        if reasons and all(reasons.values()):
+            said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+            raise PreconditionError(f"no provider can run this job ({said})")
+
+    async def GetJob(self, request: wire.GetJobRequest, context: Context) -> wire.GetJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Return a job with its attempts."""
+        return wire.GetJobResponse(job=await self._job(require("job_id", request.job_id)))
+
+    async def _job(self, job_id: str) -> types_wire.Job:
+        row, attempts = await self._database.read(lambda tx: (job_row(tx, job_id), attempts_of(tx, job_id)))
+        if row is None:
+            raise NotFoundError("job", job_id)
+        job = job_message(row)
+        job.attempts.extend(attempt_message(each) for each in attempts)
+        return job
+
+    async def ListJobs(self, request: wire.ListJobsRequest, context: Context) -> wire.ListJobsResponse:  # noqa: N802, ARG002 - the wire's
+        """Return jobs, the newest first."""
+        size = page_size(request.page_size, default=50, most=1000)
+        tokens = PageTokens(request)
+        place = tokens.decode(request.page_token)
+        violations = [*check_tenant("tenant", request.tenant)]
+        for number, state in enumerate(request.states):
+            if state not in types_wire.JobState.values() or not state:
+                violations.append(Violation(f"states[{number}]", f"{state} is not a state"))
+        if violations:
+            raise InvalidRequestError(violations)
+        wanted = JobFilter(
+            tenant=request.tenant or "default",
+            states=[JobState(state) for state in request.states],
+            name=request.name,
+            labels=dict(request.labels),
+            provider=request.provider,
+            submitted_after=micros("submitted_after", request.submitted_after)
+            if request.HasField("submitted_after")
+            else None,
+            submitted_before=micros("submitted_before", request.submitted_before)
+            if request.HasField("submitted_before")
+            else None,
+        )
+        rows = await self._database.read(lambda tx: list_jobs(tx, wanted, int(place) if place else None, size + 1))
+        response = wire.ListJobsResponse(jobs=[job_message(row) for row in rows[:size]])
+        if len(rows) > size:
+            response.next_page_token = tokens.encode(str(rows[size - 1]["number"]))
+        return response
+
+    async def CancelJob(self, request: wire.CancelJobRequest, context: Context) -> wire.CancelJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Store the wish to stop a job and send it on its way."""
+        job_id = require("job_id", request.job_id)
+        violations: list[Violation] = []
+        if request.HasField("grace"):
+            violations += check_duration("grace", request.grace, zero=True)
+        if len(request.reason) > 1024 or "\0" in request.reason:
+            violations.append(Violation("reason", "has at most 1024 characters"))
+        if violations:
+            raise InvalidRequestError(violations)
+        grace_ms = 0 if request.force else request.grace.ToMilliseconds() if request.HasField("grace") else None
+        wish = CancelWish(job_id, request.reason, grace_ms)
+        row = await self._database.write(lambda tx: request_cancel(tx, wish))
+        if row is None:
+            raise NotFoundError("job", job_id)
+        self._attempts.cancel(row)
+        return wire.CancelJobResponse(job=job_message(row))
+
+    async def RetryJob(self, request: wire.RetryJobRequest, context: Context) -> wire.RetryJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Submit an ended job again."""
+        job_id = require("job_id", request.job_id)
+        if len(request.request_id) > 128:
+            raise InvalidRequestError([Violation("request_id", "has at most 128 characters")])
+        row = await self._database.read(lambda tx: job_row(tx, job_id))
+        if row is None:
+            raise NotFoundError("job", job_id)
+        if not JobState(row["state"]).terminal:
+            raise PreconditionError(f"job {job_id} has not ended: cancel it first, or submit another")
+        spec = types_wire.JobSpec.FromString(row["spec"])
+        submitted = await self._submit(spec, request.request_id, job_id)
+        return wire.RetryJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
+
+    async def WatchJob(  # type: ignore[override]  # noqa: N802 - the wire's name; the stubs know no asynchronous generator
+        self,
+        request: wire.WatchJobRequest,
+        context: Context,  # noqa: ARG002 - the wire's shape
+    ) -> AsyncIterator[wire.WatchJobResponse]:
+        """Send every state change, from the first or from a version on, until the job has ended."""
+        job_id = require("job_id", request.job_id)
+        if request.after_version < 0:
+            raise InvalidRequestError([Violation("after_version", "is not negative")])
+        version = request.after_version
+
+        def look(tx: Transaction) -> tuple[RowMapping | None, Any]:
+            # The job first: what it says is then in the events, too.
+            return job_row(tx, job_id), events_after(tx, job_id, version)
+
+        while True:
+            moved = self._attempts.changed.next_move(job_id)
+            row, events = await self._database.read(look)
+            if row is None:
+                raise NotFoundError("job", job_id)
+            ended = JobState(row["state"]).terminal
+            for place, event in enumerate(events):
+                version = event["version"]
+                response = wire.WatchJobResponse(event=event_message(event))
+                if ended and place == len(events) - 1:
+                    response.outcome.ParseFromString(row["outcome"] or b"")
+                yield response
+            if ended:
+                return
+            await wait_for(moved, LOOK_AGAIN_SECONDS)
+
+    async def ExplainJob(self, request: wire.ExplainJobRequest, context: Context) -> wire.ExplainJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Say why a job is where it is."""
+        job_id = require("job_id", request.job_id)
+
+        def look(tx: Transaction) -> tuple[RowMapping | None, Any, Any, int]:
+            row = job_row(tx, job_id)
+            place = queue_position(tx, row) if row is not None and row["state"] == int(JobState.QUEUED) else 0
+            return row, events_after(tx, job_id, 0), attempts_of(tx, job_id), place
+
+        row, events, attempts, place = await self._database.read(look)
+        if row is None:
+            raise NotFoundError("job", job_id)
+        spec = types_wire.JobSpec.FromString(row["spec"])
+        response = wire.ExplainJobResponse(
+            state=row["state"], queue_position=place, events=[event_message(event) for event in events]
+        )
+        verdicts = await self._scheduler.verdicts(spec)
+        for verdict in verdicts:
+            response.providers.add(
+                provider=verdict.provider, eligible=verdict.eligible, score=verdict.score, reason=verdict.reason
+            )
+        response.summary = row["reason"]
+        if place:
+            ready = row["not_before"] <= row["submitted_at"] or not row["attempt_number"]
+            why = "" if ready else " (after a back-off)"
+            waiting = next((verdict for verdict in verdicts if verdict.eligible), None)
+            reason = waiting.reason if waiting is not None else "no provider can run it"
+            response.summary = f"Waits at place {place} of the queue{why}: {reason}"
+        live = self._attempts.live.of_job(job_id)
+        if live is not None:
+            response.diagnosis.extend(await self._scheduler.fleet.diagnose(live.worker_id, live.provider))
+        elif attempts and attempts[-1]["outcome"] is not None:
+            outcome = types_wire.Outcome.FromString(attempts[-1]["outcome"])
+            response.diagnosis.append(f"attempt {attempts[-1]['number']}: {outcome.message}")
+        return response

@@ -1,0 +1,79 @@
+"""What many requests have in common: pages, names, times."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from hodei_server.domain.errors import InvalidRequestError, Violation
+
+
+def require(field: str, value: str, *, most: int = 128) -> str:
+    """Return a name that was given.
+
+    :raise InvalidRequestError: it is missing or too long.
+    """
+    if not value:
+        raise InvalidRequestError([Violation(field, "is missing")])
+    if len(value) > most or "\0" in value:
+        raise InvalidRequestError([Violation(field, f"has at most {most} characters")])
+    return value
+
+
+def page_size(value: int, *, default: int, most: int) -> int:
+    """Return how much a page holds.
+
+    :raise InvalidRequestError: out of range.
+    """
+    if not 0 <= value <= most:
+        raise InvalidRequestError([Violation("page_size", f"lies between 0 and {most}")])
+    return value or default
+
+
+def micros(field: str, value: Timestamp) -> int:
+    """Return a time in microseconds.
+
+    :raise InvalidRequestError: it is none.
+    """
+    if not (-62135596800 <= value.seconds <= 253402300799 and 0 <= value.nanos <= 999_999_999):
+        raise InvalidRequestError([Violation(field, "is no valid time")])
+    return value.ToMicroseconds()
+
+
+class PageTokens:
+    """Tokens that go on with one and the same question: the one they were given out for.
+
+    :param request: its page token and page size do not count.
+    """
+
+    def __init__(self, request: Message) -> None:
+        question = type(request)()
+        question.CopyFrom(request)
+        for field in ("page_token", "page_size"):
+            question.ClearField(field)
+        digest = hashlib.sha256(question.SerializeToString(deterministic=True)).hexdigest()
+        self._digest = digest[:16]
+
+    def encode(self, place: str) -> str:
+        """Return a token for a place."""
+        return base64.urlsafe_b64encode(f"{self._digest}{place}".encode()).decode()
+
+    def decode(self, token: str) -> str:
+        """Return the place of a token; empty for no token.
+
+        :raise InvalidRequestError: it is not ours, or belongs to another question.
+        """
+        if not token:
+            return ""
+        try:
+            text = base64.urlsafe_b64decode(token.encode()).decode()
+        except (ValueError, binascii.Error):
+            text = ""
+        if not text.startswith(self._digest):
+            violation = Violation("page_token", "was not given out for this request: its filters must stay the same")
+            raise InvalidRequestError([violation])
+        return text[len(self._digest) :]

@@ -1,0 +1,247 @@
+"""Gives waiting jobs to workers: to an idle one that fits, or to one that is launched for them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import types_pb2 as wire
+from hodei_providers.contract import LaunchRejectedError, ProviderError, QuotaExceededError, UnsupportedRequestError
+from hodei_server.db.attempts import Assignment, assign
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.job_queries import queue_page
+from hodei_server.db.jobs import duration_micros
+from hodei_server.db.providers import ProviderState
+from hodei_server.db.schema import workers
+from hodei_server.db.workers import NewWorker, counts_by_provider, insert_worker, take_worker
+from hodei_server.domain.ids import new_attempt_uid, new_worker_id
+from hodei_server.domain.states import Cause
+from hodei_server.domain.strategies import Candidate, Verdict, rank
+from hodei_server.domain.workers import WorkerState
+from hodei_server.logs.changes import Change
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.fleet import Fleet
+from hodei_server.work.live import LiveAttempt
+from hodei_server.work.sessions import Sessions
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: Waiting jobs looked at in one transaction, a page and in all.
+PAGE = 200
+MOST_LOOKED_AT = 5000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SchedulerSettings:
+    """How jobs are given out.
+
+    :param strategy: of jobs that name none.
+    :param start_timeout: seconds, of jobs that name none.
+    :param owner: this server's id, written beside the logs.
+    """
+
+    strategy: int
+    start_timeout: float
+    worker_max_jobs: int
+    owner: str
+    max_queued: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Given:
+    """A job that was given to a worker, and whether that is still to be launched."""
+
+    job: RowMapping
+    attempt_uid: str
+    provider: str
+    worker_id: str
+    launch: bool
+
+
+class Scheduler:
+    """Dispatches. `wake` says that there may be something to do."""
+
+    def __init__(
+        self, database: Database, fleet: Fleet, sessions: Sessions, attempts: Attempts, settings: SchedulerSettings
+    ) -> None:
+        self.fleet = fleet
+        self.wake = Change()
+        self.states: dict[str, ProviderState] = dict.fromkeys(fleet.providers, ProviderState.ENABLED)
+        self.failures: dict[str, int] = dict.fromkeys(fleet.providers, 0)
+        self.queue_may_be_full = False
+        self._submitted_since_count = 0
+        self._database = database
+        self._sessions = sessions
+        self._attempts = attempts
+        self._settings = settings
+
+    def submitted(self) -> None:
+        """Note a new job. The queue is counted only where it may have reached its limit."""
+        self._submitted_since_count += 1
+        self.queue_may_be_full = self._submitted_since_count >= self._settings.max_queued // 2
+        self.wake.moved()
+
+    def candidates(self, held: Mapping[str, int]) -> list[Candidate]:
+        """Return every provider as strategies see it.
+
+        :param held: how many workers each has.
+        """
+        found = []
+        for name, provider in self.fleet.providers.items():
+            offers, health = provider.capabilities(), self.fleet.health[name]
+            most = offers.max_resources
+            found.append(
+                Candidate(
+                    name=name,
+                    enabled=self.states.get(name, ProviderState.ENABLED) is ProviderState.ENABLED,
+                    healthy=health.healthy,
+                    health_message=health.message,
+                    held=held.get(name, 0),
+                    max_workers=offers.max_workers,
+                    images=offers.images,
+                    resource_limits=offers.resource_limits,
+                    max_resources=wire.Resources(
+                        cpu_millis=most.cpu_millis,
+                        memory_bytes=most.memory_bytes,
+                        disk_bytes=most.disk_bytes,
+                        gpu_count=most.gpu_count,
+                    ),
+                    gpu_types=offers.gpu_types,
+                    cost_per_hour=offers.cost_per_hour,
+                    startup=offers.typical_startup,
+                    regions=offers.regions,
+                    labels=offers.labels,
+                    failures=self.failures.get(name, 0),
+                )
+            )
+        return found
+
+    async def verdicts(self, spec: wire.JobSpec) -> list[Verdict]:
+        """Judge every provider for a job, as it stands now."""
+        held = await self._database.read(counts_by_provider)
+        return rank(spec, self.candidates(held), self._settings.strategy)
+
+    async def dispatch(self) -> int:
+        """Give out what can be given out; return how many jobs that were."""
+        connected = self._sessions.connected()
+        given = await self._database.write(lambda tx: self._give(tx, connected))
+        for each in given:
+            live = self._attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
+            if each.launch:
+                self.fleet.start(self._launch(live), f"launch {each.worker_id}")
+                continue
+            session = self._sessions.get(each.worker_id)
+            if session is not None:
+                self._attempts.run_on(session, live)
+        return len(given)
+
+    def _give(self, tx: Transaction, connected: frozenset[str]) -> list[Given]:
+        """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
+        held = counts_by_provider(tx)
+        idle = [
+            row
+            for row in tx.execute(select(*workers.c).where(workers.c.state == int(WorkerState.IDLE))).mappings()
+            if row["worker_id"] in connected
+        ]
+        given: list[Given] = []
+        after: tuple[int, int] | None = None
+        looked_at = 0
+        while looked_at < MOST_LOOKED_AT:
+            page = queue_page(tx, after, PAGE)
+            for job in page:
+                one = self._give_one(tx, job, held, idle)
+                if one is not None:
+                    given.append(one)
+            looked_at += len(page)
+            if len(page) < PAGE or not (idle or any(each.room for each in self.candidates(held))):
+                break
+            after = page[-1]["priority"], page[-1]["number"]
+        return given
+
+    def _give_one(self, tx: Transaction, job: RowMapping, held: dict[str, int], idle: list[RowMapping]) -> Given | None:
+        spec = wire.JobSpec.FromString(job["spec"])
+        verdicts = [
+            verdict
+            for verdict in rank(spec, self.candidates(held), self._settings.strategy)
+            if verdict.eligible and self.states.get(verdict.provider) is ProviderState.ENABLED
+        ]
+        attempt_uid = new_attempt_uid()
+        worker = _fitting(spec, job["tenant"], idle, [verdict.provider for verdict in verdicts])
+        if worker is not None:
+            idle.remove(worker)
+            if take_worker(tx, worker["worker_id"], attempt_uid) is None:
+                return None
+            return self._assign(tx, job, attempt_uid, worker["provider"], worker["worker_id"], launch=False)
+        chosen = next((verdict.provider for verdict in verdicts if verdict.room), None)
+        if chosen is None:
+            return None
+        worker_id = new_worker_id()
+        given = self._assign(tx, job, attempt_uid, chosen, worker_id, launch=True)
+        if given is not None:
+            held[chosen] = held.get(chosen, 0) + 1
+            insert_worker(
+                tx,
+                NewWorker(
+                    worker_id=worker_id,
+                    provider=chosen,
+                    tenant=job["tenant"],
+                    resources=spec.resources.SerializeToString(deterministic=True),
+                    image=spec.image,
+                    max_jobs=self._settings.worker_max_jobs,
+                    attempt_uid=attempt_uid,
+                ),
+            )
+        return given
+
+    def _assign(
+        self, tx: Transaction, job: RowMapping, attempt_uid: str, provider: str, worker_id: str, *, launch: bool
+    ) -> Given | None:
+        spec = wire.JobSpec.FromString(job["spec"])
+        timeout = (
+            duration_micros(spec.start_timeout)
+            if spec.HasField("start_timeout")
+            else int(self._settings.start_timeout * 1e6)
+        )
+        row = assign(tx, Assignment(job["job_id"], attempt_uid, provider, worker_id, self._settings.owner, timeout))
+        return None if row is None else Given(row, attempt_uid, provider, worker_id, launch)
+
+    async def _launch(self, live: LiveAttempt) -> None:
+        row = await self._database.read(
+            lambda tx: tx.execute(select(*workers.c).where(workers.c.worker_id == live.worker_id)).mappings().one()
+        )
+        try:
+            await self.fleet.launch(row)
+        except ProviderError as error:
+            self.failures[live.provider] = self.failures.get(live.provider, 0) + 1
+            _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
+            self._attempts.lose_soon(live, _cause_of(error), f"Provider {live.provider}: {error}")
+        else:
+            self.failures[live.provider] = 0
+
+
+def _cause_of(error: ProviderError) -> Cause:
+    if isinstance(error, QuotaExceededError):
+        return Cause.QUOTA
+    if isinstance(error, (LaunchRejectedError, UnsupportedRequestError)):
+        return Cause.UNSCHEDULABLE
+    return Cause.PROVIDER_ERROR
+
+
+def _fitting(
+    spec: wire.JobSpec, tenant: str, idle: Sequence[RowMapping], providers: Sequence[str]
+) -> RowMapping | None:
+    """Return an idle worker that a job can have: its tenant's, with the same image and resources, best provider first."""
+    resources = spec.resources.SerializeToString(deterministic=True)
+    fitting = [
+        row
+        for row in idle
+        if row["provider"] in providers
+        and row["tenant"] == tenant
+        and row["image"] == spec.image
+        and row["resources"] == resources
+    ]
+    return min(fitting, key=lambda row: providers.index(row["provider"]), default=None)
