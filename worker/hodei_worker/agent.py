@@ -145,7 +145,7 @@ class Agent:
         await asyncio.sleep(random.uniform(0.0, bound))  # noqa: S311 - jitter, not a secret
 
     async def _connect(self, stub: worker_pb2_grpc.WorkerServiceStub, token: str) -> None:
-        stream = stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
+        stream = stub.Connect(metadata=(("authorization", f"Bearer {token}"),))  # type: ignore[call-arg]  # one stub class serves both kinds of channel
         connection = Connection(stream, self._handle, lambda: self._attempt, self._wake)  # type: ignore[arg-type]  # one stub class serves both kinds of channel
         welcome = await connection.greet(self._hello(), WELCOME_SECONDS)
         self._failures = 0
