@@ -1,0 +1,172 @@
+"""A scripted server, and workers that are real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc import aio
+
+from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
+from hodei.v1 import log_pb2, types_pb2, worker_pb2_grpc
+from hodei.v1 import worker_pb2 as wire
+
+OTP = "one-time-token"
+SESSION = "session-token"
+
+
+class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
+    """Records what a worker says; what it answers is set by its attributes."""
+
+    def __init__(self) -> None:
+        self.port = 0
+        self.hellos: list[wire.WorkerHello] = []
+        self.chunks: list[log_pb2.LogChunk] = []
+        self.results: list[wire.AttemptResult] = []
+        self.started = asyncio.Event()
+        self.spec = types_pb2.JobSpec()
+        self.refuse_register = False
+        self.results_to_leave_unanswered = 0
+        self.break_after_chunks = 0
+        self.cancel_on_start: wire.CancelAttempt | None = None
+        self.ping_seconds = 5.0
+        self.pings = 0
+        self.pings_before_acks = 0
+        self.bytes_before_acks = -1
+        self.draining = asyncio.Event()
+
+    @property
+    def next_sequence(self) -> int:
+        """The sequence that follows what was taken."""
+        return self.chunks[-1].sequence + 1 if self.chunks else 0
+
+    def data(self, stream: log_pb2.LogStream.ValueType) -> bytes:
+        """Return what was written on a stream."""
+        return b"".join(chunk.data for chunk in self.chunks if chunk.stream == stream)
+
+    def checksum(self) -> bytes:
+        """Return the checksum of what was taken."""
+        return encode_checksum(add_checksums(*(chunk_checksum(c.sequence, c.stream, c.data) for c in self.chunks)))
+
+    async def Register(  # noqa: N802 - the name on the wire
+        self,
+        request: wire.RegisterRequest,
+        context: aio.ServicerContext[wire.RegisterRequest, wire.RegisterResponse],
+    ) -> wire.RegisterResponse:
+        """Give a session for the token."""
+        if self.refuse_register or request.otp != OTP or len(request.nonce) < 16:
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token was used")
+        return wire.RegisterResponse(session_token=SESSION, protocol_version=1)
+
+    async def Connect(  # noqa: N802 - the name on the wire
+        self,
+        requests: AsyncIterator[wire.ConnectRequest],
+        context: aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse],
+    ) -> AsyncIterator[wire.ConnectResponse]:
+        """Serve the stream as scripted."""
+        if ("authorization", f"Bearer {SESSION}") not in tuple(context.invocation_metadata() or ()):
+            await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no session")
+        async for message in requests:
+            match message.WhichOneof("message"):
+                case "hello":
+                    for answer in self._welcome(message.hello):
+                        yield answer
+                case "started":
+                    self.started.set()
+                    if self.cancel_on_start is not None:
+                        yield wire.ConnectResponse(cancel=self.cancel_on_start)
+                case "draining":
+                    self.draining.set()
+                case "log":
+                    await self._take(message.log.block, context)
+                    if self.pings >= self.pings_before_acks:
+                        yield self._acknowledgement()
+                case "result":
+                    self.results.append(message.result)
+                    if len(self.results) <= self.results_to_leave_unanswered:
+                        await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
+                    yield wire.ConnectResponse(result_ack=wire.ResultAck(attempt_uid="a", epoch=1))
+                case "ping":
+                    self.pings += 1
+                    yield wire.ConnectResponse(pong=wire.ServerPong(number=message.ping.number))
+                    if self.pings == self.pings_before_acks:
+                        self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
+                        yield self._acknowledgement()
+
+    def _welcome(self, hello: wire.WorkerHello) -> list[wire.ConnectResponse]:
+        self.hellos.append(hello)
+        welcome = wire.ServerWelcome(server_id="s", protocol_version=1)
+        welcome.ping_interval.FromMilliseconds(int(self.ping_seconds * 1000))
+        welcome.orphan_after.FromSeconds(600)
+        for held in hello.attempts:
+            welcome.attempts.add(attempt_uid=held.attempt_uid, next_sequence=self.next_sequence)
+        answers = [wire.ConnectResponse(welcome=welcome)]
+        if not hello.attempts:
+            run = wire.RunAttempt(job_id="j", attempt_uid="a", attempt_number=1, epoch=1, spec=self.spec)
+            answers.append(wire.ConnectResponse(run=run))
+        return answers
+
+    async def _take(
+        self, block: bytes, context: aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse]
+    ) -> None:
+        for chunk in log_pb2.LogBlock.FromString(block).chunks:
+            assert chunk.sequence <= self.next_sequence, "a gap"
+            if chunk.sequence == self.next_sequence:
+                self.chunks.append(chunk)
+        if 0 < self.break_after_chunks <= len(self.chunks):
+            self.break_after_chunks = 0
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
+
+    def _acknowledgement(self) -> wire.ConnectResponse:
+        ack = wire.LogAck(attempt_uid="a", epoch=1, next_sequence=self.next_sequence)
+        return wire.ConnectResponse(log_ack=ack)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    """Return a scripted server that listens."""
+    scripted = ScriptedServer()
+    grpc_server = aio.server()
+    worker_pb2_grpc.add_WorkerServiceServicer_to_server(scripted, grpc_server)
+    scripted.port = grpc_server.add_insecure_port("127.0.0.1:0")
+    await grpc_server.start()
+    yield scripted
+    await grpc_server.stop(None)
+
+
+@pytest.fixture
+async def run_worker(server: ScriptedServer, tmp_path: Path) -> Callable[..., Awaitable[int]]:
+    """Return what runs a worker to its end and returns its exit code."""
+
+    async def run(*argv: str, stdin: bytes | None = None, terminate: bool = False, **environment: str) -> int:
+        if argv:
+            server.spec.argv[:] = argv
+        if stdin is not None:
+            server.spec.stdin = stdin
+        file = tmp_path / "otp"
+        file.write_text(OTP)
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "hodei_worker",
+            env=os.environ
+            | {
+                "HODEI_WORKER_ID": "w1",
+                "HODEI_SERVER_ADDRESS": f"127.0.0.1:{server.port}",
+                "HODEI_OTP_TOKEN_FILE": str(file),
+                "HODEI_WORKER_DIR": str(tmp_path / "work"),
+            }
+            | environment,
+        )
+        async with asyncio.timeout(60):
+            if terminate:
+                await server.started.wait()
+                process.terminate()
+            return await process.wait()
+
+    return run

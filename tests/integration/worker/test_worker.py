@@ -1,0 +1,139 @@
+"""A worker process against a scripted server."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Any
+
+from hodei.v1 import log_pb2, types_pb2
+from hodei.v1 import worker_pb2 as wire
+
+OUT, ERR = log_pb2.LOG_STREAM_STDOUT, log_pb2.LOG_STREAM_STDERR
+
+
+async def test_the_streams_are_kept_apart_and_the_exit_code_arrives(server: Any, run_worker: Any) -> None:
+    """Both streams, the code, the counts (L01, L16)."""
+    assert await run_worker("sh", "-c", "echo out; echo err >&2; exit 7") == 0
+    (result,) = server.results
+    assert (server.data(OUT), server.data(ERR)) == (b"out\n", b"err\n")
+    assert (result.cause, result.exit_code) == (types_pb2.CAUSE_EXIT_CODE, 7)
+    assert (result.next_sequence, result.log_checksum) == (server.next_sequence, server.checksum())
+
+
+async def test_every_byte_value_and_a_burst_arrive_whole(server: Any, run_worker: Any) -> None:
+    """50 MB of all 256 values (L11, L12, L13)."""
+    code = "import sys; [sys.stdout.buffer.write(bytes(range(256)) * 4096) for _ in range(50)]"
+    assert await run_worker(sys.executable, "-c", code) == 0
+    assert server.data(OUT) == bytes(range(256)) * 4096 * 50
+    assert server.results[0].log_checksum == server.checksum()
+
+
+async def test_a_broken_stream_leaves_no_gap_and_no_repeat(server: Any, run_worker: Any) -> None:
+    """The second hello tells the held attempt, and the log goes on (L05, L28)."""
+    server.break_after_chunks = 3
+    assert await run_worker("sh", "-c", "seq 1 400000") == 0
+    assert server.data(OUT) == b"".join(b"%d\n" % n for n in range(1, 400001))
+    assert [held.attempt_uid for held in server.hellos[1].attempts] == ["a"]
+
+
+async def test_a_result_is_repeated_until_acknowledged(server: Any, run_worker: Any) -> None:
+    """Twice the stream breaks on it (W32)."""
+    server.results_to_leave_unanswered = 2
+    assert await run_worker("true") == 0
+    assert len(server.results) == 3
+
+
+async def test_a_tiny_run_timeout_is_exact_in_kind(server: Any, run_worker: Any) -> None:
+    """0.2 s is not 0 (W40)."""
+    server.spec.run_timeout.FromMilliseconds(200)
+    assert await run_worker("sleep", "1000") == 0
+    assert (server.results[0].cause, server.results[0].signal) == (types_pb2.CAUSE_RUN_TIMEOUT, 15)
+
+
+async def test_a_cancel_reaches_the_process(server: Any, run_worker: Any) -> None:
+    """With no grace it is killed at once (W17, W31)."""
+    server.cancel_on_start = wire.CancelAttempt(attempt_uid="a", epoch=1, cause=types_pb2.CAUSE_CANCELLED)
+    server.cancel_on_start.grace.FromSeconds(0)
+    assert await run_worker("sleep", "1000") == 0
+    assert (server.results[0].cause, server.results[0].signal) == (types_pb2.CAUSE_CANCELLED, 9)
+
+
+async def test_a_background_child_can_not_hold_the_job(server: Any, run_worker: Any) -> None:
+    """The drain is bounded and said so (W17, W18)."""
+    assert await run_worker("sh", "-c", "sleep 1000 & echo done", HODEI_DRAIN_TIMEOUT="0.2") == 0
+    assert server.results[0].output_left_open
+    assert server.data(OUT) == b"done\n"
+
+
+async def test_stdin_is_closed_unless_given(server: Any, run_worker: Any) -> None:
+    """`cat` ends (W39)."""
+    assert await run_worker("cat") == 0
+    assert server.results[0].exit_code == 0
+
+
+async def test_stdin_is_fed_whole(server: Any, run_worker: Any) -> None:
+    """More than a pipe holds."""
+    assert await run_worker("cat", stdin=b"x" * 900_000) == 0
+    assert server.data(OUT) == b"x" * 900_000
+
+
+async def test_a_program_that_is_not_there_is_127(server: Any, run_worker: Any) -> None:
+    """And the log says why."""
+    assert await run_worker("/no/such/program") == 0
+    assert (server.results[0].cause, server.results[0].exit_code) == (types_pb2.CAUSE_EXEC_FAILED, 127)
+    assert b"not found" in server.data(log_pb2.LOG_STREAM_SYSTEM)
+
+
+async def test_the_job_sees_none_of_the_worker_s_secrets(server: Any, run_worker: Any, tmp_path: Path) -> None:
+    """Marks only; the token's file is gone (W24)."""
+    assert await run_worker("env") == 0
+    names = {line.split("=")[0] for line in server.data(OUT).decode().splitlines()}
+    assert {name for name in names if name.startswith("HODEI_")} == {
+        "HODEI_JOB_ID",
+        "HODEI_ATTEMPT",
+        "HODEI_ATTEMPT_UID",
+        "HODEI_WORKER_ID",
+    }
+    assert not (tmp_path / "otp").exists()
+
+
+async def test_a_refused_worker_ends_itself(server: Any, run_worker: Any) -> None:
+    """No endless register loop (W35)."""
+    server.refuse_register = True
+    assert await run_worker("true") == 3
+
+
+async def test_a_log_that_is_not_acknowledged_waits_on_the_job_s_pipe(server: Any, run_worker: Any) -> None:
+    """Memory, then the spool, then a full pipe, and nothing is lost (L14)."""
+    server.ping_seconds, server.pings_before_acks = 0.2, 5
+    code = "import sys; [sys.stdout.buffer.write(b'%07d\\n' % n) for n in range(1000000)]"
+    limits = {"HODEI_LOG_MEMORY_BYTES": "262144", "HODEI_SPOOL_BYTES": "1048576"}
+    assert await run_worker(sys.executable, "-c", code, **limits) == 0
+    assert 0 <= server.bytes_before_acks < 4_000_000
+    assert server.data(OUT) == b"".join(b"%07d\n" % n for n in range(1_000_000))
+    assert server.results[0].log_checksum == server.checksum()
+
+
+async def test_a_worker_asked_to_end_finishes_its_job(server: Any, run_worker: Any, tmp_path: Path) -> None:
+    """SIGTERM drains; the job is not touched (W26)."""
+    go_on = tmp_path / "go on"
+
+    async def let_go() -> None:
+        await server.draining.wait()
+        go_on.touch()
+
+    waiting = asyncio.create_task(let_go())
+    script = 'while [ ! -e "$0" ]; do sleep 0.02; done; echo finished'
+    assert await run_worker("sh", "-c", script, str(go_on), terminate=True, HODEI_MAX_JOBS="0") == 0
+    await waiting
+    assert server.data(OUT) == b"finished\n"
+    assert server.results[0].exit_code == 0
+
+
+async def test_orphans_of_a_job_are_reaped_while_it_runs(server: Any, run_worker: Any) -> None:
+    """A grandchild whose parent has gone does not stay a zombie (W18)."""
+    script = "orphan=$(sh -c 'true & echo $!'); while [ -e /proc/$orphan ]; do sleep 0.02; done; echo reaped"
+    assert await run_worker("sh", "-c", script) == 0
+    assert server.data(OUT) == b"reaped\n"
