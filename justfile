@@ -39,7 +39,7 @@ schema:
 # lock the dependencies again, with hashes and without an index's address
 lock:
     {{compile}} --all-extras --group dev pyproject.toml -o requirements.lock
-    {{compile}} --extra server --extra cli --extra docker --extra kubernetes --extra s3 --extra postgres pyproject.toml -c requirements.lock -o requirements-server.lock
+    {{compile}} --extra all pyproject.toml -c requirements.lock -o requirements-server.lock
     {{compile}} pyproject.toml -c requirements.lock -o requirements-worker.lock
 
 compile := "uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --custom-compile-command 'just lock'"
