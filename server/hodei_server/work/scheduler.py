@@ -76,7 +76,7 @@ class Scheduler:
         self._submitted_since_count = 0
         self._database = database
         self._sessions = sessions
-        self._attempts = attempts
+        self.attempts = attempts
         self._settings = settings
 
     def submitted(self) -> None:
@@ -130,13 +130,13 @@ class Scheduler:
         connected = self._sessions.connected()
         given = await self._database.write(lambda tx: self._give(tx, connected))
         for each in given:
-            live = self._attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
+            live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
             if each.launch:
-                self.fleet.start(self._launch(live), f"launch {each.worker_id}")
+                self.launch(live)
                 continue
             session = self._sessions.get(each.worker_id)
             if session is not None:
-                self._attempts.run_on(session, live)
+                self.attempts.run_on(session, live)
         return len(given)
 
     def _give(self, tx: Transaction, connected: frozenset[str]) -> list[Given]:
@@ -209,6 +209,10 @@ class Scheduler:
         row = assign(tx, Assignment(job["job_id"], attempt_uid, provider, worker_id, self._settings.owner, timeout))
         return None if row is None else Given(row, attempt_uid, provider, worker_id, launch)
 
+    def launch(self, live: LiveAttempt) -> None:
+        """Launch an attempt's worker in the background."""
+        self.fleet.start(self._launch(live), f"launch {live.worker_id}")
+
     async def _launch(self, live: LiveAttempt) -> None:
         row = await self._database.read(
             lambda tx: tx.execute(select(*workers.c).where(workers.c.worker_id == live.worker_id)).mappings().one()
@@ -218,7 +222,7 @@ class Scheduler:
         except ProviderError as error:
             self.failures[live.provider] = self.failures.get(live.provider, 0) + 1
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
-            self._attempts.lose_soon(live, _cause_of(error), f"Provider {live.provider}: {error}")
+            self.attempts.lose_soon(live, _cause_of(error), f"Provider {live.provider}: {error}")
         else:
             self.failures[live.provider] = 0
 
@@ -234,7 +238,7 @@ def _cause_of(error: ProviderError) -> Cause:
 def _fitting(
     spec: wire.JobSpec, tenant: str, idle: Sequence[RowMapping], providers: Sequence[str]
 ) -> RowMapping | None:
-    """Return an idle worker that a job can have: its tenant's, with the same image and resources, best provider first."""
+    """Return an idle worker that a job can have: its tenant's, with its image and resources, best provider first."""
     resources = spec.resources.SerializeToString(deterministic=True)
     fitting = [
         row

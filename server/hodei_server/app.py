@@ -1,0 +1,346 @@
+"""The composition root: what a server is made of, in which order it comes up and goes down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Coroutine, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+# gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import structlog
+from sqlalchemy import insert, select
+
+from hodei.address import Address, parse_address
+from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
+from hodei.v1 import types_pb2 as types_wire
+from hodei_logstore.file import FileLogStore
+from hodei_providers.contract import Provider
+from hodei_providers.registry import ProviderSetupError, load_provider
+from hodei_server import journal
+from hodei_server.data_folder import DataFolder, DataFolderError
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.engine import open_engine
+from hodei_server.db.providers import provider_states
+from hodei_server.db.schema import installation
+from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
+from hodei_server.logs.book import LogBook, LogSettings
+from hodei_server.loops.clocks import clock_loop
+from hodei_server.loops.dispatch import dispatch_loop
+from hodei_server.loops.health import health_loop
+from hodei_server.loops.leases import Leases, lease_loop, watch_loop
+from hodei_server.loops.retention import retention_loop, sealing_loop
+from hodei_server.rpc.job_service import JobService
+from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
+from hodei_server.rpc.log_lookup import LogLookup
+from hodei_server.rpc.log_service import SERVICE as LOG_SERVICE
+from hodei_server.rpc.log_service import FollowLimits, LogService
+from hodei_server.rpc.provider_service import ProviderService
+from hodei_server.rpc.worker_service import WorkerService
+from hodei_server.settings import Settings, SettingsError, load_settings, unknown_variables
+from hodei_server.work.attempts import Attempts, AttemptSettings
+from hodei_server.work.fleet import Fleet, FleetSettings
+from hodei_server.work.recovery import recover
+from hodei_server.work.scheduler import Scheduler, SchedulerSettings
+from hodei_server.work.sessions import Sessions
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+JOB_SERVICE = "hodei.v1.JobService"
+PROVIDER_SERVICE = "hodei.v1.ProviderService"
+
+#: What keeps a server from starting, each with a message for people.
+STARTUP_ERRORS = (DataFolderError, ListenerError, ProviderSetupError, SchemaVersionError, SettingsError)
+
+
+class InstallationMismatchError(DataFolderError):
+    """Database and data folder belong to different installations."""
+
+
+class Server:
+    """A running server. An asynchronous context manager; leaving it drains.
+
+    :ivar address: where clients connect, known once entered.
+    :ivar failed: set when a loop has died; whoever runs the server ends it then.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.address = Address("", 0)
+        self.worker_address = Address("", 0)
+        self.failed = asyncio.Event()
+        self._accepting = True
+        self._stack = contextlib.AsyncExitStack()
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        """Come up: everything is recovered before anybody is let in.
+
+        :raise Exception: one of STARTUP_ERRORS.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Go down: say so, let calls end, stop the loops, close what is open. Workers go on."""
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        settings, enter = self.settings, self._stack.enter_async_context
+        folder = self._stack.enter_context(DataFolder(settings.data_dir))
+        engine = open_engine(settings.resolved_database_url, settings.durability)
+        if settings.embedded_database:
+            await asyncio.to_thread(upgrade, engine)
+        await asyncio.to_thread(require_newest, engine)
+        database = await enter(Database(engine))
+        installation_id = await _installation(database, folder)
+        server_id = installation_id[:16]
+        store = await enter(FileLogStore(settings.data_dir / "logs", durability=settings.durability))
+        providers = await self._open_providers()
+        # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
+        workers = Listener(["hodei.v1.WorkerService"], public=False)
+        clients = Listener([JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE], public=True)
+        self._bind(clients, workers)
+
+        sessions = Sessions()
+        fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id))
+        book = LogBook(store, database, server_id, LogSettings(settings.log_segment))
+        attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())
+        scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
+        scheduler.states.update(await database.read(provider_states))
+        self._stack.push_async_callback(book.close)
+        self._stack.push_async_callback(fleet.close)
+
+        worker_service = WorkerService(
+            database,
+            sessions,
+            attempts,
+            server_id=server_id,
+            ping_interval=settings.ping_interval,
+            orphan_after=settings.orphan_after,
+        )
+        worker_pb2_grpc.add_WorkerServiceServicer_to_server(worker_service, workers.server)
+        job_service = JobService(
+            database, attempts, scheduler, max_queued=settings.max_queued_jobs, accepting=lambda: self._accepting
+        )
+        job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
+        limits = FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client)
+        log_service = LogService(LogLookup(database, book, attempts.changed), limits, compress=settings.log_compression)
+        clients.server.add_generic_rpc_handlers((log_service.handlers(),))
+        provider_service = ProviderService(database, scheduler, sessions, attempts)
+        provider_pb2_grpc.add_ProviderServiceServicer_to_server(provider_service, clients.server)
+
+        await recover(database, attempts, fleet, scheduler, installation_id)
+        leases = Leases(
+            attempts,
+            fleet,
+            sessions,
+            lease=settings.lease,
+            orphan_after=settings.orphan_after,
+            idle_timeout=settings.worker_idle_timeout,
+        )
+        self._stack.push_async_callback(self._stop_loops)
+        self._run("dispatch", dispatch_loop(scheduler, database))
+        self._run("clocks", clock_loop(attempts, database))
+        self._run("leases", lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
+        self._run("health", health_loop(fleet))
+        self._run("sealing", sealing_loop(store, database, server_id))
+        self._run("retention", retention_loop(store, database, settings.retention_interval))
+        for name in providers:
+            self._run(f"watch {name}", watch_loop(name, fleet, leases, sessions, installation_id))
+
+        await workers.server.start()
+        await clients.server.start()
+        self._stack.push_async_callback(self._drain, clients, workers)
+        await clients.set_serving(serving=True)
+        _log.info(
+            "server.started",
+            listen=str(self.address),
+            worker_listen=str(self.worker_address),
+            data=str(settings.data_dir),
+            database=engine.url.render_as_string(hide_password=True),
+            durability=settings.durability,
+            providers=sorted(providers),
+        )
+
+    def _bind(self, clients: Listener, workers: Listener) -> None:
+        settings = self.settings
+        self.address = clients.bind(
+            settings.address,
+            ListenerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
+            variable="HODEI_LISTEN",
+            allow_plaintext=settings.allow_plaintext,
+        )
+        self.worker_address = workers.bind(
+            parse_address(settings.worker_listen),
+            ListenerTls(settings.worker_tls_cert, settings.worker_tls_key),
+            variable="HODEI_WORKER_LISTEN",
+            allow_plaintext=settings.allow_plaintext,
+        )
+
+    async def _open_providers(self) -> dict[str, Provider]:
+        settings = self.settings
+        providers: dict[str, Provider] = {}
+        for name, kind in settings.provider_kinds.items():
+            options = settings.provider_options(name)
+            provider = load_provider(kind, name, data_dir=settings.data_dir / "providers" / name, options=options)
+            providers[name] = await self._stack.enter_async_context(provider)
+        if not providers:
+            raise SettingsError("HODEI_PROVIDERS: names no provider")
+        return providers
+
+    def _fleet_settings(self, installation_id: str) -> FleetSettings:
+        settings = self.settings
+        authority = settings.worker_tls_ca.read_bytes() if settings.worker_tls_ca else None
+        environment = {"HODEI_LOG_LEVEL": settings.log_level}
+        if settings.allow_plaintext:
+            environment["HODEI_ALLOW_PLAINTEXT"] = "true"
+        return FleetSettings(
+            installation_id=installation_id,
+            worker_address=settings.worker_address or str(self.worker_address),
+            otp_lifetime=settings.start_timeout,
+            ca_pem=authority,
+            environment=environment,
+        )
+
+    def _attempt_settings(self) -> AttemptSettings:
+        settings = self.settings
+        return AttemptSettings(
+            default_grace=settings.cancel_grace,
+            run_margin=settings.run_margin,
+            log_wait=settings.log_wait,
+            log_budget=settings.log_budget,
+            log_ttl=settings.log_ttl,
+        )
+
+    def _scheduler_settings(self, server_id: str) -> SchedulerSettings:
+        settings = self.settings
+        return SchedulerSettings(
+            strategy=types_wire.Strategy.Value(f"STRATEGY_{settings.strategy.upper()}"),
+            start_timeout=settings.start_timeout,
+            worker_max_jobs=settings.worker_max_jobs,
+            owner=server_id,
+            max_queued=settings.max_queued_jobs,
+        )
+
+    def _run(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+        """Run a loop for as long as the server lives; when one dies, the server goes down with it."""
+        task = asyncio.create_task(loop, name=name)
+        task.add_done_callback(self._loop_ended)
+        self._loops.append(task)
+
+    def _loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled():
+            _log.critical("loop.died", loop=task.get_name(), exc_info=task.exception())
+            self.failed.set()
+
+    async def _stop_loops(self) -> None:
+        for task in self._loops:
+            task.cancel()
+        await asyncio.gather(*self._loops, return_exceptions=True)
+
+    async def _drain(self, clients: Listener, workers: Listener) -> None:
+        self._accepting = False
+        await clients.set_serving(serving=False)
+        _log.info("server.ending")
+        await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
+        # Workers notice at once and come back to the next server by themselves.
+        await workers.server.stop(0)
+
+
+async def _installation(database: Database, folder: DataFolder) -> str:
+    """Return the installation's id: the database's, made with it, and kept in the data folder too.
+
+    :raise InstallationMismatchError: the two differ; nothing is touched.
+    """
+
+    def read_or_make(tx: Transaction) -> str:
+        known: str | None = tx.connection.scalar(select(installation.c.installation_id))
+        if known is None:
+            known = secrets.token_hex(16)
+            tx.execute(insert(installation), {"installation_id": known, "created_at": tx.now})
+        return known
+
+    found = await database.write(read_or_make)
+    kept = folder.read_installation()
+    if kept and kept != found:
+        raise InstallationMismatchError(
+            f"the data folder {folder.path} belongs to installation {kept}, the database to {found}: "
+            "use the database that belongs to the folder, or another folder (HODEI_DATA_DIR)"
+        )
+    if not kept:
+        folder.write_installation(found)
+    return found
+
+
+async def serve(settings: Settings) -> int:
+    """Run a server until it is asked to end; return the exit code."""
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ending.set)
+    server = Server(settings)
+    async with server:
+        waits = [asyncio.create_task(ending.wait()), asyncio.create_task(server.failed.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+    return 1 if server.failed.is_set() else 0
+
+
+def run_server(overrides: Mapping[str, str]) -> int:
+    """Run a server with settings from the environment; return the exit code: 0 asked to end, 1 failed, 2 can't start.
+
+    :param overrides: settings by name that win over the environment.
+    """
+    try:
+        settings = load_settings(overrides)
+        journal.configure(settings.log_level, settings.log_format)
+        for name in unknown_variables(os.environ):
+            _log.warning("settings.unknown_variable", variable=name)
+        return asyncio.run(serve(settings))
+    except STARTUP_ERRORS as error:
+        for line in str(error).splitlines():
+            sys.stderr.write(f"hodei server: {line}\n")
+        return 2
+
+
+@contextlib.asynccontextmanager
+async def embedded(data_dir: Path | None = None) -> AsyncIterator[Server]:
+    """Run a server inside this process, on free ports of the loopback.
+
+    :param data_dir: where it keeps its data; a temporary folder, removed at the end, when None.
+    """
+    with contextlib.ExitStack() as stack:
+        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hodei-")))
+        settings = load_settings(
+            {
+                "listen": "127.0.0.1:0",
+                "worker_listen": "127.0.0.1:0",
+                "data_dir": str(folder),
+                "database_url": "",
+                "drain_timeout": "0s",
+                "log_level": "error",
+            }
+        )
+        journal.configure(settings.log_level, settings.log_format)
+        async with Server(settings) as server:
+            yield server

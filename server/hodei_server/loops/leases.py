@@ -1,0 +1,138 @@
+"""Leases: whether workers that are silent are still there. Silence alone decides nothing: the provider is asked (W19)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from sqlalchemy.engine import RowMapping
+
+from hodei_providers.contract import Description, ExitReason, WorkerPhase
+from hodei_server.db.database import Database
+from hodei_server.db.workers import live_workers, touch
+from hodei_server.domain.states import Cause
+from hodei_server.domain.workers import WorkerState
+from hodei_server.rpc.worker_service import WorkerService
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.fleet import Fleet
+from hodei_server.work.sessions import Sessions
+
+_CAUSES = {
+    ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+    ExitReason.EVICTED: Cause.EVICTED,
+    ExitReason.IMAGE: Cause.IMAGE,
+    ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
+}
+
+
+class Leases:
+    """Judges workers that are not connected.
+
+    :param lease: seconds of silence after which a worker's provider is asked.
+    :param orphan_after: seconds of silence after which a worker has ended its job by itself.
+    :param idle_timeout: seconds that a worker may wait for a job.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        fleet: Fleet,
+        sessions: Sessions,
+        *,
+        lease: float,
+        orphan_after: float,
+        idle_timeout: float,
+    ) -> None:
+        self._attempts = attempts
+        self._fleet = fleet
+        self._sessions = sessions
+        self._lease = lease
+        self._orphan_after = orphan_after
+        self._idle_timeout = idle_timeout
+        # A lease doesn't run while the server was not there to be heard.
+        self._since = time.monotonic()
+        self._idle_since: dict[str, float] = {}
+
+    async def check(self, rows: list[RowMapping]) -> None:
+        """Look at every worker once."""
+        idle: dict[str, float] = {}
+        for row in rows:
+            worker_id = row["worker_id"]
+            if row["removal_reason"] is not None:
+                self._fleet.remove_soon(worker_id, row["removal_reason"])
+                continue
+            connected = self._sessions.get(worker_id) is not None
+            if connected and row["state"] == int(WorkerState.IDLE):
+                idle[worker_id] = self._idle_since.get(worker_id, time.monotonic())
+                if time.monotonic() - idle[worker_id] > self._idle_timeout:
+                    self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True)
+            elif not connected:
+                await self._check_silent(row)
+        self._idle_since = idle
+
+    async def _check_silent(self, row: RowMapping) -> None:
+        worker_id = row["worker_id"]
+        silent = self._sessions.silent_for(worker_id, self._since)
+        if silent < self._lease or (row["state"] == int(WorkerState.STARTING) and row["registered_at"] is None):
+            return
+        description = await self._fleet.describe(worker_id, row["provider"])
+        # Asked while it may have come back: only what is still so counts (W03).
+        if self._sessions.get(worker_id) is None:
+            self.judge(description, silent)
+
+    def judge(self, description: Description, silent: float) -> None:
+        """Act on what a provider says of a worker that is not connected.
+
+        :param silent: seconds since the worker was heard of.
+        """
+        worker_id = description.handle.worker_id
+        gone = description.phase in {WorkerPhase.EXITED, WorkerPhase.MISSING} or description.permanent
+        if not gone and silent < self._orphan_after:
+            return
+        live = self._attempts.live.of_worker(worker_id)
+        message = f"The worker is gone: {description.message}" if gone else "The worker was silent for too long"
+        if live is None:
+            self._fleet.remove_soon(worker_id, message)
+        elif live.result is None:
+            self._attempts.lose_soon(live, _CAUSES.get(description.reason, Cause.WORKER_LOST), message)
+
+
+async def lease_loop(
+    leases: Leases, service: WorkerService, sessions: Sessions, database: Database, interval: float
+) -> None:
+    """Ping workers, note which were heard of, and judge the silent ones.
+
+    :param interval: seconds between pings.
+    """
+    pinged = noted = time.monotonic()
+    while True:
+        await asyncio.sleep(min(1.0, interval))
+        now = time.monotonic()
+        if now - pinged >= interval:
+            pinged = now
+            service.ping_all()
+        if now - noted >= 3 * interval:
+            noted = now
+            heard = sorted(sessions.connected())
+            if heard:
+                await database.write(lambda tx, heard=heard: touch(tx, heard))  # type: ignore[misc]
+        rows = await database.read(live_workers)
+        if rows:
+            await leases.check(list(rows))
+
+
+async def watch_loop(
+    provider_name: str, fleet: Fleet, leases: Leases, sessions: Sessions, installation_id: str
+) -> None:
+    """Hear from a provider of workers that ended, sooner than their silence tells.
+
+    What it misses, the leases find.
+    """
+    provider = fleet.providers[provider_name]
+    async for description in provider.watch(installation_id):
+        # A worker that ends in order says so on its connection, which is still being read.
+        for _ in range(50):
+            if sessions.get(description.handle.worker_id) is None:
+                break
+            await asyncio.sleep(0.1)
+        leases.judge(description, 0.0)

@@ -1,0 +1,72 @@
+"""Logs on their way out: closed segments are compressed, expired logs removed; little at a time (L22)."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import structlog
+
+from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_server.db.database import Database
+from hodei_server.db.retention import expired_jobs, mark_expired
+from hodei_server.db.segments import SegmentState, closed_segments, mark_segments
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+SEAL_BATCH = 200
+SEAL_IDLE_SECONDS = 2.0
+EXPIRE_BATCH = 100
+#: Wall and monotonic clock may part by so much between two looks, in seconds, before nothing is removed.
+CLOCK_TOLERANCE = 60.0
+#: Seconds of work in a row, then others have their turn.
+TIME_BUDGET = 1.0
+
+
+async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
+    """Compress the segments that nothing is added to any more."""
+    while True:
+        keys = await database.read(lambda tx: closed_segments(tx, owner, SEAL_BATCH))
+        sealed = []
+        for key in keys:
+            try:
+                await store.seal(SegmentKey(*key))
+            except SegmentNotFoundError:
+                pass  # an empty log never had bytes
+            except LogStoreError as error:
+                _log.warning("log.seal_failed", attempt_uid=key[0], error=str(error))
+                continue
+            sealed.append(key)
+        if sealed:
+            await database.write(lambda tx, done=sealed: mark_segments(tx, done, SegmentState.SEALED))  # type: ignore[misc]
+        await asyncio.sleep(0 if len(keys) == SEAL_BATCH and sealed else SEAL_IDLE_SECONDS)
+
+
+async def retention_loop(store: LogStore, database: Database, interval: float) -> None:
+    """Remove the logs of jobs whose time to live has passed since their recorded end (L21)."""
+    offset = time.time() - time.monotonic()
+    while True:
+        await asyncio.sleep(interval)
+        now = time.time() - time.monotonic()
+        if abs(now - offset) > CLOCK_TOLERANCE:
+            _log.error("retention.paused", reason="the clock was moved", seconds=round(now - offset))
+            offset = now
+            continue
+        offset = now
+        await expire(store, database)
+
+
+async def expire(store: LogStore, database: Database) -> int:
+    """Remove expired logs, for as long as the time budget allows; return of how many jobs."""
+    began, removed = time.monotonic(), 0
+    while time.monotonic() - began < TIME_BUDGET:
+        found = await database.read(lambda tx: expired_jobs(tx, EXPIRE_BATCH))
+        if not found:
+            break
+        # First written down, then done: what a crash leaves behind has no row that promises it.
+        keys = await database.write(lambda tx, jobs=found: mark_expired(tx, jobs))  # type: ignore[misc]
+        await store.remove([SegmentKey(*key) for key in keys])
+        removed += len(found)
+    if removed:
+        _log.info("retention.removed", jobs=removed)
+    return removed

@@ -1,0 +1,64 @@
+"""What a starting server does about what the one before has left: adopt, go on with, launch again, remove."""
+
+from __future__ import annotations
+
+import structlog
+
+from hodei_providers.contract import Handle, ProviderError, WorkerPhase
+from hodei_server.db.attempts import active_attempts
+from hodei_server.db.database import Database
+from hodei_server.db.workers import live_workers
+from hodei_server.domain.states import Cause
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.fleet import Fleet
+from hodei_server.work.scheduler import Scheduler
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+async def recover(
+    database: Database, attempts: Attempts, fleet: Fleet, scheduler: Scheduler, installation_id: str
+) -> None:
+    """Bring memory and the world in line with the database; before anybody is let in."""
+    rows = await database.read(active_attempts)
+    for row in rows:
+        await attempts.adopt(row)
+    workers = await database.read(live_workers)
+    known = {row["worker_id"] for row in workers}
+    if rows or workers:
+        _log.info("recovery", attempts=len(rows), workers=len(workers))
+    for row in workers:
+        worker_id = row["worker_id"]
+        if row["removal_reason"] is not None:
+            fleet.remove_soon(worker_id, row["removal_reason"])
+            continue
+        if row["session_hash"] is not None:
+            continue  # it connects again by itself; its lease runs from now
+        live = attempts.live.of_worker(worker_id)
+        description = await fleet.describe(worker_id, row["provider"])
+        if description.phase in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
+            continue  # it was launched and will register with the token it has
+        if live is None:
+            fleet.remove_soon(worker_id, "Was never launched")
+        elif description.phase is WorkerPhase.MISSING:
+            scheduler.launch(live)
+        else:
+            attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker is gone: {description.message}")
+    for live in attempts.live:
+        if live.worker_id not in known and live.result is None:
+            attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
+    for provider in fleet.providers.values():
+        await _remove_strays(provider.name, fleet, known, installation_id)
+
+
+async def _remove_strays(name: str, fleet: Fleet, known: set[str], installation_id: str) -> None:
+    """Remove this installation's workers that the database does not know (W11); nobody else's (W12)."""
+    provider = fleet.providers[name]
+    try:
+        handles: list[Handle] = list(await provider.list(installation_id))
+        for handle in handles:
+            if handle.worker_id not in known:
+                _log.warning("worker.stray_removed", worker_id=handle.worker_id, provider=name)
+                await provider.destroy(handle)
+    except ProviderError as error:
+        _log.warning("provider.unavailable", provider=name, error=str(error))
