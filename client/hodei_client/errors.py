@@ -1,0 +1,138 @@
+"""What can go wrong, as programs meet it.
+
+HodeiError
+├── InvalidRequestError       `violations` says which fields and why
+├── NotFoundError
+├── ConflictError             the request_id was used for another job
+├── PreconditionError         not in this state, or no provider can do it
+├── UnauthenticatedError
+├── PermissionDeniedError
+├── ResourceExhaustedError    a limit is reached; `retry_after` seconds may help
+├── UnavailableError          no server, or not now
+├── ServerError               the server has failed
+├── LogGapError               chunks are missing from a log stream, and no cut says so
+└── LogIntegrityError         a log's bytes are not those that its receipt speaks of
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import grpc
+from grpc import aio
+
+_DETAILS = "grpc-status-details-bin"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FieldViolation:
+    """What is wrong with one field of a request."""
+
+    field: str
+    description: str
+
+
+class HodeiError(Exception):
+    """A call has failed.
+
+    :ivar code: gRPC's status code; None where the call itself was fine.
+    :ivar trace_id: stands in the server's log lines about the call.
+    """
+
+    def __init__(self, message: str, *, code: grpc.StatusCode | None = None, trace_id: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+        self.trace_id = trace_id
+        self.violations: tuple[FieldViolation, ...] = ()
+
+
+class InvalidRequestError(HodeiError):
+    """Fields of the request can't be taken; `violations` has them where the server told them apart."""
+
+
+class NotFoundError(HodeiError):
+    """There is no such thing."""
+
+
+class ConflictError(HodeiError):
+    """It is there already, and another one."""
+
+
+class PreconditionError(HodeiError):
+    """Not in this state, or not with what is there."""
+
+
+class UnauthenticatedError(HodeiError):
+    """The server does not know who calls."""
+
+
+class PermissionDeniedError(HodeiError):
+    """The caller may not do this."""
+
+
+class ResourceExhaustedError(HodeiError):
+    """A limit is reached."""
+
+
+class UnavailableError(HodeiError):
+    """There is no server, or it can't answer now."""
+
+
+class ServerError(HodeiError):
+    """The server has failed, or answers what this client does not understand."""
+
+
+class LogGapError(HodeiError):
+    """Chunks are missing from a log stream."""
+
+
+class LogIntegrityError(HodeiError):
+    """A log's bytes are not those that its receipt speaks of."""
+
+
+_KINDS: dict[grpc.StatusCode, type[HodeiError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidRequestError,
+    grpc.StatusCode.NOT_FOUND: NotFoundError,
+    grpc.StatusCode.ALREADY_EXISTS: ConflictError,
+    grpc.StatusCode.FAILED_PRECONDITION: PreconditionError,
+    grpc.StatusCode.UNAUTHENTICATED: UnauthenticatedError,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDeniedError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhaustedError,
+    grpc.StatusCode.UNAVAILABLE: UnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: UnavailableError,
+}
+
+
+def from_rpc(error: aio.AioRpcError, server: str) -> HodeiError:
+    """Return a failed call as one of this module's errors.
+
+    :param server: the address, for the message of a server that isn't there.
+    """
+    kind = _KINDS.get(error.code(), ServerError)
+    message = error.details() or error.code().name
+    trailing = dict(error.trailing_metadata() or ())
+    trace_id = str(trailing.get("trace-id", ""))
+    if kind is UnavailableError and not trailing:
+        message = (
+            f"no server at {server}: start one with 'hodei server', or name another with --server or HODEI_SERVER "
+            f"({message.splitlines()[0]})"
+        )
+    result = kind(message, code=error.code(), trace_id=trace_id)
+    details = trailing.get(_DETAILS)
+    if isinstance(details, bytes):
+        result.violations = tuple(_violations(details))
+    return result
+
+
+def _violations(details: bytes) -> list[FieldViolation]:
+    """Read the field violations of a `google.rpc.Status`, where the package that knows it is installed."""
+    try:
+        from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # noqa: PLC0415 - optional
+    except ImportError:
+        return []
+    found = []
+    for detail in status_pb2.Status.FromString(details).details:
+        request = error_details_pb2.BadRequest()
+        if detail.Unpack(request):
+            found += [FieldViolation(each.field, each.description) for each in request.field_violations]
+    return found
