@@ -98,9 +98,11 @@ class Client:
         """Open a channel; nothing is sent yet."""
         settings = self.settings
         self._channel = open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext)
-        self._jobs = job_pb2_grpc.JobServiceStub(self._channel)
-        self._logs = log_pb2_grpc.LogStreamServiceStub(self._channel)
-        self._providers = provider_pb2_grpc.ProviderServiceStub(self._channel)
+        self._jobs: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(self._channel)
+        self._logs: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(self._channel)
+        self._providers: provider_pb2_grpc.ProviderServiceAsyncStub = provider_pb2_grpc.ProviderServiceStub(
+            self._channel
+        )
         return self
 
     async def __aexit__(

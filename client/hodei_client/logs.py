@@ -91,7 +91,7 @@ class LogReader:
 
     def __init__(
         self,
-        stub: log_pb2_grpc.LogStreamServiceStub,
+        stub: log_pb2_grpc.LogStreamServiceAsyncStub,
         job_id: str,
         *,
         place: LogPlace,
@@ -120,6 +120,7 @@ class LogReader:
         self._sum = 0
         self._summed_from_start = False
         self._over = False
+        self._connected = False
 
     async def events(self) -> AsyncIterator[LogEvent]:
         """Yield what is in the log, until its end or, followed, the job's."""
@@ -141,7 +142,7 @@ class LogReader:
             if (self._attempt_uid, self._next) != before or not failures:
                 failures, lost_at = 0, loop.time()
             # The first connection must work: a server that isn't there is told at once.
-            if not self._attempt_uid or loop.time() - lost_at > self._patience:
+            if not self._connected or loop.time() - lost_at > self._patience:
                 raise failure
             failures += 1
             await asyncio.sleep(random.uniform(0.0, min(MAX_BACKOFF_SECONDS, 0.1 * 2.0**failures)))  # noqa: S311 - jitter
@@ -205,6 +206,7 @@ class LogReader:
             self._summed_from_start = start.first_sequence == 0 and not start.skip_bytes
             self._next = start.first_sequence
             self._skip = start.skip_bytes
+        self._connected = True
         self._attempt_uid = start.attempt_uid
         self._number = start.attempt_number
 
@@ -229,11 +231,9 @@ class LogReader:
             raise LogIntegrityError(f"the log of attempt {self._number} is not what its receipt speaks of")
         event = AttemptEnd(self._number, receipt, end.outcome if end.HasField("outcome") else None, end.another_attempt)
         if self._follow and end.another_attempt:
-            self._attempt_uid, self._number, self._next = "", end.next_attempt_number, 0
-            self._place = LogPlace()
-            self._sum = 0
             # `_begin` starts over: the new attempt's stream says where it begins.
-            self._next = None
+            self._attempt_uid, self._number, self._next = "", end.next_attempt_number, None
+            self._place = LogPlace()
         else:
             self._over = True
         return event

@@ -43,5 +43,6 @@ def make_spec(job: wire.JobSpec | Sequence[str], **fields: Any) -> wire.JobSpec:
         if name not in spec.DESCRIPTOR.fields_by_name:
             raise TypeError(f"a job has no field {name!r}")
         value = to_duration(value) if name in _DURATIONS else value  # noqa: PLW2901 - the same value, as the wire has it
-        spec.MergeFrom(wire.JobSpec(**{name: value}))
+        one: dict[str, Any] = {name: value}
+        spec.MergeFrom(wire.JobSpec(**one))
     return spec

@@ -1,0 +1,104 @@
+"""Commands about workers and providers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hodei.v1 import provider_pb2 as wire
+from hodei_cli.display import as_json, output_option, print_json, print_table, when
+from hodei_cli.session import with_client
+from hodei_client.client import Client
+
+
+def _worker_state(state: int) -> str:
+    return wire.WorkerState.Name(wire.WorkerState.ValueType(state)).removeprefix("WORKER_STATE_").lower()
+
+
+def _provider_state(state: int) -> str:
+    return wire.ProviderState.Name(wire.ProviderState.ValueType(state)).removeprefix("PROVIDER_STATE_").lower()
+
+
+@click.group("workers", invoke_without_command=True)
+@click.option("--provider", default="", help="Only on this provider.")
+@click.option("--all", "include_gone", is_flag=True, help="Those that are gone, too.")
+@output_option
+@click.pass_context
+def workers_command(ctx: click.Context, provider: str, *, include_gone: bool, output: str) -> None:
+    """List workers."""
+    if ctx.invoked_subcommand is not None:
+        return
+
+    async def work(client: Client) -> list[wire.Worker]:
+        return [worker async for worker in client.workers(provider=provider, include_gone=include_gone)]
+
+    workers = with_client(ctx, work)
+    if output == "json":
+        print_json([as_json(worker) for worker in workers])
+        return
+    print_table(
+        ("WORKER", "PROVIDER", "STATE", "CONNECTED", "JOB", "DONE", "SINCE"),
+        [
+            (
+                worker.worker_id,
+                worker.provider,
+                _worker_state(worker.state),
+                "yes" if worker.connected else "no",
+                worker.job_id,
+                str(worker.jobs_done),
+                when(worker.create_time),
+            )
+            for worker in workers
+        ],
+    )
+
+
+@workers_command.command("drain")
+@click.argument("worker")
+@click.pass_context
+def drain_command(ctx: click.Context, worker: str) -> None:
+    """Let a worker take no further job; it goes when its current one has ended."""
+    found = with_client(ctx, lambda client: client.drain_worker(worker))
+    click.echo(f"hodei: {found.worker_id} is {_worker_state(found.state)}", err=True)
+
+
+@click.group("providers", invoke_without_command=True)
+@output_option
+@click.pass_context
+def providers_command(ctx: click.Context, output: str) -> None:
+    """List providers."""
+    if ctx.invoked_subcommand is not None:
+        return
+    providers = with_client(ctx, lambda client: client.providers())
+    if output == "json":
+        print_json([as_json(provider) for provider in providers])
+        return
+    print_table(
+        ("PROVIDER", "KIND", "STATE", "HEALTH", "WORKERS", "COST/H"),
+        [
+            (
+                each.name,
+                each.kind,
+                _provider_state(each.state),
+                "healthy" if each.healthy else each.health_message,
+                f"{each.workers}/{each.capabilities.max_workers}",
+                f"{each.capabilities.cost_per_hour:g}",
+            )
+            for each in providers
+        ],
+    )
+
+
+def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) -> None:
+    @providers_command.command(name, help=text)
+    @click.argument("provider")
+    @click.pass_context
+    def command(ctx: click.Context, provider: str, **_: Any) -> None:
+        found = with_client(ctx, lambda client: client.set_provider_state(provider, state))
+        click.echo(f"hodei: {found.name} is {_provider_state(found.state)}", err=True)
+
+
+_state_command("enable", wire.PROVIDER_STATE_ENABLED, "Let a provider take jobs.")
+_state_command("drain", wire.PROVIDER_STATE_DRAINING, "Let a provider finish what it has and take nothing new.")
+_state_command("disable", wire.PROVIDER_STATE_DISABLED, "Let a provider take nothing.")

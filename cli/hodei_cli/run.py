@@ -1,0 +1,174 @@
+"""`hodei run`: submit, follow, exit with the job's code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import click
+
+from hodei.quantities import format_duration
+from hodei.v1 import types_pb2 as wire
+from hodei_cli.display import exit_code_of, state_name, use_colour
+from hodei_cli.log_output import LogOutput, copy_log
+from hodei_cli.session import make_client
+from hodei_cli.spec_options import build_spec, spec_options
+from hodei_client.client import Client
+from hodei_client.logs import LogEvent, LogPlace
+
+#: Seconds that a first Ctrl-C waits for a second one.
+SECOND_CTRL_C_SECONDS = 2.0
+#: Seconds between refreshes of the status line.
+STATUS_SECONDS = 0.2
+
+
+class StatusLine:
+    """One line on a terminal's standard error that tells where the job is; gone while there is output."""
+
+    def __init__(self, *, wanted: bool) -> None:
+        self._wanted = wanted and sys.stderr.isatty()
+        self._shown = False
+        self._began = time.monotonic()
+        self.state = "submitting"
+        self.wrote_at = 0.0
+
+    def clear(self) -> None:
+        """Take the line away."""
+        if self._shown:
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
+            self._shown = False
+
+    async def keep(self) -> None:
+        """Show the line whenever the log is quiet."""
+        while self._wanted:
+            await asyncio.sleep(STATUS_SECONDS)
+            if time.monotonic() - self.wrote_at < 2 * STATUS_SECONDS:
+                continue
+            text = f"hodei: {self.state}, {format_duration(round(time.monotonic() - self._began))}"
+            sys.stderr.write("\r\x1b[K" + (click.style(text, dim=True) if use_colour(sys.stderr) else text))
+            sys.stderr.flush()
+            self._shown = True
+
+
+class Run:
+    """One job from its submission to its end, as one terminal sees it."""
+
+    def __init__(self, client: Client, spec: wire.JobSpec, options: dict[str, Any], *, local: bool) -> None:
+        self._client = client
+        self._spec = spec
+        self._options = options
+        self._local = local
+        self._job_id = ""
+        self._interrupts = 0
+        self._interrupted = asyncio.Event()
+        self._status = StatusLine(wanted=not options["quiet"])
+
+    async def run(self) -> int:
+        """Return the exit code."""
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGINT, self._interrupt)
+        loop.add_signal_handler(signal.SIGTERM, self._interrupt)
+        status = asyncio.create_task(self._status.keep())
+        try:
+            self._job_id = await self._client.submit(self._spec, request_id=self._options["request_id"])
+            self._say(f"job {self._job_id}")
+            work = asyncio.create_task(self._follow())
+            return await self._until_done(work)
+        finally:
+            status.cancel()
+            self._status.clear()
+
+    async def _until_done(self, work: asyncio.Task[int]) -> int:
+        while not work.done():
+            interrupted = asyncio.create_task(self._interrupted.wait())
+            await asyncio.wait({work, interrupted}, return_when=asyncio.FIRST_COMPLETED)
+            interrupted.cancel()
+            if not self._interrupted.is_set():
+                continue
+            self._interrupted.clear()
+            if self._local or self._options["cancel_on_interrupt"] or self._interrupts > 1:
+                force = self._interrupts > (1 if self._local or self._options["cancel_on_interrupt"] else 2)
+                self._say("killing it" if force else "cancelling")
+                await self._client.cancel(self._job_id, force=force, reason="interrupted")
+                continue
+            self._say(
+                f"the job goes on. Follow: hodei logs -f {self._job_id}   Cancel: hodei cancel {self._job_id} "
+                "(or Ctrl-C again)"
+            )
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SECOND_CTRL_C_SECONDS):
+                    await self._interrupted.wait()
+                    continue
+            work.cancel()
+            return 130
+        return work.result()
+
+    def _interrupt(self) -> None:
+        self._interrupts += 1
+        self._interrupted.set()
+
+    async def _follow(self) -> int:
+        states = asyncio.create_task(self._watch())
+        output = LogOutput(raw=self._options["raw"], system=True)
+        await copy_log(self._shown(), output)
+        # The state is final only now and then; the log alone says nothing of it (W30).
+        outcome = await states
+        self._status.clear()
+        code = exit_code_of(outcome)
+        if outcome.state != wire.JOB_STATE_SUCCEEDED:
+            self._say(f"{state_name(outcome.state)}: {outcome.message}")
+        return code
+
+    async def _shown(self) -> AsyncIterator[LogEvent]:
+        async for event in self._client.logs(self._job_id, place=LogPlace(attempt=1)):
+            self._status.clear()
+            self._status.wrote_at = time.monotonic()
+            yield event
+
+    async def _watch(self) -> wire.Outcome:
+        async for response in self._client.watch(self._job_id):
+            self._status.state = f"{state_name(response.event.state)} ({response.event.reason})"
+            if response.HasField("outcome"):
+                return response.outcome
+        return (await self._client.get(self._job_id)).outcome
+
+    def _say(self, text: str) -> None:
+        if not self._options["quiet"]:
+            self._status.clear()
+            click.echo(f"hodei: {text}", err=True)
+
+
+@click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@spec_options
+@click.option("--local", is_flag=True, help="With no server: runs one inside this command, for this job.")
+@click.option("--cancel-on-interrupt", is_flag=True, help="The first Ctrl-C cancels the job.")
+@click.option("--raw", is_flag=True, help="Escape sequences reach the terminal as they are.")
+@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but the job's own.")
+@click.pass_context
+def run_command(ctx: click.Context, *, local: bool, **options: Any) -> int:
+    """Submit a job, follow its log, and exit with its code.
+
+    hodei run -- python train.py
+
+    Ctrl-C leaves the job running and says how to follow it again; a second one cancels it.
+    """
+    spec = build_spec(options)
+    return asyncio.run(_run(ctx, spec, options, local=local))
+
+
+async def _run(ctx: click.Context, spec: wire.JobSpec, options: dict[str, Any], *, local: bool) -> int:
+    async with contextlib.AsyncExitStack() as stack:
+        address = ""
+        if local:
+            from hodei_server.app import embedded  # noqa: PLC0415 - only where it is asked for
+
+            server = await stack.enter_async_context(embedded())
+            address = str(server.address)
+        client = await stack.enter_async_context(make_client(ctx, address))
+        return await Run(client, spec, options, local=local).run()

@@ -1,0 +1,92 @@
+"""Commands that run, show or upgrade parts of a server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from hodei_cli.display import output_option, print_json
+
+
+@click.command("server")
+@click.option("--listen", metavar="ADDRESS", help="Where clients connect [HODEI_LISTEN, 127.0.0.1:50051].")
+@click.option(
+    "--worker-listen", metavar="ADDRESS", help="Where workers connect [HODEI_WORKER_LISTEN, 127.0.0.1:50052]."
+)
+@click.option("--data-dir", type=click.Path(file_okay=False), help="Database and logs [HODEI_DATA_DIR].")
+@click.option("--database-url", help="sqlite or postgresql [HODEI_DATABASE_URL].")
+@click.option("--log-level", type=click.Choice(["error", "warn", "info", "debug"]), help="[HODEI_LOG_LEVEL, info].")
+def server_command(**options: Any) -> int:
+    """Run the server until it is asked to end.
+
+    Its settings are HODEI_* variables; 'hodei config show' prints them all.
+    """
+    from hodei_server.app import run_server  # noqa: PLC0415 - needs the extra "server"
+
+    return run_server({name: value for name, value in options.items() if value is not None})
+
+
+@click.command(
+    "worker",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    add_help_option=False,
+)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def worker_command(arguments: tuple[str, ...]) -> int:
+    """Run a worker. Providers start it; its settings are environment variables."""
+    from hodei_worker.main import main  # noqa: PLC0415 - it sets up its own process
+
+    return main(arguments)
+
+
+@click.group("config")
+def config_command() -> None:
+    """The server's settings."""
+
+
+@config_command.command("show")
+@output_option
+def show_command(output: str) -> None:
+    """Print every setting in force, without secrets."""
+    from hodei_server.settings import load_settings, show  # noqa: PLC0415 - needs the extra "server"
+
+    shown = show(load_settings())
+    if output == "json":
+        print_json(shown)
+        return
+    for name, value in shown.items():
+        click.echo(f"HODEI_{name.upper()}={value}")
+
+
+@click.group("db")
+def db_command() -> None:
+    """The server's database (HODEI_DATABASE_URL, or SQLite under HODEI_DATA_DIR)."""
+
+
+def _engine() -> Any:
+    from hodei_server.db.engine import open_engine  # noqa: PLC0415 - needs the extra "server"
+    from hodei_server.settings import load_settings  # noqa: PLC0415 - the same
+
+    settings = load_settings()
+    settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return open_engine(settings.resolved_database_url, settings.durability)
+
+
+@db_command.command("upgrade")
+def upgrade_command() -> None:
+    """Bring the database to the newest schema and print it."""
+    from hodei_server.db.schema_version import upgrade  # noqa: PLC0415 - needs the extra "server"
+
+    click.echo(upgrade(_engine()))
+
+
+@db_command.command("current")
+def current_command() -> None:
+    """Print the database's schema, and the newest where that is another."""
+    from hodei_server.db.schema_version import current_revision, newest_revision  # noqa: PLC0415 - the same
+
+    current, newest = current_revision(_engine()), newest_revision()
+    click.echo(current or "none")
+    if current != newest:
+        click.echo(f"hodei: the newest is {newest}: run 'hodei db upgrade'", err=True)
