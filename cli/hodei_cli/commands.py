@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ class LazyGroup(click.Group):
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key, PEM [HODEI_TLS_KEY]")
 @click.version_option(hodei.__version__, prog_name="hodei", message="%(prog)s %(version)s")
 @click.pass_context
-def cli(ctx: click.Context, **options: Any) -> None:
+def cli(ctx: click.Context, /, **options: Any) -> None:
     """Hodei runs jobs on demand: on this machine, in containers, on Kubernetes."""
     ctx.obj = options
 
@@ -110,7 +111,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
     except BrokenPipeError:
         # Whoever read the output has gone, as `head` does.
-        sys.stdout = None  # type: ignore[assignment]  # nothing more is flushed at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is flushed at exit
         sys.exit(141)
     except ImportError as error:
         extra = "server" if command in {"server", "db", "config"} or "--local" in args else "cli"

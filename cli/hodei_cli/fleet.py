@@ -25,7 +25,7 @@ def _provider_state(state: int) -> str:
 @click.option("--all", "include_gone", is_flag=True, help="Those that are gone, too.")
 @output_option
 @click.pass_context
-def workers_command(ctx: click.Context, provider: str, *, include_gone: bool, output: str) -> None:
+def workers_command(ctx: click.Context, /, provider: str, *, include_gone: bool, output: str) -> None:
     """List workers."""
     if ctx.invoked_subcommand is not None:
         return
@@ -57,7 +57,7 @@ def workers_command(ctx: click.Context, provider: str, *, include_gone: bool, ou
 @workers_command.command("drain")
 @click.argument("worker")
 @click.pass_context
-def drain_command(ctx: click.Context, worker: str) -> None:
+def drain_command(ctx: click.Context, /, worker: str) -> None:
     """Let a worker take no further job; it goes when its current one has ended."""
     found = with_client(ctx, lambda client: client.drain_worker(worker))
     click.echo(f"hodei: {found.worker_id} is {_worker_state(found.state)}", err=True)
@@ -66,7 +66,7 @@ def drain_command(ctx: click.Context, worker: str) -> None:
 @click.group("providers", invoke_without_command=True)
 @output_option
 @click.pass_context
-def providers_command(ctx: click.Context, output: str) -> None:
+def providers_command(ctx: click.Context, /, output: str) -> None:
     """List providers."""
     if ctx.invoked_subcommand is not None:
         return
@@ -94,7 +94,7 @@ def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) ->
     @providers_command.command(name, help=text)
     @click.argument("provider")
     @click.pass_context
-    def command(ctx: click.Context, provider: str, **_: Any) -> None:
+    def command(ctx: click.Context, /, provider: str, **_: Any) -> None:
         found = with_client(ctx, lambda client: client.set_provider_state(provider, state))
         click.echo(f"hodei: {found.name} is {_provider_state(found.state)}", err=True)
 

@@ -49,7 +49,7 @@ def read_state(text: str) -> wire.JobState.ValueType:
 @click.option("--limit", type=click.IntRange(1), default=50, help="At most so many.")
 @output_option
 @click.pass_context
-def list_command(ctx: click.Context, **options: Any) -> None:
+def list_command(ctx: click.Context, /, **options: Any) -> None:
     """List jobs, the newest first."""
     request = job_pb2.ListJobsRequest(
         states=[read_state(text) for text in options["states"]],
@@ -90,7 +90,7 @@ def list_command(ctx: click.Context, **options: Any) -> None:
 @click.argument("job")
 @output_option
 @click.pass_context
-def get_command(ctx: click.Context, job: str, output: str) -> None:
+def get_command(ctx: click.Context, /, job: str, output: str) -> None:
     """Show a job and its attempts."""
     found = with_client(ctx, lambda client: client.get(job))
     if output == "json":
@@ -134,7 +134,7 @@ def get_command(ctx: click.Context, job: str, output: str) -> None:
 @click.option("--after-version", type=click.IntRange(0), default=0, help="Only changes after this one.")
 @output_option
 @click.pass_context
-def watch_command(ctx: click.Context, job: str, after_version: int, output: str) -> None:
+def watch_command(ctx: click.Context, /, job: str, after_version: int, output: str) -> None:
     """Show each state change of a job until it has ended."""
 
     async def work(client: Client) -> None:
@@ -156,7 +156,7 @@ def watch_command(ctx: click.Context, job: str, after_version: int, output: str)
 @click.option("--timeout", type=DURATION, help="Give up after this long, with code 124.")
 @output_option
 @click.pass_context
-def wait_command(ctx: click.Context, jobs: Sequence[str], timeout: float | None, output: str) -> int:
+def wait_command(ctx: click.Context, /, jobs: Sequence[str], timeout: float | None, output: str) -> int:
     """Wait for jobs to end; exit with the first code that is not 0, in the order given."""
 
     async def work(client: Client) -> list[wire.Outcome] | None:
@@ -185,7 +185,7 @@ def wait_command(ctx: click.Context, jobs: Sequence[str], timeout: float | None,
 @click.option("--reason", default="", help="Kept with the job.")
 @click.option("--wait", is_flag=True, help="Until the process is gone.")
 @click.pass_context
-def cancel_command(ctx: click.Context, jobs: Sequence[str], **options: Any) -> None:
+def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -> None:
     """Stop jobs."""
 
     async def work(client: Client) -> None:
@@ -206,7 +206,7 @@ def cancel_command(ctx: click.Context, jobs: Sequence[str], **options: Any) -> N
 @click.argument("job")
 @click.option("--request-id", default="", help="Names this submission.")
 @click.pass_context
-def retry_command(ctx: click.Context, job: str, request_id: str) -> None:
+def retry_command(ctx: click.Context, /, job: str, request_id: str) -> None:
     """Submit an ended job again, as a new one, and print its id."""
     click.echo(with_client(ctx, lambda client: client.retry(job, request_id=request_id)))
 
@@ -215,7 +215,7 @@ def retry_command(ctx: click.Context, job: str, request_id: str) -> None:
 @click.argument("job")
 @output_option
 @click.pass_context
-def explain_command(ctx: click.Context, job: str, output: str) -> None:
+def explain_command(ctx: click.Context, /, job: str, output: str) -> None:
     """Say why a job is where it is."""
     found = with_client(ctx, lambda client: client.explain(job))
     if output == "json":

@@ -28,7 +28,7 @@ from hodei_client.logs import STDERR, STDOUT, LogPlace
 @click.option("--raw", is_flag=True, help="Escape sequences reach the terminal as they are.")
 @click.option("--receipt", is_flag=True, help="Print what the log amounts to, as JSON, in place of the log.")
 @click.pass_context
-def logs_command(ctx: click.Context, job: str, **options: Any) -> None:
+def logs_command(ctx: click.Context, /, job: str, **options: Any) -> None:
     """Print a job's log: its stdout on stdout, its stderr on stderr, byte for byte."""
     if sum(options[name] is not None for name in ("tail", "since", "after_sequence")) > 1:
         raise click.UsageError("--tail, --since and --after-sequence exclude each other")

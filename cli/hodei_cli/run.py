@@ -151,7 +151,7 @@ class Run:
 @click.option("--raw", is_flag=True, help="Escape sequences reach the terminal as they are.")
 @click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but the job's own.")
 @click.pass_context
-def run_command(ctx: click.Context, *, local: bool, **options: Any) -> int:
+def run_command(ctx: click.Context, /, *, local: bool, **options: Any) -> int:
     """Submit a job, follow its log, and exit with its code.
 
     hodei run -- python train.py
@@ -162,7 +162,7 @@ def run_command(ctx: click.Context, *, local: bool, **options: Any) -> int:
     return asyncio.run(_run(ctx, spec, options, local=local))
 
 
-async def _run(ctx: click.Context, spec: wire.JobSpec, options: dict[str, Any], *, local: bool) -> int:
+async def _run(ctx: click.Context, /, spec: wire.JobSpec, options: dict[str, Any], *, local: bool) -> int:
     async with contextlib.AsyncExitStack() as stack:
         address = ""
         if local:

@@ -129,6 +129,27 @@ def duration(seconds: float) -> Duration:
 def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     """Return the job that a command line, and maybe a file, describes."""
     spec = read_job_file(options["job_file"]) if options["job_file"] else wire.JobSpec()
+    _what_to_run(spec, options)
+    for name in ("name", "image", "priority", "region", "tenant", "log_budget_bytes"):
+        if options[name] is not None:
+            setattr(spec, name, options[name])
+    for name in _DURATIONS:
+        if options[name] is not None:
+            getattr(spec, name).CopyFrom(duration(options[name]))
+    for name in _MAPS:
+        getattr(spec, name).update(dict(options[name]))
+    for option, field in _RESOURCES.items():
+        if options[option] is not None:
+            setattr(spec.resources, field, options[option])
+    _retry(spec, options)
+    if options["providers"]:
+        spec.providers[:] = options["providers"]
+    if options["strategy"]:
+        spec.strategy = wire.Strategy.Value(f"STRATEGY_{options['strategy'].upper()}")
+    return spec
+
+
+def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
     if options["command"] and options["script"]:
         raise click.UsageError("a command and --script exclude each other")
     if options["command"]:
@@ -136,39 +157,21 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
         spec.argv[:] = options["command"]
     if options["script"]:
         spec.ClearField("argv")
-        spec.script.text = Path(options["script"]).read_text(errors="surrogateescape")
+        spec.script.text = Path(options["script"]).read_text()
     if options["interpreter"]:
         spec.script.interpreter[:] = options["interpreter"].split()
     if not spec.argv and not spec.script.text:
         raise click.UsageError("say what to run: a command after --, --script FILE or -f job.yaml")
-    for name in ("name", "image", "priority", "region", "tenant", "log_budget_bytes"):
-        if options[name] is not None:
-            setattr(spec, name, options[name])
     if options["workdir"]:
         spec.working_directory = options["workdir"]
-    for name in _DURATIONS:
-        if options[name] is not None:
-            getattr(spec, name).CopyFrom(duration(options[name]))
-    for name in _MAPS:
-        getattr(spec, name).update(dict(options[name]))
     for entry in options["environment"]:
         key, separator, value = entry.partition("=")
         if not separator and key not in os.environ:
             raise click.UsageError(f"--env {key}: there is no such variable here; write {key}=VALUE")
         spec.environment[key] = value if separator else os.environ[key]
-    for option, field in _RESOURCES.items():
-        if options[option] is not None:
-            setattr(spec.resources, field, options[option])
-    _retry(spec, options)
     if options["stdin_file"]:
-        spec.stdin = (
-            sys.stdin.buffer.read() if options["stdin_file"] == "-" else Path(options["stdin_file"]).read_bytes()
-        )
-    if options["providers"]:
-        spec.providers[:] = options["providers"]
-    if options["strategy"]:
-        spec.strategy = wire.Strategy.Value(f"STRATEGY_{options['strategy'].upper()}")
-    return spec
+        file = options["stdin_file"]
+        spec.stdin = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
 
 
 def _retry(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:

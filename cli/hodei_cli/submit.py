@@ -13,7 +13,7 @@ from hodei_cli.spec_options import build_spec, spec_options
 @click.command("submit", context_settings={"allow_interspersed_args": False})
 @spec_options
 @click.pass_context
-def submit_command(ctx: click.Context, **options: Any) -> None:
+def submit_command(ctx: click.Context, /, **options: Any) -> None:
     """Submit a job and print its id.
 
     hodei submit --name train -- python train.py

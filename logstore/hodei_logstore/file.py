@@ -3,8 +3,8 @@
     <root>/<first two characters of the uid>/<uid>-<first sequence>.open      appended to
     <root>/<first two characters of the uid>/<uid>-<first sequence>.sealed    compressed, for good
 
-One thread commits: it writes everything that has gathered while it was busy, then makes it durable, then answers all who
-wait. So one fsync of a file serves all its writers, and those of several files run side by side.
+One thread commits: it writes everything that has gathered while it was busy, then makes it durable, then answers all
+who wait. So one fsync of a file serves all its writers, and those of several files run side by side.
 """
 
 from __future__ import annotations
@@ -379,7 +379,7 @@ class FileLogStore(LogStore):
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             if after is not None and folder.name < after.attempt_uid[:2]:
                 continue
-            keys = {_key_of(name) for name in os.listdir(folder)} - {None}
+            keys = {_key_of(name) for name in os.listdir(folder)} - {None}  # noqa: PTH208 - paths that are thrown away at once
             found += sorted(key for key in keys if key is not None and (after is None or key > after))
             if len(found) >= limit:
                 break

@@ -1,4 +1,4 @@
-"""A sealed segment's file: zstd frames of whole records, an index of the frames, a footer. docs/log-format.md draws them.
+"""A sealed segment's file: zstd frames of whole records, an index, a footer. docs/log-format.md draws them.
 
     magic | frame | frame | ... | index | footer
 

@@ -210,7 +210,7 @@ class Server:
     def _fleet_settings(self, installation_id: str) -> FleetSettings:
         settings = self.settings
         authority = settings.worker_tls_ca.read_bytes() if settings.worker_tls_ca else None
-        environment = {"HODEI_LOG_LEVEL": settings.log_level}
+        environment: dict[str, str] = {"HODEI_LOG_LEVEL": settings.log_level}
         if settings.allow_plaintext:
             environment["HODEI_ALLOW_PLAINTEXT"] = "true"
         return FleetSettings(

@@ -185,7 +185,8 @@ def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
     if file and not Path(file).is_file():
         raise SettingsError(f"HODEI_CONFIG_FILE: there is no file {file}")
     try:
-        return Settings(**dict(overrides or {}))
+        given: dict[str, Any] = dict(overrides or {})
+        return Settings(**given)
     except ValidationError as error:
         raise SettingsError("\n".join(_line(each) for each in error.errors())) from None
     except ValueError as error:
@@ -241,8 +242,8 @@ def markdown() -> str:
         "",
         "The server reads these variables once, at its start. The same names in lower case and without the prefix may",
         "stand in a TOML file that `HODEI_CONFIG_FILE` names; a variable wins over the file, an option of the command",
-        "line over both. `hodei config show` prints what is in force. Durations are written `90s`, `5m`, `1h30m`, sizes",
-        "`64Mi`, `2Gi`.",
+        "line over both. `hodei config show` prints what is in force. Durations are written `90s`, `5m`, `1h30m`,",
+        "sizes `64Mi`, `2Gi`.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",

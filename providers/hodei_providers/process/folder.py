@@ -1,6 +1,6 @@
-"""What is kept of each worker on disk: a folder with its record, its token, its output; its spool and scratch go there too.
+"""What is kept of each worker on disk: a folder with its record, token and output; its spool and scratch go there too.
 
-The record is written before the launch, and again with the process's identity after it, so that whatever exists is found.
+The record is written before the launch, and again with the process's identity after it, so that what exists is found.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import os
 import shlex
 import signal
@@ -290,7 +291,7 @@ class ProcessProvider(Provider):
             there = {record.worker_id for record in records if record.installation_id == installation_id}
             told &= there
             for worker_id in sorted(there - told):
-                description = await self._run(lambda worker_id=worker_id: self._describe(worker_id))
+                description = await self._run(functools.partial(self._describe, worker_id))
                 if description.phase is WorkerPhase.EXITED:
                     told.add(worker_id)
                     yield description

@@ -39,10 +39,12 @@ def check_spec(spec: wire.JobSpec) -> list[Violation]:
 
 def _unknown(message: Message, path: str) -> Iterator[Violation]:
     """Yield the fields that this version does not know: to drop them would be to do something else than asked (W38)."""
-    for field in UnknownFieldSet(message):  # type: ignore[no-untyped-call]  # the stubs leave it out
-        yield Violation(f"{path}.{field.field_number}", "is a field that this server does not know")
+    unknown = UnknownFieldSet(message)
+    for place in range(len(unknown)):
+        yield Violation(f"{path}.{unknown[place].field_number}", "is a field that this server does not know")
     for descriptor, value in message.ListFields():
-        if descriptor.type == descriptor.TYPE_MESSAGE and not descriptor.message_type.GetOptions().map_entry:
+        kind = descriptor.message_type
+        if kind is not None and not kind.GetOptions().map_entry:
             for each in value if isinstance(value, (list, tuple)) or hasattr(value, "add") else [value]:
                 yield from _unknown(each, f"{path}.{descriptor.name}")
 

@@ -1,7 +1,7 @@
 """Which provider takes a job: who may, and who of them is best. Pure; the server hands in what it knows.
 
-A strategy is a function of a job and a candidate; the highest score wins, and equal scores go by name. To add one, add it
-to `STRATEGIES` and to `hodei.v1.Strategy`.
+A strategy is a function of a job and a candidate; the highest score wins, and equal scores go by name. To add one, add
+it to `STRATEGIES` and to `hodei.v1.Strategy`.
 """
 
 from __future__ import annotations

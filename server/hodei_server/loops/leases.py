@@ -1,4 +1,4 @@
-"""Leases: whether workers that are silent are still there. Silence alone decides nothing: the provider is asked (W19)."""
+"""Leases: whether silent workers are still there. Silence alone decides nothing: the provider is asked (W19)."""
 
 from __future__ import annotations
 

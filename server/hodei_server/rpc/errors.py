@@ -7,7 +7,7 @@ import datetime as dt
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
-from google.rpc import error_details_pb2, status_pb2
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no stubs
 
 from hodei_logstore.contract import LogStoreError, StorageFullError
 from hodei_server.domain.errors import (
@@ -75,4 +75,5 @@ def encode_status(code: grpc.StatusCode, message: str, details: list[Message]) -
         wrapper = AnyMessage()
         wrapper.Pack(detail)
         packed.append(wrapper)
-    return status_pb2.Status(code=number, message=message, details=packed).SerializeToString()
+    encoded: bytes = status_pb2.Status(code=number, message=message, details=packed).SerializeToString()
+    return encoded

@@ -19,7 +19,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 Context = aio.ServicerContext[Any, Any]
 
 
-class CallInterceptor(aio.ServerInterceptor):  # type: ignore[misc]  # the stubs call it Any
+class CallInterceptor(aio.ServerInterceptor):
     """Wraps every handler: unary and streaming, generated and written by hand."""
 
     async def intercept_service(

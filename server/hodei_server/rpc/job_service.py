@@ -191,7 +191,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         submitted = await self._submit(spec, request.request_id, job_id)
         return wire.RetryJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
 
-    async def WatchJob(  # type: ignore[override]  # noqa: N802 - the wire's name; the stubs know no asynchronous generator
+    async def WatchJob(  # noqa: N802 - the wire's name
         self,
         request: wire.WatchJobRequest,
         context: Context,  # noqa: ARG002 - the wire's shape

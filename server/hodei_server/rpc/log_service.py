@@ -1,7 +1,7 @@
 """`LogStreamService`: logs live and from history. A follower owns a cursor and nothing else.
 
-Blocks go out in the bytes the worker encoded: `StreamLogsResponse` messages that carry one are put together by hand, with
-the block as a length-delimited field.
+Blocks go out in the bytes the worker encoded: `StreamLogsResponse` messages that carry one are put together by hand,
+with the block as a length-delimited field.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         )
         connected = self._sessions.connected()
         response = wire.ListWorkersResponse(
-            workers=[worker_message(row, connected=row["worker_id"] in connected) for row in rows[:size]]
+            workers=[worker_message(dict(row), connected=row["worker_id"] in connected) for row in rows[:size]]
         )
         if len(rows) > size:
             response.next_page_token = tokens.encode(rows[size - 1]["worker_id"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 import time
 from typing import Any
 
@@ -93,7 +93,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             del self._given[next(iter(self._given))]
         return wire.RegisterResponse(session_token=token, protocol_version=PROTOCOL_VERSION)
 
-    async def Connect(  # noqa: N802 - the wire's name
+    async def Connect(  # type: ignore[override]  # noqa: N802 - the wire's name; the stubs know generators only
         self,
         request_iterator: Any,  # noqa: ARG002 - read through the context
         context: aio.ServicerContext[wire.ConnectRequest, wire.ConnectResponse],
@@ -125,12 +125,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise UnauthenticatedError("the session is not known, or has ended")
         return row
 
-    async def _read_hello(self, context: aio.ServicerContext[wire.ConnectRequest, Any]) -> wire.WorkerHello:
+    async def _read_hello(self, context: aio.ServicerContext[Any, Any]) -> wire.WorkerHello:
         async with asyncio.timeout(HELLO_SECONDS):
-            message = await context.read()
+            message: Any = await context.read()
         if message is grpc.aio.EOF or message.WhichOneof("message") != "hello":
             raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
-        return message.hello
+        hello: wire.WorkerHello = message.hello
+        return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
         worker_id = session.worker_id
@@ -147,8 +148,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             protocol_version=PROTOCOL_VERSION,
             clock_offset_nanos=time.time_ns() - hello.time_unix_nanos if hello.time_unix_nanos else 0,
         )
-        welcome.ping_interval.FromTimedelta(datetime.timedelta(seconds=self._ping_interval))
-        welcome.orphan_after.FromTimedelta(datetime.timedelta(seconds=self._orphan_after))
+        welcome.ping_interval.FromTimedelta(dt.timedelta(seconds=self._ping_interval))
+        welcome.orphan_after.FromTimedelta(dt.timedelta(seconds=self._orphan_after))
         live = self._attempts.live.of_worker(worker_id)
         held_live = False
         for held in hello.attempts:
@@ -178,7 +179,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._attempts.run_on(session, live)
 
     async def _receive(
-        self, session: Session, context: aio.ServicerContext[wire.ConnectRequest, Any], sender: asyncio.Task[None]
+        self, session: Session, context: aio.ServicerContext[Any, Any], sender: asyncio.Task[None]
     ) -> None:
         """Take messages until the worker ends the stream, its session is closed, or it says what can't be."""
         while not session.closed.is_set():
@@ -187,7 +188,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             if not reading.done():
                 reading.cancel()
                 return
-            message = reading.result()
+            message: Any = reading.result()
             if message is grpc.aio.EOF:
                 return
             session.heard_at = time.monotonic()
