@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 EXIT_HODEI = 125
@@ -14,6 +15,8 @@ def main() -> None:
     except ImportError:
         sys.stderr.write("hodei: the command line needs more packages: pip install 'hodei-jobs[cli]'\n")
         sys.exit(EXIT_HODEI)
+    # gRPC's own log is for its developers; what concerns a user comes as an error.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from hodei_cli.commands import run_cli  # noqa: PLC0415 - needs click
 
     run_cli()

@@ -9,13 +9,15 @@ import secrets
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 # gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
 from sqlalchemy import insert, select
@@ -23,12 +25,13 @@ from sqlalchemy import insert, select
 from hodei.address import Address, parse_address
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
+from hodei_logstore.contract import LogStoreError
 from hodei_logstore.file import FileLogStore
-from hodei_providers.contract import Provider
+from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError, load_provider
 from hodei_server import journal
 from hodei_server.data_folder import DataFolder, DataFolderError
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.engine import open_engine
 from hodei_server.db.providers import provider_states
 from hodei_server.db.schema import installation
@@ -55,6 +58,9 @@ from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Seconds before a loop that an outage has ended begins again.
+OUTAGE_SECONDS = 1.0
+
 JOB_SERVICE = "hodei.v1.JobService"
 PROVIDER_SERVICE = "hodei.v1.ProviderService"
 
@@ -69,12 +75,14 @@ class InstallationMismatchError(DataFolderError):
 class Server:
     """A running server. An asynchronous context manager; leaving it drains.
 
+    :param ephemeral: no server will follow this one: its workers are removed at the end.
     :ivar address: where clients connect, known once entered.
     :ivar failed: set when a loop has died; whoever runs the server ends it then.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, ephemeral: bool = False) -> None:
         self.settings = settings
+        self._ephemeral = ephemeral
         self.address = Address("", 0)
         self.worker_address = Address("", 0)
         self.failed = asyncio.Event()
@@ -127,6 +135,8 @@ class Server:
         scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
         scheduler.states.update(await database.read(provider_states))
         self._stack.push_async_callback(book.close)
+        if self._ephemeral:
+            self._stack.push_async_callback(fleet.remove_all)
         self._stack.push_async_callback(fleet.close)
 
         worker_service = WorkerService(
@@ -158,14 +168,14 @@ class Server:
             idle_timeout=settings.worker_idle_timeout,
         )
         self._stack.push_async_callback(self._stop_loops)
-        self._run("dispatch", dispatch_loop(scheduler, database))
-        self._run("clocks", clock_loop(attempts, database))
-        self._run("leases", lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
-        self._run("health", health_loop(fleet))
-        self._run("sealing", sealing_loop(store, database, server_id))
-        self._run("retention", retention_loop(store, database, settings.retention_interval))
+        self._run("dispatch", lambda: dispatch_loop(scheduler, database))
+        self._run("clocks", lambda: clock_loop(attempts, database))
+        self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
+        self._run("health", lambda: health_loop(fleet))
+        self._run("sealing", lambda: sealing_loop(store, database, server_id))
+        self._run("retention", lambda: retention_loop(store, database, settings.retention_interval))
         for name in providers:
-            self._run(f"watch {name}", watch_loop(name, fleet, leases, sessions, installation_id))
+            self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
         await workers.server.start()
         await clients.server.start()
@@ -241,9 +251,9 @@ class Server:
             max_queued=settings.max_queued_jobs,
         )
 
-    def _run(self, name: str, loop: Coroutine[Any, Any, None]) -> None:
+    def _run(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop for as long as the server lives; when one dies, the server goes down with it."""
-        task = asyncio.create_task(loop, name=name)
+        task = asyncio.create_task(_through_outages(name, loop), name=name)
         task.add_done_callback(self._loop_ended)
         self._loops.append(task)
 
@@ -264,6 +274,16 @@ class Server:
         await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
         # Workers notice at once and come back to the next server by themselves.
         await workers.server.stop(0)
+
+
+async def _through_outages(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Begin a loop again when the database, the disk or a provider has failed it for a while."""
+    while True:
+        try:
+            await loop()
+        except (DatabaseUnavailableError, LogStoreError, ProviderError) as error:
+            _log.warning("loop.delayed", loop=name, error=str(error))
+            await asyncio.sleep(OUTAGE_SECONDS)
 
 
 async def _installation(database: Database, folder: DataFolder) -> str:
@@ -342,5 +362,5 @@ async def embedded(data_dir: Path | None = None) -> AsyncIterator[Server]:
             }
         )
         journal.configure(settings.log_level, settings.log_format)
-        async with Server(settings) as server:
+        async with Server(settings, ephemeral=True) as server:
             yield server

@@ -233,7 +233,7 @@ class Agent:
 
     async def _run_attempt(self, attempt: Attempt) -> None:
         await attempt.run()
-        _log.info("job ended", extra={"job_id": attempt.job_id, "attempt_uid": attempt.uid})
+        _log.info("job ended", extra=attempt.names)
         if attempt.abandoned:
             self._forget(attempt)
         self._wake.set()
@@ -291,7 +291,7 @@ class Agent:
             if attempt is None or attempt.result is not None:
                 continue
             if _boottime() - self._acknowledged_at > self._orphan_after:
-                attempt.stop(types_wire.CAUSE_WORKER_LOST, DEFAULT_GRACE)
+                attempt.stop(types_wire.CAUSE_WORKER_LOST, 0.0)
 
     async def _end_attempt(self) -> None:
         """Leave nothing running."""

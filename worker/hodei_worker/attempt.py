@@ -46,6 +46,9 @@ class Attempt:
         self.uid = run.attempt_uid
         self.epoch = run.epoch
         self.job_id = run.job_id
+        trace_id = run.traceparent.split("-")[1] if run.traceparent.count("-") == 3 else ""
+        #: What stands in every log line about the attempt.
+        self.names = {"job_id": run.job_id, "attempt_uid": run.attempt_uid, "trace_id": trace_id}
         self.started: wire.AttemptStarted | None = None
         self.result: wire.AttemptResult | None = None
         self.abandoned = False
@@ -138,7 +141,7 @@ class Attempt:
             pid=self._process.pid,
             time_unix_nanos=time.time_ns() + self._offset(),
         )
-        _log.info("job started", extra={"job_id": self.job_id, "attempt_uid": self.uid, "pid": self._process.pid})
+        _log.info("job started", extra={**self.names, "pid": self._process.pid})
         self._changed()
 
     def _environment(self) -> dict[str, str]:

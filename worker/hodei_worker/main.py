@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 # gRPC must not meddle with the forks that start jobs (W23); it reads this when it is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
+os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 from hodei_worker.settings import WorkerSettingsError, read_settings, scrub_environment
 

@@ -14,6 +14,8 @@ from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
 _PR_SET_CHILD_SUBREAPER = 36
+#: A process that SIGKILL doesn't end within so many seconds hangs in the kernel: the result waits no longer for it.
+KILL_SECONDS = 30.0
 
 
 class ExecError(Exception):
@@ -127,7 +129,8 @@ class JobProcess:
     async def kill_rest(self) -> None:
         """End what the leader has left behind, until nothing of it is there."""
         self.reap_orphans()
-        while descendants():
+        deadline = self._loop.time() + KILL_SECONDS
+        while descendants() and self._loop.time() < deadline:
             self.kill()
             await asyncio.sleep(0.005)
             self.reap_orphans()

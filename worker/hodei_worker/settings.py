@@ -76,7 +76,6 @@ def read_settings(
     return WorkerSettings(
         worker_id=worker_id or read("HODEI_WORKER_ID", "", str),
         server=read("HODEI_SERVER_ADDRESS", "", parse_address),
-        otp=_read_otp(environment),
         tls=TlsFiles(path("HODEI_TLS_CA"), path("HODEI_TLS_CERT"), path("HODEI_TLS_KEY")),
         allow_plaintext=read("HODEI_ALLOW_PLAINTEXT", "false", _boolean),
         level=read("HODEI_LOG_LEVEL", "info", _level),
@@ -87,6 +86,8 @@ def read_settings(
         server_gone_timeout=read("HODEI_SERVER_GONE_TIMEOUT", "600", _seconds),
         delivery_timeout=read("HODEI_DELIVERY_TIMEOUT", "86400", _seconds),
         drain_timeout=read("HODEI_DRAIN_TIMEOUT", "2", _seconds),
+        # Last: a variable that can't be read must not cost the token.
+        otp=_read_otp(environment),
     )
 
 

@@ -18,6 +18,7 @@ from typing import Any, Self, TypeVar
 
 from sqlalchemy import Connection, Engine, Executable, text
 from sqlalchemy.engine import CursorResult
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 T = TypeVar("T")
 
@@ -26,6 +27,10 @@ BATCH_LIMIT = 512
 #: Writes waiting, at most; further ones wait for a place.
 QUEUE_LIMIT = 10_000
 READERS = 4
+
+
+class DatabaseUnavailableError(Exception):
+    """The database can't be reached or written (a full disk, a lost connection): trying again later may help."""
 
 
 class Transaction:
@@ -110,7 +115,8 @@ class Database:
     async def write(self, function: Callable[[Transaction], T]) -> T:
         """Run a write; return once it is committed, as durable as the settings say.
 
-        :raise Exception: whatever `function` raised, or the commit; then nothing of it is stored.
+        :raise DatabaseUnavailableError: the database can't be written now; nothing is stored.
+        :raise Exception: whatever else `function` raised; nothing is stored.
         """
         async with self._places:
             future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
@@ -122,8 +128,11 @@ class Database:
         """Run a read in a transaction of its own."""
 
         def run() -> T:
-            with self.engine.connect() as connection:
-                return function(Transaction(connection))
+            try:
+                with self.engine.connect() as connection:
+                    return function(Transaction(connection))
+            except DBAPIError as error:
+                raise _translate(error) from error
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
@@ -155,7 +164,7 @@ class Database:
             self._transact(batch)
         except Exception as error:  # noqa: BLE001 - handed to whoever waits for the write
             if len(batch) == 1:
-                batch[0].error = error
+                batch[0].error = _translate(error)
                 return
             for write in batch:
                 self._commit([write])
@@ -167,6 +176,12 @@ class Database:
                 transaction = Transaction(connection)
                 for write in batch:
                     write.result = write.function(transaction)
+
+
+def _translate(error: Exception) -> Exception:
+    if isinstance(error, DBAPIError) and not isinstance(error, IntegrityError):
+        return DatabaseUnavailableError(f"the database failed: {error.orig}")
+    return error
 
 
 def _settle_all(batch: list[_Write]) -> None:

@@ -12,6 +12,7 @@ import structlog
 from hodei.checksum import add_checksums
 from hodei_logstore.block import chunks_of, make_block
 from hodei_logstore.contract import Append, Block, LogStore, LogStoreError, SegmentKey, StorageFullError, StoredBlock
+from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.changes import Change, wait_for
 
@@ -195,7 +196,13 @@ class OpenLog:
 
     async def _roll(self) -> None:
         closed = self.segment
-        await self._begin_segment(closed.segment(self.attempt_uid, SegmentState.CLOSED), closed.next_sequence)
+        while True:
+            try:
+                await self._begin_segment(closed.segment(self.attempt_uid, SegmentState.CLOSED), closed.next_sequence)
+                break
+            except DatabaseUnavailableError as error:
+                _log.warning("log.roll_failed", attempt_uid=self.attempt_uid, error=str(error))
+                await asyncio.sleep(FULL_RETRY_SECONDS)
         self.before = add_figures(self.before, closed)
         self.segment = Figures(closed.next_sequence, closed.next_sequence)
 

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no stubs
 
 from hodei_logstore.contract import LogStoreError, StorageFullError
+from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.domain.errors import (
     ConflictError,
     HodeiServerError,
@@ -36,6 +37,7 @@ _CODES: dict[type[Exception], grpc.StatusCode] = {
     UnavailableError: grpc.StatusCode.UNAVAILABLE,
     StorageFullError: grpc.StatusCode.RESOURCE_EXHAUSTED,
     LogStoreError: grpc.StatusCode.UNAVAILABLE,
+    DatabaseUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 
@@ -47,7 +49,7 @@ def status_of(error: Exception, trace_id: str) -> tuple[grpc.StatusCode, str, by
     code = next((_CODES[kind] for kind in type(error).__mro__ if kind in _CODES), None)
     if code is None:
         return None
-    reason = error.reason if isinstance(error, HodeiServerError) else "LOG_STORE"
+    reason = error.reason if isinstance(error, HodeiServerError) else "STORAGE"
     details: list[Message] = [
         error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata={"trace_id": trace_id})
     ]

@@ -155,7 +155,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         for held in hello.attempts:
             resume = welcome.attempts.add(attempt_uid=held.attempt_uid)
             if live is not None and held.attempt_uid == live.attempt_uid and held.epoch == live.epoch:
-                resume.next_sequence = live.log.accepted
+                # What is accepted but not durable is kept by the worker until it is.
+                resume.next_sequence = live.log.durable
                 held_live = True
             else:
                 resume.abandon = True

@@ -6,9 +6,11 @@ twice, changes nothing.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 import structlog
 from sqlalchemy.engine import RowMapping
@@ -19,7 +21,7 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import make_block, parse_block
 from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_result, release_worker
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.segments import SegmentState
 from hodei_server.domain.states import Cause
@@ -32,6 +34,10 @@ from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+T = TypeVar("T")
+
+#: Seconds between attempts to write to a database that can't be written.
+PERSIST_RETRY_SECONDS = 1.0
 #: What a worker may say of how its process ended.
 WORKER_CAUSES = frozenset(
     {
@@ -107,6 +113,7 @@ class Attempts:
             log=log,
         )
         self.hold(live)
+        _log.info("attempt.assigned", **live.names, worker_id=worker_id)
         self.changed.moved(live.job_id)
         return live
 
@@ -178,13 +185,13 @@ class Attempts:
         live = self._own(session, message.attempt_uid, message.epoch)
         if live is None or live.started:
             return
-        live.started = True
         limit = None
         if live.spec.HasField("run_timeout"):
             grace = duration_micros(live.spec.cancel_grace) if live.spec.HasField("cancel_grace") else None
             grace = int(self.settings.default_grace * 1e6) if grace is None else grace
             limit = duration_micros(live.spec.run_timeout) + grace + int(self.settings.run_margin * 1e6)
         await self._database.write(lambda tx: attempt_started(tx, live.attempt_uid, live.epoch, limit))
+        live.started = True
         self.changed.moved(live.job_id)
 
     async def log(self, session: Session, message: wire.LogBlocks) -> None:
@@ -269,7 +276,7 @@ class Attempts:
         live.result = result
         live.log.fence(live.epoch + 1)
         live.epoch += 1
-        await self._database.write(lambda tx: keep_result(tx, result, fence=True))
+        await self._persist(lambda tx: keep_result(tx, result, fence=True))
         self.changed.moved(live.job_id)
         await self._say(live, [*details, message])
         result.next_sequence = live.log.accepted
@@ -295,7 +302,7 @@ class Attempts:
         assert result is not None  # noqa: S101 - the caller has just set it
         by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
         if not kept and live.log.durable < result.next_sequence:
-            await self._database.write(lambda tx: keep_result(tx, result))
+            await self._persist(lambda tx: keep_result(tx, result))
             self.changed.moved(live.job_id)
             kept = True
         await self._wait_for_log(live, result)
@@ -306,7 +313,7 @@ class Attempts:
             checksum = add_checksums(log.before.checksum, log.segment.checksum)
             complete = checksum == decode_checksum(result.log_checksum)
             if not complete:
-                _log.error("log.checksum_differs", attempt_uid=live.attempt_uid)
+                _log.error("log.checksum_differs", **live.names)
         elif not by_worker:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
@@ -318,25 +325,34 @@ class Attempts:
             job = finish(tx, live.attempt_uid, end, int(self.settings.log_ttl * 1e6))
             return job, release_worker(tx, live.worker_id, live.attempt_uid)
 
-        job, worker = await self._database.write(write)
+        job, worker = await self._persist(write)
         self.live.remove(live)
         self._book.forget(live.attempt_uid)
         session = self._sessions.get(live.worker_id)
         if session is not None:
             session.send(result_ack(result))
         if job is not None:
-            _log.info("attempt.ended", job_id=live.job_id, attempt=live.number, reason=job["reason"])
+            _log.info("attempt.ended", **live.names, reason=job["reason"])
         self.changed.moved(live.job_id)
         if worker is not None and worker["state"] == int(WorkerState.DRAINING):
             self._fleet.remove_soon(live.worker_id, "Has done its work", leave_time=True)
         self.idle.moved()
+
+    async def _persist(self, write: Callable[[Transaction], T]) -> T:
+        """Write what must be written sooner or later: a full disk or a lost database only delays it."""
+        while True:
+            try:
+                return await self._database.write(write)
+            except DatabaseUnavailableError as error:
+                _log.warning("database.unavailable", error=str(error))
+                await asyncio.sleep(PERSIST_RETRY_SECONDS)
 
     async def _wait_for_log(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
         deadline = time.monotonic() + self.settings.log_wait
         while live.log.durable < result.next_sequence:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
-                _log.error("log.incomplete", attempt_uid=live.attempt_uid, durable=live.log.durable)
+                _log.error("log.incomplete", **live.names, durable=live.log.durable)
                 return
             await wait_for(live.log.change.next_move(), remaining)
 

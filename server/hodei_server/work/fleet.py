@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import structlog
@@ -65,14 +65,12 @@ class Fleet:
         self.health: dict[str, Health] = {name: Health(healthy=True) for name in providers}
         #: Moves when a worker is gone: there may be room for another.
         self.room = Change()
-        #: Told of each worker that is gone for good.
-        self.on_gone: Callable[[str, str], Any] = lambda _worker_id, _reason: None
         self._database = database
         self._sessions = sessions
         self._settings = settings
         self._launches = asyncio.Semaphore(PARALLEL)
         self._removals = asyncio.Semaphore(PARALLEL)
-        self._removing: set[str] = set()
+        self._removing: dict[str, asyncio.Task[bool]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def launch(self, row: RowMapping) -> None:
@@ -137,30 +135,36 @@ class Fleet:
     async def remove(self, worker_id: str, reason: str, *, leave_time: bool = False) -> bool:
         """Remove a worker and all it started, trying until it is confirmed; end its session first.
 
+        Return only once it is gone, whoever has begun to remove it.
+
         :param leave_time: the worker is done and ends by itself: give it a moment.
-        :return: whether it is gone by this call.
+        :return: whether there was something to remove.
         """
-        if worker_id in self._removing:
+        task = self._removing.get(worker_id)
+        if task is None:
+            task = asyncio.create_task(
+                self._remove(worker_id, reason, leave_time=leave_time), name=f"remove {worker_id}"
+            )
+            self._removing[worker_id] = task
+            task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
+            self._keep(task)
+        return await asyncio.shield(task)
+
+    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool) -> bool:
+        row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason))
+        if row is None:
             return False
-        self._removing.add(worker_id)
-        try:
-            row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason))
-            if row is None:
-                return False
-            session = self._sessions.get(worker_id)
-            if session is not None and not leave_time:
-                session.close(reason)
-            await self._destroy(worker_id, row, OWN_END_SECONDS if leave_time else 0.0)
-            await self._database.write(lambda tx: confirm_removal(tx, worker_id))
-        finally:
-            self._removing.discard(worker_id)
+        session = self._sessions.get(worker_id)
+        if session is not None and not leave_time:
+            session.close(reason)
+        await self._destroy(worker_id, row, OWN_END_SECONDS if leave_time else 0.0)
+        await self._database.write(lambda tx: confirm_removal(tx, worker_id))
         session = self._sessions.get(worker_id)
         if session is not None:
             session.close(reason)
         self._sessions.forget(worker_id)
         _log.info("worker.gone", worker_id=worker_id, provider=row["provider"], reason=reason)
         self.room.moved()
-        self.on_gone(worker_id, reason)
         return True
 
     async def _destroy(self, worker_id: str, row: RowMapping, grace: float) -> None:
@@ -183,7 +187,9 @@ class Fleet:
 
     def start(self, coroutine: Any, name: str) -> None:
         """Run something in the background; its failure is logged, and what it left open is found by the sweep."""
-        task = asyncio.create_task(coroutine, name=name)
+        self._keep(asyncio.create_task(coroutine, name=name))
+
+    def _keep(self, task: asyncio.Task[Any]) -> None:
         self._tasks.add(task)
         task.add_done_callback(self._done)
 
@@ -209,3 +215,9 @@ class Fleet:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def remove_all(self) -> None:
+        """Remove every worker of this installation: nobody will come back for them."""
+        for provider in self.providers.values():
+            for handle in await provider.list(self._settings.installation_id):
+                await provider.destroy(handle)

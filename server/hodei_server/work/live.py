@@ -37,6 +37,12 @@ class LiveAttempt:
     result: wire.AttemptResult | None = None
     losing: bool = False
 
+    @property
+    def names(self) -> dict[str, str | int]:
+        """What stands in every log line about it."""
+        trace_id = self.traceparent.split("-")[1] if self.traceparent.count("-") == 3 else ""
+        return {"job_id": self.job_id, "attempt": self.number, "attempt_uid": self.attempt_uid, "trace_id": trace_id}
+
     def run_message(self) -> wire.ConnectResponse:
         """Return what tells the worker to run it."""
         return wire.ConnectResponse(
