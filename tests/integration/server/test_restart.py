@@ -1,0 +1,114 @@
+"""A server that ends, and the one that takes its place."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.data_folder import DataFolder, DataFolderError
+from hodei_server.settings import Settings
+
+
+async def file_appears(path: Path) -> None:
+    """Wait for a file."""
+    async with asyncio.timeout(30):
+        while not path.exists():
+            await asyncio.sleep(0.02)
+
+
+def fixed_ports(make_settings: object, server: Server) -> Settings:
+    """Return settings for a server in the place of another."""
+    assert callable(make_settings)
+    settings = make_settings(listen=server.address.target, worker_listen=server.worker_address.target)
+    assert isinstance(settings, Settings)
+    return settings
+
+
+async def test_a_job_outlives_its_server_and_its_log_is_whole(make_settings: object, tmp_path: Path) -> None:
+    """W14, W26, W35, L28: the worker comes back with its session; the job runs once; nothing of its log is lost."""
+    assert callable(make_settings)
+    script = (
+        f"echo run >> {tmp_path}/marks; echo before; touch {tmp_path}/started; "
+        f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo after; exit 5"
+    )
+    async with Server(make_settings()) as first:
+        settings = fixed_ports(make_settings, first)
+        async with Client(settings=ClientSettings(first.address)) as client:
+            job = await client.submit(["sh", "-c", script])
+            await file_appears(tmp_path / "started")
+    (tmp_path / "go").touch()
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        outcome = await client.wait(job)
+        assert (outcome.cause, outcome.exit_code) == (wire.CAUSE_EXIT_CODE, 5)
+        data = [event.data async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT]
+        assert b"".join(data) == b"before\nafter\n"
+        assert len((await client.get(job)).attempts) == 1
+        assert (await client.receipt(job)).complete
+    assert (tmp_path / "marks").read_text() == "run\n"
+
+
+async def test_a_follow_and_a_watch_go_on_over_a_restart(make_settings: object, tmp_path: Path) -> None:
+    """L05, L06: each chunk once, in order, by its sequence; the end comes with the outcome."""
+    assert callable(make_settings)
+    script = (
+        f"for i in 1 2 3; do echo line $i; done; touch {tmp_path}/started; "
+        f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; for i in 4 5 6; do echo line $i; done"
+    )
+    first = Server(make_settings())
+    await first.__aenter__()
+    settings = fixed_ports(make_settings, first)
+    async with Client(settings=ClientSettings(first.address)) as client:
+        job = await client.submit(["sh", "-c", script])
+
+        async def follow() -> bytes:
+            return b"".join([event.data async for event in client.logs(job) if isinstance(event, Chunk)])
+
+        following, waiting = asyncio.create_task(follow()), asyncio.create_task(client.wait(job))
+        await file_appears(tmp_path / "started")
+        await first.__aexit__(None, None, None)
+        async with Server(settings, ephemeral=True):
+            (tmp_path / "go").touch()
+            assert await following == b"".join(b"line %d\n" % number for number in range(1, 7))
+            assert (await waiting).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_a_worker_that_is_killed_is_lost_and_its_job_runs_again(make_settings: object, tmp_path: Path) -> None:
+    """W08: found by its provider, told by its cause, retried as the infrastructure's failure."""
+    assert callable(make_settings)
+    script = f"echo $PPID >> {tmp_path}/workers; [ $(wc -l < {tmp_path}/workers) -gt 1 ] || sleep 600"
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["sh", "-c", script])
+        await file_appears(tmp_path / "workers")
+        killer = await asyncio.create_subprocess_exec("kill", "-9", (tmp_path / "workers").read_text().strip())
+        await killer.wait()
+        outcome = await client.wait(job)
+        assert outcome.state == wire.JOB_STATE_SUCCEEDED
+        attempts = (await client.get(job)).attempts
+        assert [attempt.outcome.cause for attempt in attempts] == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+
+
+async def test_two_servers_never_share_a_data_folder(make_settings: object) -> None:
+    """The second one refuses and says who has it."""
+    assert callable(make_settings)
+    async with Server(make_settings(), ephemeral=True):
+        with pytest.raises(DataFolderError, match="another server"):
+            await Server(make_settings()).__aenter__()
+
+
+async def test_another_installations_folder_is_refused(make_settings: object) -> None:
+    """When database and folder differ nothing is touched."""
+    assert callable(make_settings)
+    settings = make_settings()
+    with DataFolder(settings.data_dir) as folder:
+        folder.write_installation("somebody-else")
+    with pytest.raises(DataFolderError, match="belongs to installation somebody-else"):
+        await Server(settings).__aenter__()
+    assert (settings.data_dir / "installation").read_text() == "somebody-else\n"

@@ -1,0 +1,72 @@
+"""Settings: read once, named when wrong, shown without secrets."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from hodei_server.settings import SettingsError, load_settings, markdown, show, unknown_variables
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take this process's own settings away."""
+    for name in [name for name in os.environ if name.startswith("HODEI_")]:
+        monkeypatch.delenv(name)
+
+
+def test_a_variable_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line for each, with what to write."""
+    monkeypatch.setenv("HODEI_START_TIMEOUT", "5 parsecs")
+    monkeypatch.setenv("HODEI_LISTEN", "nowhere")
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    lines = str(caught.value).splitlines()
+    assert any(line.startswith("HODEI_START_TIMEOUT:") and "write 90s" in line for line in lines)
+    assert any(line.startswith("HODEI_LISTEN:") for line in lines)
+
+
+def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order: command line, environment, file, default."""
+    file = tmp_path / "hodei.toml"
+    file.write_text('lease = "7s"\nlog_wait = "8s"\nlog_ttl = "9s"\n')
+    monkeypatch.setenv("HODEI_CONFIG_FILE", str(file))
+    monkeypatch.setenv("HODEI_LOG_WAIT", "1m")
+    monkeypatch.setenv("HODEI_LOG_TTL", "1m")
+    settings = load_settings({"log_ttl": "2m"})
+    assert (settings.lease, settings.log_wait, settings.log_ttl) == (7.0, 60.0, 120.0)
+
+
+def test_an_unknown_key_of_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A typing error is not read as a default."""
+    file = tmp_path / "hodei.toml"
+    file.write_text('leese = "7s"\n')
+    monkeypatch.setenv("HODEI_CONFIG_FILE", str(file))
+    with pytest.raises(SettingsError, match="HODEI_LEESE: there is no such setting"):
+        load_settings()
+
+
+def test_certificate_and_key_go_together() -> None:
+    """One without the other would be ignored."""
+    with pytest.raises(SettingsError, match="HODEI_TLS_CERT and HODEI_TLS_KEY go together"):
+        load_settings({"tls_cert": "/x"})
+
+
+def test_passwords_are_not_shown() -> None:
+    """Neither in the output of `config show` nor anywhere else that uses it."""
+    shown = show(load_settings({"database_url": "postgresql://me:hunter2@db/hodei"}))
+    assert shown["database_url"] == "postgresql://me:***@db/hodei"
+
+
+def test_typing_errors_in_variables_are_found() -> None:
+    """They would else be no settings at all."""
+    environment = {"HODEI_LISTNE": "x", "HODEI_LISTEN": "y", "HODEI_PROVIDER_PROCESS_LABELS": "a=b", "PATH": "z"}
+    assert unknown_variables(environment) == ["HODEI_LISTNE"]
+
+
+def test_the_page_in_the_docs_is_up_to_date() -> None:
+    """docs/configuration.md is made from the settings."""
+    page = Path(__file__).parents[3] / "docs" / "configuration.md"
+    assert page.read_text() == markdown()
