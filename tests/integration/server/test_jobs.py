@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import (
@@ -116,7 +117,7 @@ async def test_a_retry_goes_on_in_the_same_follow(client: Client, tmp_path: Path
     """A follower is told that another attempt follows, and gets it."""
     script = f"echo attempt $HODEI_ATTEMPT; test -e {tmp_path}/seen || {{ touch {tmp_path}/seen; exit 1; }}"
     job = await client.submit(
-        ["sh", "-c", script], retry=wire.RetryPolicy(max_attempts=2, initial_backoff={"nanos": 1})
+        ["sh", "-c", script], retry=wire.RetryPolicy(max_attempts=2, initial_backoff=Duration(nanos=1))
     )
     events = [event async for event in client.logs(job, place=LogPlace(attempt=1))]
     chunks = [event for event in events if isinstance(event, Chunk) and event.stream == STDOUT]

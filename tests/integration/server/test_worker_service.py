@@ -47,7 +47,7 @@ class Impostor:
 
     async def connect(self, token: str) -> tuple[Stream, worker_pb2.RunAttempt]:
         """Say hello and wait for the job."""
-        stream: Stream = self.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))  # type: ignore[call-arg]
+        stream: Stream = self.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
         await stream.write(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)))
         assert (await next_message(stream)).WhichOneof("message") == "welcome"
         run = await next_message(stream)
@@ -120,7 +120,7 @@ async def test_a_stream_without_a_session_is_refused(server: Server, token: str)
     """Nothing is served before the session is known."""
     async with open_channel(server.worker_address) as channel:
         stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)
-        stream = stub.Connect(metadata=(("authorization", token),))  # type: ignore[call-arg]
+        stream = stub.Connect(metadata=(("authorization", token),))
         assert await stream.code() is grpc.StatusCode.UNAUTHENTICATED
 
 
