@@ -116,7 +116,9 @@ class OpenSegment:
         size = 0
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            for _, header, data in scan(descriptor, self.key, self.length, start, min(max_bytes, SCAN_BYTES)):
+            for _, header, data in scan(
+                descriptor, self.key, self.length, start, min(max(max_bytes, STRIDE), SCAN_BYTES)
+            ):
                 if header.next_sequence <= sequence:
                     continue
                 blocks.append(StoredBlock(header.first_sequence, header.next_sequence, data))
@@ -172,10 +174,12 @@ def scan(
     while offset < end:
         inner = offset - base
         header = decode_header(buffer, inner)
-        if header is None or inner + HEADER_BYTES + header.length > len(buffer):
-            wanted = max(step, HEADER_BYTES + (header.length if header is not None else 0))
-            buffer, base, inner = os.pread(descriptor, min(wanted, end - offset), offset), offset, 0
+        if header is None:
+            buffer, base, inner = os.pread(descriptor, min(step, end - offset), offset), offset, 0
             header = decode_header(buffer)
+        if header is not None and inner + HEADER_BYTES + header.length > len(buffer):
+            wanted = max(step, HEADER_BYTES + header.length)
+            buffer, base, inner = os.pread(descriptor, min(wanted, end - offset), offset), offset, 0
         whole = header is not None and matches(header, buffer, inner)
         if header is None or not whole or (expected is not None and header.first_sequence != expected):
             if known:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -61,10 +63,8 @@ def test_a_cut_block_is_no_block_of_as_many_chunks(pieces: list[bytes], data: st
     """Cut anywhere, it never passes for the whole."""
     whole = encode(*(chunk(number, piece) for number, piece in enumerate(pieces)))
     cut = whole[: data.draw(st.integers(0, len(whole) - 1))]
-    try:
+    with contextlib.suppress(BlockError):
         assert parse_block(cut).count < len(pieces)
-    except BlockError:
-        pass
 
 
 def test_a_block_is_summed_up() -> None:
