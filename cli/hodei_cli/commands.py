@@ -116,6 +116,8 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
     except ImportError as error:
         extra = "server" if command in {"server", "db", "config"} or "--local" in args else "cli"
         _fail(f"'hodei {command}' needs {error.name}: pip install 'hodei-jobs[{extra}]'", EXIT_HODEI)
+    except OSError as error:
+        _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_HODEI)
     except Exception as error:
         if not _is_ours(error):
             raise
