@@ -1,0 +1,137 @@
+"""The process provider on real processes."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hodei_providers.contract import Handle, LaunchRequest, Provider, WorkerPhase
+from hodei_providers.process import ProcessProvider, procfs
+from hodei_providers.process.folder import Record, WorkerFolder
+from hodei_providers.testing import INSTALLATION, EndWorker, MakeProvider, ProviderContract, make_request, until
+
+#: Plays a worker: says so, then exits with the code that a file in its folder names.
+PLAYER = """
+import os, pathlib, time
+print('the last words', flush=True)
+while not pathlib.Path('exit').exists():
+    time.sleep(0.01)
+os._exit(int(pathlib.Path('exit').read_text()))
+"""
+#: Leaves a grandchild in a session of its own, without a parent.
+FORKER = """
+import os, pathlib, subprocess, time
+subprocess.Popen(['sh', '-c', 'setsid sh -c "echo \\\\$\\\\$ > stray; exec sleep 600" &'])
+while True:
+    time.sleep(1)
+"""
+
+
+def command(program: str) -> str:
+    """Return the option that makes a program the worker."""
+    return shlex.join([sys.executable, "-c", program])
+
+
+class TestProcessProvider(ProviderContract):
+    @pytest.fixture
+    def make_provider(self, tmp_path: Path) -> MakeProvider:
+        """Return providers over one folder."""
+        return lambda: ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+
+    @pytest.fixture
+    def end_worker(self, tmp_path: Path) -> EndWorker:
+        """Have a worker exit."""
+
+        async def end(_: Provider, request: LaunchRequest, code: int) -> None:
+            folder = tmp_path / "workers" / request.worker_id
+            (folder / "exit.new").write_text(str(code))
+            (folder / "exit.new").rename(folder / "exit")
+
+        return end
+
+
+@pytest.fixture
+async def forker(tmp_path: Path) -> AsyncIterator[ProcessProvider]:
+    """Return a provider whose workers leave strays."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(FORKER)})
+    async with provider:
+        yield provider
+        for handle in await provider.list(INSTALLATION):
+            await provider.destroy(handle)
+
+
+async def test_destroying_ends_all_that_the_worker_has_started(forker: ProcessProvider, tmp_path: Path) -> None:
+    """W17: orphans in sessions of their own too, by the mark in their environment."""
+    request = make_request()
+    handle = await forker.launch(request)
+    file = tmp_path / "workers" / request.worker_id / "stray"
+    async with asyncio.timeout(60):
+        while not file.exists() or not file.read_text().strip():
+            await asyncio.sleep(0.02)
+    stray = int(file.read_text())
+    assert procfs.look_up(stray) is not None
+    assert await forker.destroy(handle)
+    assert procfs.look_up(stray) is None
+
+
+async def test_the_token_is_in_a_file_that_only_its_owner_reads(tmp_path: Path) -> None:
+    """W24: neither in the arguments nor in the environment."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        request = make_request()
+        handle = await provider.launch(request)
+        process = Path("/proc") / handle.data["pid"]
+        assert request.otp.encode() not in (process / "environ").read_bytes()
+        assert request.otp.encode() not in (process / "cmdline").read_bytes()
+        token = tmp_path / "workers" / request.worker_id / "otp"
+        assert (token.read_text(), token.stat().st_mode & 0o777) == (request.otp, 0o600)
+        await provider.destroy(handle)
+
+
+async def test_a_launch_that_died_half_way_is_found(tmp_path: Path) -> None:
+    """W13: the record is there before the process, and the process carries its id in its arguments."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        request = make_request()
+        handle = await provider.launch(request)
+        folder = WorkerFolder(tmp_path / "workers", request.worker_id)
+        record = folder.read()
+        assert record is not None
+        folder.write(Record(record.worker_id, record.installation_id))
+        found = await provider.describe(Handle(request.worker_id))
+        assert (found.phase, found.handle.data) == (WorkerPhase.RUNNING, handle.data)
+        await provider.destroy(handle)
+        assert procfs.look_up(int(handle.data["pid"])) is None
+
+
+async def test_a_pid_that_means_another_process_by_now_is_left_alone(tmp_path: Path) -> None:
+    """A pid is used again; with its start time it is not mistaken."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        bystander = await asyncio.create_subprocess_exec("sleep", "600")
+        request = make_request()
+        folder = WorkerFolder(tmp_path / "workers", request.worker_id)
+        folder.path.mkdir(parents=True)
+        folder.write(Record(request.worker_id, INSTALLATION, bystander.pid, 1, procfs.boot_id()))
+        assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.EXITED
+        assert await provider.destroy(Handle(request.worker_id))
+        assert procfs.look_up(bystander.pid) is not None
+        bystander.kill()
+        await bystander.wait()
+
+
+async def test_an_ended_worker_leaves_no_zombie(tmp_path: Path) -> None:
+    """W18: it is reaped, and its code is told."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command("raise SystemExit(3)")})
+    async with provider:
+        handle = await provider.launch(make_request())
+        await until(provider, handle, WorkerPhase.EXITED)
+        assert (await provider.describe(handle)).exit_code == 3
+        await provider.destroy(handle)
+        mine = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
+        assert [pid for pid in mine if procfs.look_up(int(pid)) is None and Path("/proc", pid).exists()] == []
