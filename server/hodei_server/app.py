@@ -126,6 +126,8 @@ class Server:
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
         workers = Listener(["hodei.v1.WorkerService"], public=False)
         clients = Listener([JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE], public=True)
+        for listener in (clients, workers):
+            self._stack.push_async_callback(listener.server.stop, 0)
         self._bind(clients, workers)
 
         sessions = Sessions()
