@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import datetime as dt
-import os
-import random
-import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 from grpc import aio
 
-from hodei.address import Address, parse_address
-from hodei.transport import TlsFiles, open_channel
 from hodei.v1 import (
     job_pb2,
     job_pb2_grpc,
@@ -27,57 +19,23 @@ from hodei.v1 import (
     provider_pb2_grpc,
 )
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.errors import ServerError, UnavailableError, from_rpc
+from hodei_client.connection import Connection, trace_of_environment
+from hodei_client.endurance import Endurance
+from hodei_client.errors import HodeiError, UnavailableError
 from hodei_client.logs import LogEvent, LogPlace, LogReader
+from hodei_client.settings import ClientSettings, read_settings
 from hodei_client.specs import make_spec, to_duration
 
-T = TypeVar("T")
+__all__ = ["Client", "ClientSettings", "read_settings"]
 
-DEFAULT_SERVER = "127.0.0.1:50051"
-DEFAULT_PORT = 50051
-CALL_SECONDS = 30.0
-#: How often a call that may be repeated is tried, where the server isn't there for a moment.
-TRIES = 4
-_TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """How to reach a server.
-
-    :param patience: seconds that follows and watches go on trying after their connection is lost.
-    """
-
-    server: Address
-    tls: TlsFiles = dataclasses.field(default_factory=TlsFiles)
-    allow_plaintext: bool = False
-    tenant: str = ""
-    patience: float = 300.0
-
-
-def read_settings(server: str = "", *, tls: TlsFiles | None = None) -> ClientSettings:
-    """Read HODEI_SERVER, HODEI_TLS_CA, HODEI_TLS_CERT, HODEI_TLS_KEY, HODEI_ALLOW_PLAINTEXT and HODEI_TENANT.
-
-    :param server: wins over HODEI_SERVER, as the files of `tls` do over theirs.
-    :raise hodei.address.AddressError: the address can't be read.
-    """
-
-    def path(name: str) -> Path | None:
-        return Path(os.environ[name]) if os.environ.get(name) else None
-
-    given = tls or TlsFiles()
-    files = TlsFiles(
-        given.ca or path("HODEI_TLS_CA"),
-        given.certificate or path("HODEI_TLS_CERT"),
-        given.key or path("HODEI_TLS_KEY"),
-    )
-    address = server or os.environ.get("HODEI_SERVER") or DEFAULT_SERVER
-    return ClientSettings(
-        server=parse_address(address, default_port=DEFAULT_PORT),
-        tls=files,
-        allow_plaintext=os.environ.get("HODEI_ALLOW_PLAINTEXT", "").lower() in {"1", "true"},
-        tenant=os.environ.get("HODEI_TENANT", ""),
-    )
+_ENDED = frozenset(
+    {
+        types_wire.JOB_STATE_SUCCEEDED,
+        types_wire.JOB_STATE_FAILED,
+        types_wire.JOB_STATE_CANCELLED,
+        types_wire.JOB_STATE_TIMED_OUT,
+    }
+)
 
 
 class Client:
@@ -90,19 +48,16 @@ class Client:
 
     def __init__(self, server: str = "", *, settings: ClientSettings | None = None) -> None:
         self.settings = settings or read_settings(server)
-        given = os.environ.get("TRACEPARENT", "")
-        self.trace_id = given.split("-")[1] if _TRACEPARENT.fullmatch(given) else secrets.token_hex(16)
-        self._channel: aio.Channel | None = None
+        self.trace_id = trace_of_environment()
+        self._connection: Connection | None = None
 
     async def __aenter__(self) -> Self:
         """Open a channel; nothing is sent yet."""
-        settings = self.settings
-        self._channel = open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext)
-        self._jobs: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(self._channel)
-        self._logs: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(self._channel)
-        self._providers: provider_pb2_grpc.ProviderServiceAsyncStub = provider_pb2_grpc.ProviderServiceStub(
-            self._channel
-        )
+        self._connection = Connection(self.settings, self.trace_id)
+        channel = self._connection.channel
+        self._jobs: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
+        self._logs: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(channel)
+        self._providers: provider_pb2_grpc.ProviderServiceAsyncStub = provider_pb2_grpc.ProviderServiceStub(channel)
         return self
 
     async def __aexit__(
@@ -112,27 +67,17 @@ class Client:
         traceback: TracebackType | None,
     ) -> None:
         """Close the channel."""
-        if self._channel is not None:
-            await self._channel.close()
+        if self._connection is not None:
+            await self._connection.channel.close()
 
-    def _metadata(self) -> tuple[tuple[str, str], ...]:
-        return (("traceparent", f"00-{self.trace_id}-{secrets.token_hex(8)}-01"),)
+    @property
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("a client is used inside its 'async with'")
+        return self._connection
 
-    async def _call(self, method: Callable[..., Any], request: Any, *, repeat: bool = True) -> Any:
-        """Make a unary call.
-
-        :param repeat: whether it does no harm to make it again.
-        """
-        for attempt in range(1, TRIES + 1):
-            try:
-                call: Awaitable[Any] = method(request, timeout=CALL_SECONDS, metadata=self._metadata())
-                return await call
-            except aio.AioRpcError as error:
-                failure = from_rpc(error, str(self.settings.server))
-                if not repeat or not isinstance(failure, UnavailableError) or attempt == TRIES:
-                    raise failure from None
-            await asyncio.sleep(random.uniform(0.0, 0.1 * 2.0**attempt))  # noqa: S311 - jitter, not a secret
-        raise AssertionError
+    async def _call(self, method: Any, request: Any) -> Any:
+        return await self._connected.call(method, request)
 
     # Jobs
 
@@ -198,33 +143,33 @@ class Client:
         return response
 
     async def watch(self, job_id: str, *, after_version: int = 0) -> AsyncIterator[job_pb2.WatchJobResponse]:
-        """Yield every state change of a job until it has ended, over any number of broken connections."""
-        version, failures = after_version, 0
-        loop = asyncio.get_running_loop()
-        lost_at, connected = 0.0, False
+        """Yield every state change of a job, each once, until it has ended, over any number of broken connections."""
+        version, connection = after_version, self._connected
+        endurance = Endurance(self.settings.patience)
         while True:
+            endurance.opening()
             try:
-                call = self._jobs.WatchJob(
-                    job_pb2.WatchJobRequest(job_id=job_id, after_version=version), metadata=self._metadata()
-                )
-                async for response in call:
-                    connected, failures = True, 0
-                    version = response.event.version
-                    yield response
-                    if response.HasField("outcome"):
-                        return
-                if connected and not failures:
+                await connection.reach()
+                request = job_pb2.WatchJobRequest(job_id=job_id, after_version=version)
+                call = self._jobs.WatchJob(request, metadata=connection.metadata())
+                try:
+                    async for response in call:
+                        endurance.served()
+                        version = response.event.version
+                        yield response
+                        if response.HasField("outcome"):
+                            return
+                finally:
+                    call.cancel()
+                # Without an outcome this is a break, unless the job had ended with the version asked for (L06).
+                if (await self.get(job_id)).state in _ENDED and version >= after_version:
                     return
-                failure: Exception = ServerError("the watch ended without an outcome")
+                failure: HodeiError = UnavailableError("the watch ended without an outcome")
             except aio.AioRpcError as error:
-                failure = from_rpc(error, str(self.settings.server))
-                if not isinstance(failure, UnavailableError) and error.code().name != "CANCELLED":
-                    raise failure from None
-            lost_at = lost_at if failures else loop.time()
-            failures += 1
-            if (not connected and failures >= TRIES) or loop.time() - lost_at > self.settings.patience:
-                raise failure
-            await asyncio.sleep(random.uniform(0.0, min(10.0, 0.1 * 2.0**failures)))  # noqa: S311 - jitter
+                failure = connection.failure(error)
+            except UnavailableError as error:
+                failure = error
+            await endurance.endure(failure, reached=connection.reached)
 
     async def wait(self, job_id: str) -> types_wire.Outcome:
         """Wait for a job's end; return its outcome."""
@@ -256,12 +201,11 @@ class Client:
         """
         return LogReader(
             self._logs,
+            self._connected,
             job_id,
             place=place or LogPlace(),
             follow=follow,
             streams=streams,
-            metadata=self._metadata,
-            server=str(self.settings.server),
             verify=verify,
             patience=self.settings.patience,
             compress=compress,

@@ -103,20 +103,25 @@ _KINDS: dict[grpc.StatusCode, type[HodeiError]] = {
 }
 
 
-def from_rpc(error: aio.AioRpcError, server: str) -> HodeiError:
+def no_server(server: str, why: str) -> str:
+    """Return the message about a server that isn't there."""
+    return f"no server at {server}: start one with 'hodei server', or name another with --server or HODEI_SERVER ({why})"
+
+
+def from_rpc(error: aio.AioRpcError, server: str, trace_id: str = "") -> HodeiError:
     """Return a failed call as one of this module's errors.
 
     :param server: the address, for the message of a server that isn't there.
+    :param trace_id: the call's own, where the answer names none.
     """
     kind = _KINDS.get(error.code(), ServerError)
     message = error.details() or error.code().name
     trailing = dict(error.trailing_metadata() or ())
-    trace_id = str(trailing.get("trace-id", ""))
-    if kind is UnavailableError and not trailing:
-        message = (
-            f"no server at {server}: start one with 'hodei server', or name another with --server or HODEI_SERVER "
-            f"({message.splitlines()[0]})"
-        )
+    trace_id = str(trailing.get("trace-id", trace_id))
+    if not trailing and error.code() is grpc.StatusCode.UNAVAILABLE:
+        message = no_server(server, message.splitlines()[0])
+    elif not trailing and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        message = f"the server at {server} did not answer in time"
     result = kind(message, code=error.code(), trace_id=trace_id)
     details = trailing.get(_DETAILS)
     if isinstance(details, bytes):

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import dataclasses
 import datetime as dt
-import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 
-import grpc
 from grpc import aio
 
 from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import log_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.errors import HodeiError, LogGapError, LogIntegrityError, UnavailableError, from_rpc
+from hodei_client.connection import Connection
+from hodei_client.endurance import Endurance
+from hodei_client.errors import HodeiError, LogGapError, LogIntegrityError, NotFoundError, UnavailableError
 
 STDOUT: wire.LogStream.ValueType = wire.LOG_STREAM_STDOUT
 STDERR: wire.LogStream.ValueType = wire.LOG_STREAM_STDERR
 SYSTEM: wire.LogStream.ValueType = wire.LOG_STREAM_SYSTEM
-
-MAX_BACKOFF_SECONDS = 10.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,60 +90,59 @@ class LogReader:
     def __init__(
         self,
         stub: log_pb2_grpc.LogStreamServiceAsyncStub,
+        connection: Connection,
         job_id: str,
         *,
         place: LogPlace,
         follow: bool,
         streams: Sequence[int],
-        metadata: Callable[[], tuple[tuple[str, str], ...]],
-        server: str,
         verify: bool,
         patience: float,
         compress: bool,
     ) -> None:
         self._stub = stub
+        self._connection = connection
         self._job_id = job_id
         self._place = place
         self._follow = follow
         self._streams = streams
-        self._metadata = metadata
-        self._server = server
         self._verify = verify and not streams
-        self._patience = patience
         self._compress = compress
         self._attempt_uid = ""
         self._number = place.attempt
+        # The next chunk's sequence; None before the attempt's first stream has said where it begins.
         self._next: int | None = None
         self._skip = 0
         self._sum = 0
         self._summed_from_start = False
+        # The attempt that is read follows another one: it was promised by that one's end, and may not come.
+        self._promised = False
         self._over = False
-        self._connected = False
+        self._endurance = Endurance(patience)
 
     async def events(self) -> AsyncIterator[LogEvent]:
         """Yield what is in the log, until its end or, followed, the job's."""
-        failures, lost_at = 0, 0.0
-        loop = asyncio.get_running_loop()
+        connection = self._connection
         while not self._over:
-            before = (self._attempt_uid, self._next)
+            self._endurance.opening()
+            ended = False
             try:
-                async for event in self._stream():
-                    yield event
-                if self._over or (self._attempt_uid, self._next) != before:
-                    failures = 0
+                await connection.reach()
+                async with contextlib.aclosing(self._stream()) as stream:
+                    async for event in stream:
+                        ended = isinstance(event, AttemptEnd)
+                        yield event
+                if ended:
                     continue
-                failure: HodeiError = UnavailableError("the stream ended without an end")
+                failure: HodeiError = UnavailableError("the log stream broke off without its end")
             except aio.AioRpcError as error:
-                failure = from_rpc(error, self._server)
-                if not _worth_another(error):
-                    raise failure from None
-            if (self._attempt_uid, self._next) != before or not failures:
-                failures, lost_at = 0, loop.time()
-            # The first connection must work: a server that isn't there is told at once.
-            if not self._connected or loop.time() - lost_at > self._patience:
-                raise failure
-            failures += 1
-            await asyncio.sleep(random.uniform(0.0, min(MAX_BACKOFF_SECONDS, 0.1 * 2.0**failures)))  # noqa: S311 - jitter
+                failure = connection.failure(error)
+                if self._promised and isinstance(failure, NotFoundError):
+                    # The job ended before the attempt that might have followed.
+                    return
+            except UnavailableError as error:
+                failure = error
+            await self._endurance.endure(failure, reached=connection.reached)
 
     def _request(self) -> wire.StreamLogsRequest:
         request = wire.StreamLogsRequest(
@@ -172,28 +169,25 @@ class LogReader:
             request.since_ago.FromNanoseconds(round(place.ago * 1e9))
         return request
 
-    async def _stream(self) -> AsyncIterator[LogEvent]:
-        call = self._stub.StreamLogs(self._request(), metadata=self._metadata())
+    async def _stream(self) -> AsyncGenerator[LogEvent, None]:
+        call = self._stub.StreamLogs(self._request(), metadata=self._connection.metadata())
         try:
             async for response in call:
                 kind = response.WhichOneof("event")
+                if kind == "start":
+                    # Alone it is no sign of health: a log that can't be read begins like any other.
+                    self._begin(response.start)
+                    continue
+                self._endurance.served()
                 if kind == "block":
                     for chunk in response.block.chunks:
                         event = self._take(chunk)
                         if event is not None:
                             yield event
-                elif kind == "start":
-                    self._begin(response.start)
                 elif kind == "cut":
-                    self._next = max(self._next or 0, response.cut.last_sequence + 1)
-                    self._summed_from_start = False
-                    yield Cut(
-                        self._number,
-                        response.cut.first_sequence,
-                        response.cut.last_sequence,
-                        response.cut.bytes,
-                        response.cut.lines,
-                    )
+                    cut = self._pass(response.cut)
+                    if cut is not None:
+                        yield cut
                 elif kind == "end":
                     yield self._end(response.end)
                     return
@@ -206,7 +200,7 @@ class LogReader:
             self._summed_from_start = start.first_sequence == 0 and not start.skip_bytes
             self._next = start.first_sequence
             self._skip = start.skip_bytes
-        self._connected = True
+        self._promised = False
         self._attempt_uid = start.attempt_uid
         self._number = start.attempt_number
 
@@ -224,8 +218,22 @@ class LogReader:
             data, self._skip = data[self._skip :], 0
         return Chunk(self._number, chunk.sequence, chunk.time_unix_nanos, chunk.stream, data)
 
+    def _pass(self, cut: wire.LogCut) -> Cut | None:
+        expected = self._next or 0
+        if cut.last_sequence < expected:
+            return None
+        if cut.first_sequence > expected and not self._streams:
+            raise LogGapError(f"a cut begins with chunk {cut.first_sequence} where {expected} belongs")
+        self._next = cut.last_sequence + 1
+        self._skip = 0
+        self._summed_from_start = False
+        return Cut(self._number, cut.first_sequence, cut.last_sequence, cut.bytes, cut.lines)
+
     def _end(self, end: wire.LogStreamEnd) -> AttemptEnd:
         receipt = end.receipt
+        expected = self._next or 0
+        if end.next_sequence > expected and not self._streams and not receipt.expired:
+            raise LogGapError(f"the log ends before chunk {end.next_sequence} where {expected} belongs")
         whole = self._verify and self._summed_from_start and receipt.ended and not receipt.expired
         if whole and receipt.complete and encode_checksum(self._sum) != receipt.checksum:
             raise LogIntegrityError(f"the log of attempt {self._number} is not what its receipt speaks of")
@@ -234,17 +242,8 @@ class LogReader:
             # `_begin` starts over: the new attempt's stream says where it begins.
             self._attempt_uid, self._number, self._next = "", end.next_attempt_number, None
             self._place = LogPlace()
+            self._promised = True
         else:
             self._over = True
         return event
 
-
-def _worth_another(error: aio.AioRpcError) -> bool:
-    """Whether a broken stream may go on after another try; a plain cancellation comes from a server that ends."""
-    return error.code() in {
-        grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.INTERNAL,
-        grpc.StatusCode.UNKNOWN,
-        grpc.StatusCode.CANCELLED,
-        grpc.StatusCode.RESOURCE_EXHAUSTED,
-    }

@@ -1,0 +1,96 @@
+"""A client's channel: whether the server was ever there, the trace that calls belong to, unary calls."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+from grpc import aio
+
+from hodei.transport import open_channel
+from hodei_client.errors import HodeiError, UnavailableError, from_rpc, no_server
+from hodei_client.settings import ClientSettings
+
+#: Seconds that a first connection may take.
+CONNECT_SECONDS = 5.0
+CALL_SECONDS = 30.0
+#: How often a call is made, where the server isn't there for a moment.
+TRIES = 4
+_TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_of_environment() -> str:
+    """Return the trace that TRACEPARENT (W3C) names, else a new one: 32 hexadecimal digits."""
+    given = _TRACEPARENT.fullmatch(os.environ.get("TRACEPARENT", ""))
+    return given[1] if given is not None and given[1].strip("0") else secrets.token_hex(16)
+
+
+class Connection:
+    """A channel to a server.
+
+    :ivar reached: whether the server was ever there; until then a failure is told at once.
+    :raise hodei.transport.PlaintextRefusedError: see `open_channel`.
+    :raise OSError: a file of the settings can't be read.
+    """
+
+    def __init__(self, settings: ClientSettings, trace_id: str) -> None:
+        self.server = str(settings.server)
+        self.reached = False
+        self.trace_id = trace_id
+        self.channel = open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext)
+
+    def metadata(self) -> tuple[tuple[str, str], ...]:
+        """Return what goes along with a call."""
+        return (("traceparent", f"00-{self.trace_id}-{secrets.token_hex(8)}-01"),)
+
+    def failure(self, error: aio.AioRpcError) -> HodeiError:
+        """Return a failed call as an error of this package."""
+        return from_rpc(error, self.server, self.trace_id)
+
+    async def reach(self) -> None:
+        """Wait until there is a connection, or until it is known that a call fails at once.
+
+        :raise UnavailableError: neither, for `CONNECT_SECONDS`.
+        """
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                while True:
+                    state = self.channel.get_state(try_to_connect=True)
+                    if state is grpc.ChannelConnectivity.READY:
+                        self.reached = True
+                        return
+                    if state is grpc.ChannelConnectivity.TRANSIENT_FAILURE:
+                        # The call itself tells why.
+                        return
+                    await self.channel.wait_for_state_change(state)
+        except TimeoutError:
+            raise UnavailableError(
+                no_server(self.server, f"no answer in {CONNECT_SECONDS:g} s"),
+                code=grpc.StatusCode.UNAVAILABLE,
+                trace_id=self.trace_id,
+            ) from None
+
+    async def call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Make a unary call; all of them may be made again, as ids of requests and names of things say what is meant.
+
+        :raise HodeiError: it failed.
+        """
+        for attempt in range(1, TRIES + 1):
+            try:
+                await self.reach()
+                call: Awaitable[Any] = method(request, timeout=CALL_SECONDS, metadata=self.metadata())
+                return await call
+            except aio.AioRpcError as error:
+                failure = self.failure(error)
+            except UnavailableError as error:
+                failure = error
+            if not self.reached or failure.code is not grpc.StatusCode.UNAVAILABLE or attempt == TRIES:
+                raise failure from None
+            await asyncio.sleep(random.uniform(0.0, 0.1 * 2.0**attempt))  # noqa: S311 - jitter, not a secret
+        raise AssertionError
