@@ -10,7 +10,7 @@
 `PlainClient` does the same without asyncio.
 """
 
-from hodei_client.client import Client, ClientSettings, read_settings
+from hodei_client.client import Client
 from hodei_client.errors import (
     ConflictError,
     FieldViolation,
@@ -28,6 +28,7 @@ from hodei_client.errors import (
 )
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk, Cut, LogEvent, LogPlace
 from hodei_client.plain import PlainClient
+from hodei_client.settings import ClientSettings, read_settings
 
 __all__ = [
     "STDERR",

@@ -161,8 +161,9 @@ class Client:
                             return
                 finally:
                     call.cancel()
-                # Without an outcome this is a break, unless the job had ended with the version asked for (L06).
-                if (await self.get(job_id)).state in _ENDED and version >= after_version:
+                # Without an outcome this is a break (L06), unless nothing came after the version that was asked for.
+                job = await self.get(job_id)
+                if job.state in _ENDED and job.version <= version:
                     return
                 failure: HodeiError = UnavailableError("the watch ended without an outcome")
             except aio.AioRpcError as error:
@@ -226,6 +227,13 @@ class Client:
             self._providers.ListProviders, provider_pb2.ListProvidersRequest()
         )
         return list(response.providers)
+
+    async def provider(self, name: str) -> provider_pb2.Provider:
+        """Return one provider."""
+        response: provider_pb2.GetProviderResponse = await self._call(
+            self._providers.GetProvider, provider_pb2.GetProviderRequest(name=name)
+        )
+        return response.provider
 
     async def set_provider_state(self, name: str, state: provider_pb2.ProviderState.ValueType) -> provider_pb2.Provider:
         """Enable, drain or disable a provider."""

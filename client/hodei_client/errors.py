@@ -105,7 +105,9 @@ _KINDS: dict[grpc.StatusCode, type[HodeiError]] = {
 
 def no_server(server: str, why: str) -> str:
     """Return the message about a server that isn't there."""
-    return f"no server at {server}: start one with 'hodei server', or name another with --server or HODEI_SERVER ({why})"
+    return (
+        f"no server at {server}: start one with 'hodei server', or name another with --server or HODEI_SERVER ({why})"
+    )
 
 
 def from_rpc(error: aio.AioRpcError, server: str, trace_id: str = "") -> HodeiError:

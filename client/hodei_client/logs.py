@@ -246,4 +246,3 @@ class LogReader:
         else:
             self._over = True
         return event
-

@@ -8,10 +8,11 @@ from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from hodei.v1 import job_pb2, log_pb2
+from hodei.v1 import job_pb2, log_pb2, provider_pb2
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.client import Client, ClientSettings
+from hodei_client.client import Client
 from hodei_client.logs import LogEvent, LogPlace
+from hodei_client.settings import ClientSettings
 
 T = TypeVar("T")
 
@@ -32,7 +33,11 @@ class PlainClient:
     def __enter__(self) -> Self:
         """Start the thread and open a channel."""
         self._thread.start()
-        self._run(self._client.__aenter__())
+        try:
+            self._run(self._client.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
         return self
 
     def __exit__(
@@ -42,20 +47,30 @@ class PlainClient:
         traceback: TracebackType | None,
     ) -> None:
         """Close the channel and end the thread."""
-        self._run(self._client.__aexit__(exc_type, exc, traceback))
+        try:
+            self._run(self._client.__aexit__(exc_type, exc, traceback))
+        finally:
+            self._stop()
+
+    def _stop(self) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
     def _run(self, coroutine: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            # Ctrl-C ends the wait here; the call must not go on over there.
+            future.cancel()
+            raise
 
     def _iterate(self, iterator: AsyncIterator[T]) -> Iterator[T]:
-        async def following() -> tuple[bool, T | None]:
-            try:
-                return True, await anext(iterator)
-            except StopAsyncIteration:
-                return False, None
+        async def following() -> list[T]:
+            async for item in iterator:
+                return [item]
+            return []
 
         async def close() -> None:
             aclose = getattr(iterator, "aclose", None)
@@ -63,13 +78,12 @@ class PlainClient:
                 await aclose()
 
         try:
-            while True:
-                more, item = self._run(following())
-                if not more:
-                    return
-                yield item  # type: ignore[misc]  # there is one where there is more
+            while items := self._run(following()):
+                yield from items
         finally:
-            self._run(close())
+            # An iterator that outlives its client has nothing left to close.
+            if not self._loop.is_closed():
+                self._run(close())
 
     def submit(self, job: types_wire.JobSpec | Sequence[str], *, request_id: str = "", **fields: Any) -> str:
         """Submit a job; return its id."""
@@ -120,3 +134,23 @@ class PlainClient:
     def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to."""
         return self._run(self._client.receipt(job_id, attempt=attempt))
+
+    def providers(self) -> Sequence[provider_pb2.Provider]:
+        """Return every provider."""
+        return self._run(self._client.providers())
+
+    def provider(self, name: str) -> provider_pb2.Provider:
+        """Return one provider."""
+        return self._run(self._client.provider(name))
+
+    def set_provider_state(self, name: str, state: provider_pb2.ProviderState.ValueType) -> provider_pb2.Provider:
+        """Enable, drain or disable a provider."""
+        return self._run(self._client.set_provider_state(name, state))
+
+    def workers(self, *, provider: str = "", include_gone: bool = False) -> Iterator[provider_pb2.Worker]:
+        """Yield workers."""
+        return self._iterate(self._client.workers(provider=provider, include_gone=include_gone))
+
+    def drain_worker(self, worker_id: str) -> provider_pb2.Worker:
+        """Let a worker take no further job."""
+        return self._run(self._client.drain_worker(worker_id))

@@ -115,6 +115,7 @@ class Server:
         settings, enter = self.settings, self._stack.enter_async_context
         folder = self._stack.enter_context(DataFolder(settings.data_dir))
         engine = open_engine(settings.resolved_database_url, settings.durability)
+        self._stack.callback(engine.dispose)
         if settings.embedded_database:
             await asyncio.to_thread(upgrade, engine)
         await asyncio.to_thread(require_newest, engine)
