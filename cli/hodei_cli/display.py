@@ -39,7 +39,7 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their columns' names, as wide as they need to be."""
-    table = [list(columns), *[[_plain(cell) for cell in row] for row in rows]]
+    table = [list(columns), *[[plain(cell) for cell in row] for row in rows]]
     widths = [max(len(row[place]) for row in table) for place in range(len(columns))]
     for number, row in enumerate(table):
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
@@ -48,7 +48,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """Return text that can do nothing to a terminal."""
     return "".join(character if character.isprintable() else "?" for character in text)
 

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from hodei.v1 import provider_pb2 as wire
-from hodei_cli.display import as_json, output_option, print_json, print_table, when
+from hodei_cli.display import as_json, output_option, plain, print_json, print_table, when
 from hodei_cli.session import with_client
 from hodei_client.client import Client
 
@@ -88,6 +88,29 @@ def providers_command(ctx: click.Context, /, output: str) -> None:
             for each in providers
         ],
     )
+
+
+@providers_command.command("get")
+@click.argument("provider")
+@output_option
+@click.pass_context
+def get_command(ctx: click.Context, /, provider: str, output: str) -> None:
+    """Show a provider and what it can do."""
+    found = with_client(ctx, lambda client: client.provider(provider))
+    if output == "json":
+        print_json(as_json(found))
+        return
+    rows = [
+        ("provider", found.name),
+        ("kind", found.kind),
+        ("state", _provider_state(found.state)),
+        ("health", "healthy" if found.healthy else found.health_message),
+        ("workers", f"{found.workers}/{found.capabilities.max_workers}"),
+        *((name.replace("_", " "), str(value)) for name, value in as_json(found.capabilities).items()),
+    ]
+    for name, value in rows:
+        if value:
+            click.echo(f"{name + ':':<20}{plain(value)}")
 
 
 def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) -> None:

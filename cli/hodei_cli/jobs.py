@@ -18,6 +18,7 @@ from hodei_cli.display import (
     exit_code_of,
     lasted,
     output_option,
+    plain,
     print_json,
     print_table,
     state_name,
@@ -110,7 +111,7 @@ def get_command(ctx: click.Context, /, job: str, output: str) -> None:
     ]
     for name, value in rows:
         if value:
-            click.echo(f"{name + ':':<11}{value}")
+            click.echo(f"{name + ':':<11}{plain(value)}")
     if found.attempts:
         click.echo()
         print_table(
@@ -144,9 +145,8 @@ def watch_command(ctx: click.Context, /, job: str, after_version: int, output: s
                 print_json(as_json(response))
             else:
                 cause = f" [{cause_name(event.cause)}]" if event.cause else ""
-                click.echo(
-                    f"{when(event.time)}  {event.version:>3}  {state_name(event.state):<10} {event.reason}{cause}"
-                )
+                state = state_name(event.state)
+                click.echo(f"{when(event.time)}  {event.version:>3}  {state:<10} {plain(event.reason)}{cause}")
 
     with_client(ctx, work)
 
@@ -174,7 +174,7 @@ def wait_command(ctx: click.Context, /, jobs: Sequence[str], timeout: float | No
         print_json([{"job_id": job, **as_json(outcome)} for job, outcome in zip(jobs, outcomes, strict=True)])
     else:
         for job, outcome in zip(jobs, outcomes, strict=True):
-            click.echo(f"hodei: {job} {state_name(outcome.state)}: {outcome.message}", err=True)
+            click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
     return next((code for code in map(exit_code_of, outcomes) if code), 0)
 
 
@@ -195,7 +195,7 @@ def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -
                 click.echo(f"hodei: {job} had ended: {state_name(found.state)}", err=True)
             elif options["wait"]:
                 outcome = await client.wait(job)
-                click.echo(f"hodei: {job} {state_name(outcome.state)}: {outcome.message}", err=True)
+                click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
             else:
                 click.echo(f"hodei: {job} is being cancelled", err=True)
 
@@ -221,7 +221,7 @@ def explain_command(ctx: click.Context, /, job: str, output: str) -> None:
     if output == "json":
         print_json(as_json(found))
         return
-    click.echo(f"{state_name(found.state)}: {found.summary}")
+    click.echo(f"{state_name(found.state)}: {plain(found.summary)}")
     click.echo()
     print_table(
         ("PROVIDER", "ELIGIBLE", "SCORE", "WHY"),
@@ -229,6 +229,6 @@ def explain_command(ctx: click.Context, /, job: str, output: str) -> None:
     )
     click.echo()
     for event in found.events:
-        click.echo(f"{when(event.time)}  {state_name(event.state):<10} {event.reason}")
+        click.echo(f"{when(event.time)}  {state_name(event.state):<10} {plain(event.reason)}")
     for line in found.diagnosis:
-        click.echo(f"  {line}")
+        click.echo(f"  {plain(line)}")

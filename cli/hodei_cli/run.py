@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import signal
 import sys
 import time
@@ -14,11 +15,12 @@ import click
 
 from hodei.quantities import format_duration
 from hodei.v1 import types_pb2 as wire
-from hodei_cli.display import exit_code_of, state_name, use_colour
+from hodei_cli.display import exit_code_of, plain, state_name, use_colour
 from hodei_cli.log_output import LogOutput, copy_log
 from hodei_cli.session import make_client
 from hodei_cli.spec_options import build_spec, spec_options
 from hodei_client.client import Client
+from hodei_client.errors import NotFoundError
 from hodei_client.logs import LogEvent, LogPlace
 
 #: Seconds that a first Ctrl-C waits for a second one.
@@ -30,7 +32,8 @@ STATUS_SECONDS = 0.2
 class StatusLine:
     """One line on a terminal's standard error that tells where the job is; gone while there is output."""
 
-    def __init__(self, *, wanted: bool) -> None:
+    def __init__(self, output: LogOutput, *, wanted: bool) -> None:
+        self._output = output
         self._wanted = wanted and sys.stderr.isatty()
         self._shown = False
         self._began = time.monotonic()
@@ -48,9 +51,12 @@ class StatusLine:
         """Show the line whenever the log is quiet."""
         while self._wanted:
             await asyncio.sleep(STATUS_SECONDS)
-            if time.monotonic() - self.wrote_at < 2 * STATUS_SECONDS:
+            # Neither amid output nor over the beginning of a line, such as a progress bar's or a question's.
+            if time.monotonic() - self.wrote_at < 2 * STATUS_SECONDS or self._output.in_line:
                 continue
-            text = f"hodei: {self.state}, {format_duration(round(time.monotonic() - self._began))}"
+            text = f"hodei: {plain(self.state)}, {format_duration(round(time.monotonic() - self._began))}"
+            # A line that wraps could not be taken away again.
+            text = text[: shutil.get_terminal_size().columns - 1]
             sys.stderr.write("\r\x1b[K" + (click.style(text, dim=True) if use_colour(sys.stderr) else text))
             sys.stderr.flush()
             self._shown = True
@@ -67,7 +73,8 @@ class Run:
         self._job_id = ""
         self._interrupts = 0
         self._interrupted = asyncio.Event()
-        self._status = StatusLine(wanted=not options["quiet"])
+        self._output = LogOutput(raw=options["raw"], system=not options["quiet"])
+        self._status = StatusLine(self._output, wanted=not options["quiet"])
 
     async def run(self) -> int:
         """Return the exit code."""
@@ -85,15 +92,14 @@ class Run:
             self._status.clear()
 
     async def _until_done(self, work: asyncio.Task[int]) -> int:
+        cancel_at = 1 if self._local or self._options["cancel_on_interrupt"] else 2
         while not work.done():
-            interrupted = asyncio.create_task(self._interrupted.wait())
-            await asyncio.wait({work, interrupted}, return_when=asyncio.FIRST_COMPLETED)
-            interrupted.cancel()
+            await self._next_interrupt(work, None)
             if not self._interrupted.is_set():
                 continue
             self._interrupted.clear()
-            if self._local or self._options["cancel_on_interrupt"] or self._interrupts > 1:
-                force = self._interrupts > (1 if self._local or self._options["cancel_on_interrupt"] else 2)
+            if self._interrupts >= cancel_at:
+                force = self._interrupts > cancel_at
                 self._say("killing it" if force else "cancelling")
                 await self._client.cancel(self._job_id, force=force, reason="interrupted")
                 continue
@@ -101,13 +107,18 @@ class Run:
                 f"the job goes on. Follow: hodei logs -f {self._job_id}   Cancel: hodei cancel {self._job_id} "
                 "(or Ctrl-C again)"
             )
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(SECOND_CTRL_C_SECONDS):
-                    await self._interrupted.wait()
-                    continue
-            work.cancel()
-            return 130
+            await self._next_interrupt(work, SECOND_CTRL_C_SECONDS)
+            if not work.done() and not self._interrupted.is_set():
+                work.cancel()
+                await asyncio.wait({work})
+                return 130
         return work.result()
+
+    async def _next_interrupt(self, work: asyncio.Task[int], seconds: float | None) -> None:
+        """Wait for Ctrl-C, for the job's end, or for so long."""
+        interrupted = asyncio.create_task(self._interrupted.wait())
+        await asyncio.wait({work, interrupted}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        interrupted.cancel()
 
     def _interrupt(self) -> None:
         self._interrupts += 1
@@ -115,15 +126,17 @@ class Run:
 
     async def _follow(self) -> int:
         states = asyncio.create_task(self._watch())
-        output = LogOutput(raw=self._options["raw"], system=True)
-        await copy_log(self._shown(), output)
-        # The state is final only now and then; the log alone says nothing of it (W30).
-        outcome = await states
-        self._status.clear()
-        code = exit_code_of(outcome)
+        try:
+            # A job that ends before its first attempt has no log.
+            with contextlib.suppress(NotFoundError):
+                await copy_log(self._shown(), self._output)
+            # The state is final only now and then; the log alone says nothing of it (W30).
+            outcome = await states
+        finally:
+            states.cancel()
         if outcome.state != wire.JOB_STATE_SUCCEEDED:
-            self._say(f"{state_name(outcome.state)}: {outcome.message}")
-        return code
+            self._say(f"{state_name(outcome.state)}: {plain(outcome.message)}")
+        return exit_code_of(outcome)
 
     async def _shown(self) -> AsyncIterator[LogEvent]:
         async for event in self._client.logs(self._job_id, place=LogPlace(attempt=1)):
@@ -141,7 +154,7 @@ class Run:
     def _say(self, text: str) -> None:
         if not self._options["quiet"]:
             self._status.clear()
-            click.echo(f"hodei: {text}", err=True)
+            self._output.note(f"hodei: {text}")
 
 
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})

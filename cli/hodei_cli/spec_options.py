@@ -157,7 +157,10 @@ def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
         spec.argv[:] = options["command"]
     if options["script"]:
         spec.ClearField("argv")
-        spec.script.text = Path(options["script"]).read_text()
+        try:
+            spec.script.text = Path(options["script"]).read_text(encoding="utf-8")
+        except UnicodeDecodeError:
+            raise click.UsageError(f"--script {options['script']}: a script is text in UTF-8") from None
     if options["interpreter"]:
         spec.script.interpreter[:] = options["interpreter"].split()
     if not spec.argv and not spec.script.text:
@@ -235,35 +238,43 @@ def _fill(message: Any, values: Mapping[str, Any], path: str, prefix: str) -> No
 
 
 def _set(message: Any, field: Any, value: Any, path: str, prefix: str) -> None:
-    name = field.name
-    if field.message_type is not None and field.message_type.full_name == "google.protobuf.Duration":
-        getattr(message, name).CopyFrom(duration(parse_duration(str(value))))
-    elif field.message_type is not None and field.message_type.GetOptions().map_entry:
+    name, kind = field.name, field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
         if not isinstance(value, dict):
-            raise TypeError("is a mapping")
+            raise TypeError("is a mapping, such as {key: value}")
         getattr(message, name).update({str(key): _text(each) for key, each in value.items()})
-    elif field.enum_type is not None:
-        named = {each.name: each.number for each in field.enum_type.values}
-        beginning = "CAUSE_" if name == "on_causes" else "STRATEGY_"
-        each_value = value if isinstance(value, list) else [value]
-        numbers = [named[_known(f"{beginning}{str(each).upper()}", named)] for each in each_value]
-        if isinstance(value, list):
-            getattr(message, name).extend(numbers)
-        else:
-            setattr(message, name, numbers[0])
-    elif field.message_type is not None:
-        if not isinstance(value, dict):
-            raise TypeError("is a mapping")
+    elif field.is_repeated:
+        if not isinstance(value, list):
+            raise TypeError("is a list, such as [python, train.py]")
+        getattr(message, name).extend(_scalar(field, each) for each in value)
+    elif kind is None:
+        setattr(message, name, _scalar(field, value))
+    elif kind.full_name == "google.protobuf.Duration":
+        getattr(message, name).CopyFrom(duration(parse_duration(_text(value))))
+    elif not isinstance(value, dict):
+        raise TypeError("is a mapping, such as {key: value}")
+    else:
         getattr(message, name).SetInParent()
         _fill(getattr(message, name), value, path, prefix)
-    elif isinstance(value, list):
-        getattr(message, name).extend([str(each) for each in value] if name != "on_exit_codes" else value)
-    elif name in _READERS:
-        setattr(message, name, _READERS[name](str(value)))
-    elif name == "stdin":
-        message.stdin = str(value).encode()
-    else:
-        setattr(message, name, value)
+
+
+def _scalar(field: Any, value: Any) -> Any:
+    """Return a value as a field that is no message takes it."""
+    if isinstance(value, (dict, list)):
+        raise TypeError("is one value")
+    if field.enum_type is not None:
+        named = {each.name: each.number for each in field.enum_type.values}
+        beginning = "CAUSE_" if field.name == "on_causes" else "STRATEGY_"
+        return named[_known(f"{beginning}{str(value).upper()}", named)]
+    if field.name in _READERS:
+        return _READERS[field.name](_text(value))
+    if field.type == field.TYPE_STRING:
+        return _text(value)
+    if field.type == field.TYPE_BYTES:
+        return value if isinstance(value, bytes) else _text(value).encode()
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"is a whole number, not {value!r}")
+    return value
 
 
 def _known(name: str, known: Sequence[str] | Mapping[str, int]) -> str:
@@ -275,6 +286,7 @@ def _known(name: str, known: Sequence[str] | Mapping[str, int]) -> str:
 
 
 def _text(value: Any) -> str:
+    """Return what was written: YAML reads `true` and nothing at all as values of their own."""
     if isinstance(value, bool):
         return str(value).lower()
-    return str(value)
+    return "" if value is None else str(value)
