@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from time import monotonic
 
 import grpc
 
@@ -39,7 +40,7 @@ class Endurance:
 
     def opening(self) -> None:
         """Note that the stream is about to be opened."""
-        self._opened_at = asyncio.get_running_loop().time()
+        self._opened_at = monotonic()
 
     def served(self) -> None:
         """Note that the server sent something new: earlier breaks don't count any more."""
@@ -51,7 +52,7 @@ class Endurance:
         :param reached: whether this server was ever there; one that never was is told at once.
         :raise HodeiError: `failure`, where another try makes no sense.
         """
-        now = asyncio.get_running_loop().time()
+        now = monotonic()
         if now - self._opened_at >= SETTLED_SECONDS:
             self._failures = 0
         if not self._failures:
