@@ -16,6 +16,8 @@ import hodei
 
 EXIT_HODEI = 125
 EXIT_USAGE = 2
+#: As a shell tells of a program that SIGPIPE ended.
+EXIT_READER_GONE = 141
 
 #: Each command: where it is, its group in the help, what it does.
 COMMANDS: dict[str, tuple[str, str, str]] = {
@@ -39,8 +41,19 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
 }
 
 
+class ReaderGoneError(Exception):
+    """Whoever read the output has gone, as `head` does. The library's own code for that, 1, could be a job's."""
+
+
 class LazyGroup(click.Group):
     """Knows its commands by name, and imports one when it is called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderGoneError from None
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the library's shape
         """Return the names of all commands."""
@@ -78,7 +91,8 @@ class LazyGroup(click.Group):
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes of run and wait: the job's own; 128+N for signal N; 124 it ran or waited too long; 126 not "
-    "executable; 127 not found; 130 cancelled; 125 Hodei's own errors. All others: 0, 2 (usage), 125.",
+    "executable; 127 not found; 130 cancelled, or left by Ctrl-C; 141 nobody reads on; 125 Hodei's own errors. "
+    "All others: 0, 2 (usage), 125.",
 )
 @click.option("--server", metavar="ADDRESS", default="", help="host:port or https://… [HODEI_SERVER, 127.0.0.1:50051]")
 @click.option("--tls-ca", type=click.Path(path_type=Path), help="Whom to trust, PEM [HODEI_TLS_CA]")
@@ -109,10 +123,9 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
         _fail(error.format_message(), EXIT_HODEI)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except BrokenPipeError:
-        # Whoever read the output has gone, as `head` does.
+    except ReaderGoneError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is flushed at exit
-        sys.exit(141)
+        sys.exit(EXIT_READER_GONE)
     except ImportError as error:
         extra = "server" if command in {"server", "db", "config"} or "--local" in args else "cli"
         _fail(f"'hodei {command}' needs {error.name}: pip install 'hodei-jobs[{extra}]'", EXIT_HODEI)
