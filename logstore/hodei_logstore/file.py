@@ -12,8 +12,6 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-import errno
-import functools
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -23,9 +21,9 @@ from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 from hodei_logstore import sealed
+from hodei_logstore.committer import Committer
 from hodei_logstore.contract import (
     Append,
-    Block,
     CorruptSegmentError,
     LogStore,
     LogStoreError,
@@ -33,20 +31,16 @@ from hodei_logstore.contract import (
     SegmentKey,
     SegmentNotFoundError,
     SequenceError,
-    StorageFullError,
     StoredBlock,
 )
+from hodei_logstore.disk import key_of, open_sealed, segment_path, sync_file, sync_folder, translate
 from hodei_logstore.open_segment import OpenSegment
 
 T = TypeVar("T")
 
-#: File descriptors of open segments that are kept between appends.
-MAX_DESCRIPTORS = 256
 #: Parsed indexes of sealed segments that are kept.
 MAX_INDEXES = 128
-SYNC_THREADS = 4
 READ_THREADS = 4
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileLogStore(LogStore):
@@ -60,13 +54,12 @@ class FileLogStore(LogStore):
         self.root = root
         self._sync = durability == "power"
         self._segments: dict[SegmentKey, OpenSegment] = {}
-        self._descriptors: collections.OrderedDict[SegmentKey, int] = collections.OrderedDict()
         self._indexes: collections.OrderedDict[SegmentKey, sealed.SealedIndex] = collections.OrderedDict()
         self._waiting: list[tuple[Sequence[Append], asyncio.Future[Sequence[LogStoreError | None]]]] = []
         self._committing: asyncio.Task[None] | None = None
         self._lock = threading.RLock()
-        self._committer = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
-        self._syncers = ThreadPoolExecutor(SYNC_THREADS, thread_name_prefix="log-sync")
+        self._committer = Committer(self._ready, sync=self._sync)
+        self._committing_thread = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="log-read")
 
     async def __aenter__(self) -> Self:
@@ -83,11 +76,9 @@ class FileLogStore(LogStore):
         """Wait for what is being committed and close the files."""
         while self._committing is not None:
             await asyncio.shield(self._committing)
-        for pool in (self._committer, self._syncers, self._readers):
+        for pool in (self._committing_thread, self._readers):
             pool.shutdown()
-        for descriptor in self._descriptors.values():
-            os.close(descriptor)
-        self._descriptors.clear()
+        self._committer.close()
 
     # Appending
 
@@ -106,7 +97,7 @@ class FileLogStore(LogStore):
             while self._waiting:
                 waiting, self._waiting = self._waiting, []
                 items = [item for batch, _ in waiting for item in batch]
-                errors = await loop.run_in_executor(self._committer, self._commit, items)
+                errors = await loop.run_in_executor(self._committing_thread, self._committer.commit, items)
                 start = 0
                 for batch, future in waiting:
                     if not future.done():
@@ -115,39 +106,8 @@ class FileLogStore(LogStore):
         finally:
             self._committing = None
 
-    def _commit(self, items: Sequence[Append]) -> list[LogStoreError | None]:
-        """Write, make durable, note: on the committing thread."""
-        errors: list[LogStoreError | None] = [None] * len(items)
-        taken: dict[SegmentKey, list[int]] = {}
-        expected: dict[SegmentKey, int] = {}
-        for place, item in enumerate(items):
-            if item.key not in expected:
-                try:
-                    expected[item.key] = self._ready(item.key)
-                except (LogStoreError, OSError) as error:
-                    errors[place] = _translate(error)
-                    expected[item.key] = -1
-                    continue
-            if item.block.first_sequence != expected[item.key]:
-                errors[place] = SequenceError(f"{item.key} does not go on with sequence {item.block.first_sequence}")
-                expected[item.key] = -1
-                continue
-            expected[item.key] = item.block.next_sequence
-            taken.setdefault(item.key, []).append(place)
-        written: list[tuple[OpenSegment, list[Block], int, list[int]]] = []
-        for key, places in taken.items():
-            segment, blocks = self._segments[key], [items[place].block for place in places]
-            try:
-                written.append((segment, blocks, self._write(segment, blocks), places))
-            except OSError as error:
-                for place in places:
-                    errors[place] = _translate(error)
-        self._make_durable(written, errors)
-        self._close_spare()
-        return errors
-
-    def _ready(self, key: SegmentKey) -> int:
-        """Return the sequence a segment goes on with; make it if there is none."""
+    def _ready(self, key: SegmentKey) -> OpenSegment:
+        """Return a segment that can be appended to; make it if there is none."""
         with self._lock:
             segment = self._find_open(key)
             if segment is None:
@@ -158,70 +118,12 @@ class FileLogStore(LogStore):
                 raise SequenceError(f"the segment {key} is sealed")
             if segment.poisoned:
                 raise LogStoreError(f"the segment {key} takes nothing more: {segment.poisoned}")
-            return segment.info.next_sequence
-
-    def _write(self, segment: OpenSegment, blocks: list[Block]) -> int:
-        """Write blocks behind what is durable; a failed write leaves nothing behind. Returns the bytes written."""
-        descriptor = self._descriptor(segment)
-        data = memoryview(segment.encode(blocks))
-        try:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(descriptor, data[done:], segment.length + done)
-        except OSError:
-            try:
-                os.ftruncate(descriptor, segment.length)
-            except OSError as error:
-                segment.poisoned = f"a failed write could not be undone ({error.strerror})"
-            raise
-        return len(data)
-
-    def _make_durable(
-        self,
-        written: list[tuple[OpenSegment, list[Block], int, list[int]]],
-        errors: list[LogStoreError | None],
-    ) -> None:
-        folders = {segment.path.parent for segment, *_ in written if segment.length == 0}
-        targets = [functools.partial(os.fdatasync, self._descriptors[segment.key]) for segment, *_ in written]
-        targets += [functools.partial(_sync_folder, folder) for folder in folders]
-        outcomes: list[OSError | None] = [None] * len(targets)
-        if self._sync:
-            outcomes = self._run_all(targets)
-        failed_folders = {
-            folder for folder, outcome in zip(folders, outcomes[len(written) :], strict=True) if outcome is not None
-        }
-        for (segment, blocks, size, places), outcome in zip(written, outcomes, strict=False):
-            if outcome is None and not (segment.length == 0 and segment.path.parent in failed_folders):
-                segment.advance(blocks, size)
-                continue
-            # After a failed fsync the kernel may call the lost pages clean: only a new reading of the file tells.
-            segment.poisoned = "it could not be made durable"
-            for place in places:
-                errors[place] = _translate(outcome or OSError(errno.EIO, "the folder could not be made durable"))
-
-    def _run_all(self, targets: Sequence[Callable[[], None]]) -> list[OSError | None]:
-        if len(targets) == 1:
-            return [_attempt(targets[0])]
-        return list(self._syncers.map(_attempt, targets))
-
-    def _descriptor(self, segment: OpenSegment) -> int:
-        descriptor = self._descriptors.get(segment.key)
-        if descriptor is None:
-            segment.path.parent.mkdir(exist_ok=True, mode=0o700)
-            descriptor = os.open(segment.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            self._descriptors[segment.key] = descriptor
-        self._descriptors.move_to_end(segment.key)
-        return descriptor
-
-    def _close_spare(self) -> None:
-        while len(self._descriptors) > MAX_DESCRIPTORS:
-            _, descriptor = self._descriptors.popitem(last=False)
-            os.close(descriptor)
+            return segment
 
     # Finding
 
     def _path(self, key: SegmentKey, form: str) -> Path:
-        return self.root / key.attempt_uid[:2] / f"{key.attempt_uid}-{key.first_sequence:020d}.{form}"
+        return segment_path(self.root, key, form)
 
     def _find_open(self, key: SegmentKey) -> OpenSegment | None:
         """Return an open segment, recovering it when it is touched for the first time."""
@@ -247,7 +149,7 @@ class FileLogStore(LogStore):
         return True
 
     def _opened(self, key: SegmentKey) -> contextlib.AbstractContextManager[tuple[sealed.Pread, sealed.SealedIndex]]:
-        return _open_sealed(self._path(key, "sealed"), key, self._index)
+        return open_sealed(self._path(key, "sealed"), key, self._index)
 
     def _index(self, pread: sealed.Pread, length: int, key: SegmentKey) -> sealed.SealedIndex:
         index = self._indexes.get(key)
@@ -263,7 +165,7 @@ class FileLogStore(LogStore):
         except FileNotFoundError as error:
             raise SegmentNotFoundError(f"there is no segment {Path(error.filename or '').stem}") from None
         except OSError as error:
-            raise _translate(error) from error
+            raise translate(error) from error
 
     def _either(
         self,
@@ -338,15 +240,15 @@ class FileLogStore(LogStore):
         target = self._path(key, "sealed")
         unfinished = target.with_suffix(".sealing")
         sealed.write_sealed(unfinished, key, segment.records())
-        with _open_sealed(unfinished, key, sealed.read_index) as (pread, index):
+        with open_sealed(unfinished, key, sealed.read_index) as (pread, index):
             sealed.verify(pread, index)
         if (index.info.next_sequence, index.info.checksum) != (segment.info.next_sequence, segment.info.checksum):
             raise CorruptSegmentError(f"the sealed form of {key} is not what was appended")
         if self._sync:
-            _sync_file(unfinished)
+            sync_file(unfinished)
         unfinished.rename(target)
         if self._sync:
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         self._forget(key)
         self._path(key, "open").unlink(missing_ok=True)
         return index.info
@@ -355,9 +257,7 @@ class FileLogStore(LogStore):
         with self._lock:
             self._segments.pop(key, None)
             self._indexes.pop(key, None)
-            descriptor = self._descriptors.pop(key, None)
-        if descriptor is not None:
-            os.close(descriptor)
+            self._committer.forget(key)
 
     async def remove(self, keys: Sequence[SegmentKey]) -> None:
         """Remove segments in either form."""
@@ -379,61 +279,8 @@ class FileLogStore(LogStore):
         for folder in sorted(path for path in self.root.iterdir() if path.is_dir()):
             if after is not None and folder.name < after.attempt_uid[:2]:
                 continue
-            keys = {_key_of(name) for name in os.listdir(folder)} - {None}  # noqa: PTH208 - paths that are thrown away at once
+            keys = {key_of(name) for name in os.listdir(folder)} - {None}  # noqa: PTH208 - paths that are thrown away at once
             found += sorted(key for key in keys if key is not None and (after is None or key > after))
             if len(found) >= limit:
                 break
         return found[:limit]
-
-
-@contextlib.contextmanager
-def _open_sealed(
-    path: Path, key: SegmentKey, index_of: Callable[[sealed.Pread, int, SegmentKey], sealed.SealedIndex]
-) -> collections.abc.Generator[tuple[sealed.Pread, sealed.SealedIndex]]:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        pread = sealed.pread_of(descriptor)
-        yield pread, index_of(pread, os.fstat(descriptor).st_size, key)
-    finally:
-        os.close(descriptor)
-
-
-def _key_of(name: str) -> SegmentKey | None:
-    """Return the key that a file's name tells; None for a file that is none of ours, or unfinished."""
-    stem, _, form = name.rpartition(".")
-    uid, _, sequence = stem.rpartition("-")
-    if form not in {"open", "sealed"} or not uid or not sequence.isdigit():
-        return None
-    return SegmentKey(uid, int(sequence))
-
-
-def _attempt(target: Callable[[], None]) -> OSError | None:
-    try:
-        target()
-    except OSError as error:
-        return error
-    return None
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _translate(error: Exception) -> LogStoreError:
-    if isinstance(error, LogStoreError):
-        return error
-    if isinstance(error, OSError) and error.errno in _FULL:
-        return StorageFullError(f"there is no room for more log: {error.strerror}")
-    return LogStoreError(f"the log store failed: {error}")

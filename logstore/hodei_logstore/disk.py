@@ -1,0 +1,77 @@
+"""Files of segments: their names, what makes them durable, and what their errors mean."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections.abc import Callable, Generator
+from pathlib import Path
+
+from hodei_logstore import sealed
+from hodei_logstore.contract import LogStoreError, SegmentKey, StorageFullError
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+def segment_path(root: Path, key: SegmentKey, form: str) -> Path:
+    """Return a segment's file: `open`, `sealed`, or `sealing` while it is being made."""
+    return root / key.attempt_uid[:2] / f"{key.attempt_uid}-{key.first_sequence:020d}.{form}"
+
+
+@contextlib.contextmanager
+def open_sealed(
+    path: Path, key: SegmentKey, index_of: Callable[[sealed.Pread, int, SegmentKey], sealed.SealedIndex]
+) -> Generator[tuple[sealed.Pread, sealed.SealedIndex]]:
+    """Open a sealed segment's file and its index."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pread = sealed.pread_of(descriptor)
+        yield pread, index_of(pread, os.fstat(descriptor).st_size, key)
+    finally:
+        os.close(descriptor)
+
+
+def key_of(name: str) -> SegmentKey | None:
+    """Return the key that a file's name tells; None for a file that is none of ours, or unfinished."""
+    stem, _, form = name.rpartition(".")
+    uid, _, sequence = stem.rpartition("-")
+    if form not in {"open", "sealed"} or not uid or not sequence.isdigit():
+        return None
+    return SegmentKey(uid, int(sequence))
+
+
+def attempt(target: Callable[[], None]) -> OSError | None:
+    """Run something; return its error."""
+    try:
+        target()
+    except OSError as error:
+        return error
+    return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_file(path: Path) -> None:
+    """Make a file durable."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def translate(error: Exception) -> LogStoreError:
+    """Return an error as the contract knows it."""
+    if isinstance(error, LogStoreError):
+        return error
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return StorageFullError(f"there is no room for more log: {error.strerror}")
+    return LogStoreError(f"the log store failed: {error}")
