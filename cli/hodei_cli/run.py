@@ -179,7 +179,7 @@ async def _run(ctx: click.Context, /, spec: wire.JobSpec, options: dict[str, Any
     async with contextlib.AsyncExitStack() as stack:
         address = ""
         if local:
-            from hodei_server.app import embedded  # noqa: PLC0415 - only where it is asked for
+            from hodei_server.running import embedded  # noqa: PLC0415 - only where it is asked for
 
             server = await stack.enter_async_context(embedded())
             address = str(server.address)

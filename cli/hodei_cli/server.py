@@ -22,7 +22,7 @@ def server_command(**options: Any) -> int:
 
     Its settings are HODEI_* variables; 'hodei config show' prints them all.
     """
-    from hodei_server.app import run_server  # noqa: PLC0415 - needs the extra "server"
+    from hodei_server.running import run_server  # noqa: PLC0415 - needs the extra "server"
 
     return run_server({name: value for name, value in options.items() if value is not None})
 

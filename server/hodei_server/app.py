@@ -6,12 +6,8 @@ import asyncio
 import contextlib
 import os
 import secrets
-import signal
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from functools import partial
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -29,7 +25,6 @@ from hodei_logstore.contract import LogStoreError
 from hodei_logstore.file import FileLogStore
 from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError, load_provider
-from hodei_server import journal
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.engine import open_engine
@@ -49,7 +44,7 @@ from hodei_server.rpc.log_service import SERVICE as LOG_SERVICE
 from hodei_server.rpc.log_service import FollowLimits, LogService
 from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
-from hodei_server.settings import Settings, SettingsError, load_settings, unknown_variables
+from hodei_server.settings import Settings, SettingsError
 from hodei_server.work.attempts import Attempts, AttemptSettings
 from hodei_server.work.fleet import Fleet, FleetSettings
 from hodei_server.work.recovery import recover
@@ -312,58 +307,3 @@ async def _installation(database: Database, folder: DataFolder) -> str:
     if not kept:
         folder.write_installation(found)
     return found
-
-
-async def serve(settings: Settings) -> int:
-    """Run a server until it is asked to end; return the exit code."""
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
-    server = Server(settings)
-    async with server:
-        waits = [asyncio.create_task(ending.wait()), asyncio.create_task(server.failed.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits:
-            task.cancel()
-    return 1 if server.failed.is_set() else 0
-
-
-def run_server(overrides: Mapping[str, str]) -> int:
-    """Run a server with settings from the environment; return the exit code: 0 asked to end, 1 failed, 2 can't start.
-
-    :param overrides: settings by name that win over the environment.
-    """
-    try:
-        settings = load_settings(overrides)
-        journal.configure(settings.log_level, settings.log_format)
-        for name in unknown_variables(os.environ):
-            _log.warning("settings.unknown_variable", variable=name)
-        return asyncio.run(serve(settings))
-    except STARTUP_ERRORS as error:
-        for line in str(error).splitlines():
-            sys.stderr.write(f"hodei server: {line}\n")
-        return 2
-
-
-@contextlib.asynccontextmanager
-async def embedded(data_dir: Path | None = None) -> AsyncIterator[Server]:
-    """Run a server inside this process, on free ports of the loopback.
-
-    :param data_dir: where it keeps its data; a temporary folder, removed at the end, when None.
-    """
-    with contextlib.ExitStack() as stack:
-        folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hodei-")))
-        settings = load_settings(
-            {
-                "listen": "127.0.0.1:0",
-                "worker_listen": "127.0.0.1:0",
-                "data_dir": str(folder),
-                "database_url": "",
-                "drain_timeout": "0s",
-                "log_level": "error",
-            }
-        )
-        journal.configure(settings.log_level, settings.log_format)
-        async with Server(settings, ephemeral=True) as server:
-            yield server
