@@ -146,7 +146,8 @@ class Run:
 
     async def _watch(self) -> wire.Outcome:
         async for response in self._client.watch(self._job_id):
-            self._status.state = f"{state_name(response.event.state)} ({response.event.reason})"
+            state, reason = state_name(response.event.state), response.event.reason
+            self._status.state = state if reason.lower() == state else f"{state} ({reason})"
             if response.HasField("outcome"):
                 return response.outcome
         return (await self._client.get(self._job_id)).outcome

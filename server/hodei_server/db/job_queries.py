@@ -114,11 +114,11 @@ def queue_page(tx: Transaction, after: tuple[int, int] | None, limit: int) -> Se
 
 def next_wake(tx: Transaction) -> int | None:
     """Return when the next waiting job's back-off ends or queue timeout strikes, in microseconds; None for never."""
-    times = select(func.min(jobs.c.not_before), func.min(jobs.c.queue_deadline)).where(
-        jobs.c.state == int(JobState.QUEUED), or_(jobs.c.not_before > tx.now, jobs.c.queue_deadline.is_not(None))
-    )
-    found = [time for time in tx.execute(times).one() if time]
-    return min(found) if found else None
+    times = [
+        tx.connection.scalar(select(func.min(column)).where(jobs.c.state == int(JobState.QUEUED), column > tx.now))
+        for column in (jobs.c.not_before, jobs.c.queue_deadline)
+    ]
+    return min((time for time in times if time is not None), default=None)
 
 
 def list_workers(tx: Transaction, provider: str, *, include_gone: bool, after: str, limit: int) -> Sequence[RowMapping]:

@@ -14,7 +14,7 @@ from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started
 from hodei_server.db.check import differences
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.engine import open_engine
-from hodei_server.db.job_queries import JobFilter, events_after, list_jobs, queue_page, queue_position
+from hodei_server.db.job_queries import JobFilter, events_after, list_jobs, next_wake, queue_page, queue_position
 from hodei_server.db.jobs import CancelWish, NewJob, expire_queued, insert_job, job_row, request_cancel
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.schema import job_events, jobs
@@ -273,3 +273,14 @@ def test_an_old_schema_is_refused_by_the_command_that_mends_it(database_url: str
 def test_migrations_make_the_tables(database: Database) -> None:
     """Autogenerate finds no difference."""
     assert differences(database.engine) == []
+
+
+async def test_the_next_wake_lies_ahead(database: Database) -> None:
+    """A back-off that is over does not keep the dispatcher awake; one that is not says when to look again."""
+    assert await database.read(next_wake) is None
+    retried = await submit(database, retry={"max_attempts": 3, "initial_backoff": {"nanos": 1000}})
+    await end(database, result(await dispatch(database, retried), exit_code=1))
+    await submit(database, queue_timeout={"seconds": 60})
+    found, now = await database.read(lambda tx: (next_wake(tx), tx.now))
+    assert found is not None
+    assert found > now
