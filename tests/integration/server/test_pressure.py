@@ -1,0 +1,95 @@
+"""Slow readers, many at once, big bursts: what presses on the server's memory and patience."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+from hodei.transport import open_channel
+from hodei.v1 import log_pb2, log_pb2_grpc
+from hodei_client import STDOUT, Chunk, Client
+from hodei_server.app import Server
+
+
+def resident_bytes() -> int:
+    """Return how much memory this process, which holds the server, has now."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096
+
+
+async def digest(client: Client, job: str) -> tuple[int, str]:
+    """Return how much a job wrote, and the SHA-256 of it."""
+    size, sha = 0, hashlib.sha256()
+    async for event in client.logs(job):
+        if isinstance(event, Chunk) and event.stream == STDOUT:
+            size += len(event.data)
+            sha.update(event.data)
+    return size, sha.hexdigest()
+
+
+async def test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops(server: Server, client: Client) -> None:
+    """L07, L09, L14, L27: a follower that reads nothing costs the others nothing; messages stay small."""
+    job = await client.submit(["seq", "1000000"])
+    async with open_channel(server.address) as channel:
+        slow = log_pb2_grpc.LogStreamServiceStub(channel).StreamLogs(log_pb2.StreamLogsRequest(job_id=job, follow=True))
+        responses = aiter(slow)
+        await anext(responses)
+        expected = b"".join(b"%d\n" % number for number in range(1, 1_000_001))
+        found = await asyncio.gather(*(digest(client, job) for _ in range(3)))
+        assert set(found) == {(len(expected), hashlib.sha256(expected).hexdigest())}
+        # The one that stopped goes on where it was, and gets the same.
+        size = 0
+        async for response in responses:
+            assert response.ByteSize() < 2 << 20
+            if response.WhichOneof("event") == "block":
+                size += sum(len(chunk.data) for chunk in response.block.chunks)
+        assert size == len(expected)
+
+
+async def test_one_line_without_an_end_is_no_trouble(client: Client) -> None:
+    """L11: 32 MiB without a newline."""
+    job = await client.submit(["sh", "-c", "head -c 33554432 /dev/zero | tr '\\0' x"])
+    assert (await digest(client, job))[0] == 32 << 20
+    receipt = await client.receipt(job)
+    assert (receipt.lines, receipt.complete) == (0, True)
+
+
+async def test_hundreds_of_broken_follows_leave_nothing_behind(server: Server, client: Client) -> None:
+    """L08, L10: each ends with its call; the server's memory stays where it was."""
+    job = await client.submit(["sh", "-c", "echo here; exec sleep 600"])
+    request = log_pb2.StreamLogsRequest(job_id=job, follow=True)
+    async with open_channel(server.address) as channel:
+        stub = log_pb2_grpc.LogStreamServiceStub(channel)
+
+        async def break_one() -> None:
+            call = stub.StreamLogs(request)
+            await call.read()
+            call.cancel()
+
+        for _ in range(5):
+            await asyncio.gather(*(break_one() for _ in range(50)))
+        before = resident_bytes()
+        for _ in range(10):
+            await asyncio.gather(*(break_one() for _ in range(50)))
+        assert resident_bytes() - before < 32 << 20
+        async with asyncio.timeout(60):
+            while sum("StreamLogs" in str(task.get_coro()) for task in asyncio.all_tasks()):
+                await asyncio.sleep(0.05)
+    await client.cancel(job, force=True)
+    await client.wait(job)
+
+
+async def test_many_jobs_at_once_each_have_their_own_log(client: Client) -> None:
+    """W15, W44: no more workers than the provider holds, each job once, each log its own."""
+    limit = (await client.providers())[0].capabilities.max_workers
+    jobs = [await client.submit(["sh", "-c", f"for i in 1 2 3; do echo job {number}; done"]) for number in range(30)]
+    most = 0
+    waiting = asyncio.gather(*(client.wait(job) for job in jobs))
+    while not waiting.done():
+        most = max(most, len([worker async for worker in client.workers()]))
+        await asyncio.sleep(0.02)
+    assert most <= limit
+    for number, job in enumerate(jobs):
+        data = b"".join([event.data async for event in client.logs(job) if isinstance(event, Chunk)])
+        assert data == b"job %d\n" % number * 3
+        assert len((await client.get(job)).attempts) == 1
