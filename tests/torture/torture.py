@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, ClientSettings, HodeiError, LogPlace
+from hodei_client import STDOUT, Chunk, Client, ClientSettings, HodeiError, LogPlace, UnavailableError
 from hodei_client.client import read_settings
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
@@ -166,8 +166,18 @@ class Torture:
                         expected = event.sequence + 1
                         if event.stream == STDOUT:
                             job.seen[attempt] = job.seen.get(attempt, b"") + event.data
+            except UnavailableError as error:
+                # A follow that begins while there is no server says so at once; one that has begun goes on by itself.
+                if expected or attempt > 1:
+                    self.faults.append(f"{job.job_id}: a follower gave up: {error}")
+                    return
             except HodeiError as error:
                 self.faults.append(f"{job.job_id}: a follower failed: {error}")
+                return
+            else:
+                return
+        await asyncio.sleep(0.2)
+        await self.follow(job)
 
     def workers(self) -> list[int]:
         """Return the pids of this run's workers."""

@@ -231,10 +231,16 @@ class ProcessProvider(Provider):
         record = WorkerFolder(self._root, worker_id).read()
         if record is None:
             return Description(Handle(worker_id), WorkerPhase.MISSING, message="there is no trace of it")
+        launching = worker_id in self._launching
         process = self._identify(record)
         handle = _handle(worker_id, process)
         if process is not None:
             return Description(handle, WorkerPhase.RUNNING, message=f"runs as process {process.pid}")
+        if launching:
+            # Its record is there before its process is: that is not an end.
+            return Description(handle, WorkerPhase.PENDING, message="is being launched")
+        if not record.pid:
+            return Description(handle, WorkerPhase.MISSING, message="its launch was never finished")
         code = self._exits.get(worker_id)
         if code is None:
             return Description(handle, WorkerPhase.EXITED, message="its process is gone")

@@ -6,6 +6,7 @@ with the block as a length-delimited field.
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import collections
@@ -29,6 +30,8 @@ from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
 SERVICE = "hodei.v1.LogStreamService"
 #: Seconds of silence after which a follower is told that it is still connected.
 HEARTBEAT_SECONDS = 15.0
+#: Seconds until a log that is about to be opened is looked at again.
+NOT_YET_OPEN_SECONDS = 0.01
 DEFAULT_PAGE = 1000
 MAX_PAGE = 10_000
 PAGE_BYTES = 1 << 20
@@ -136,8 +139,15 @@ class LogService:
                     if data:
                         yield block_message(data)
                 continue
-            if not request.follow or moved is None:
+            if not request.follow:
                 break
+            if moved is None:
+                # It has ended, or it is about to be opened: its attempt was written down just now.
+                receipt = await self._lookup.receipt(log)
+                if receipt.ended and (receipt.expired or cursor.sequence >= receipt.chunks):
+                    break
+                await asyncio.sleep(NOT_YET_OPEN_SECONDS)
+                continue
             if not await wait_for(moved, HEARTBEAT_SECONDS):
                 yield wire.StreamLogsResponse(heartbeat=wire.LogStreamHeartbeat(next_sequence=cursor.sequence))
         yield wire.StreamLogsResponse(end=await self._lookup.end(log, cursor.sequence))

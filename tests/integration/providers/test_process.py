@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -135,3 +136,26 @@ async def test_an_ended_worker_leaves_no_zombie(tmp_path: Path) -> None:
         await provider.destroy(handle)
         mine = [pid for task in Path("/proc/self/task").iterdir() for pid in (task / "children").read_text().split()]
         assert [pid for pid in mine if procfs.look_up(int(pid)) is None and Path("/proc", pid).exists()] == []
+
+
+async def test_a_worker_that_is_being_launched_has_not_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W03: its record is there before its process; who looks in between is told that it is pending."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        request = make_request()
+        written, go = threading.Event(), threading.Event()
+        real = WorkerFolder.write_secret
+
+        def write_secret(self: WorkerFolder, name: str, data: bytes) -> Path:
+            written.set()
+            assert go.wait(60)
+            return real(self, name, data)
+
+        monkeypatch.setattr(WorkerFolder, "write_secret", write_secret)
+        launching = asyncio.ensure_future(provider.launch(request))
+        await asyncio.to_thread(written.wait, 60)
+        assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.PENDING
+        go.set()
+        handle = await launching
+        assert (await provider.describe(handle)).phase is WorkerPhase.RUNNING
+        await provider.destroy(handle)

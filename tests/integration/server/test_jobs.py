@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -25,6 +27,8 @@ from hodei_client import (
 )
 from hodei_client.client import ClientSettings
 from hodei_server.app import Server
+from hodei_server.db.database import Database, Transaction
+from hodei_server.work.scheduler import Given
 
 
 async def read(client: Client, job: str, stream: int, place: LogPlace | None = None) -> bytes:
@@ -214,3 +218,30 @@ async def test_explain_and_watch_tell_the_same_story(client: Client) -> None:
     assert [event.version for event in watched] == list(range(1, len(watched) + 1))
     resumed = [response.event async for response in client.watch(job, after_version=2)]
     assert resumed == watched[2:]
+
+
+async def test_a_follow_that_comes_with_the_dispatch_waits_for_the_log(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L06: an attempt is written down a moment before its log is open; a follower in between is not sent away."""
+    dispatched, go = asyncio.Event(), asyncio.Event()
+    real = Database.write
+
+    async def write(self: Database, function: Callable[[Transaction], Any]) -> Any:
+        done = await real(self, function)
+        if isinstance(done, list) and done and isinstance(done[0], Given):
+            dispatched.set()
+            await go.wait()
+        return done
+
+    monkeypatch.setattr(Database, "write", write)
+    job = await client.submit(["echo", "late"])
+    await dispatched.wait()
+    following = asyncio.create_task(read(client, job, STDOUT))
+    async with asyncio.timeout(60):
+        while (await client.get(job)).state != wire.JOB_STATE_STARTING or following.done():
+            await asyncio.sleep(0.01)
+    _, pending = await asyncio.wait({following}, timeout=0.3)
+    assert pending
+    go.set()
+    assert await following == b"late\n"
