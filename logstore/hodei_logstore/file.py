@@ -110,6 +110,11 @@ class FileLogStore(LogStore):
         """Return a segment that can be appended to; make it if there is none."""
         with self._lock:
             segment = self._find_open(key)
+            if segment is not None and segment.poisoned and not segment.length:
+                # Nothing of it was ever acknowledged: begin it again.
+                self._forget(key)
+                self._path(key, "open").unlink(missing_ok=True)
+                segment = None
             if segment is None:
                 if self._path(key, "sealed").exists():
                     raise SequenceError(f"the segment {key} is sealed")

@@ -22,6 +22,9 @@ from hodei_server.logs.open_log import Figures, OpenLog, add_figures
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Seconds that logs are given to become durable when the server ends.
+CLOSE_SECONDS = 2.0
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class LogSettings:
@@ -134,10 +137,18 @@ class LogBook:
         return await self._database.read(lambda tx: segments_of(tx, attempt_uid))
 
     async def close(self) -> None:
-        """Wait until what was taken is durable; the logs stay open in the database."""
-        await asyncio.gather(*(log.flush() for log in self._open.values()), return_exceptions=True)
+        """Give what was taken a moment to become durable; the logs stay open in the database.
+
+        What a full disk keeps from becoming durable was not acknowledged: the workers still have it.
+        """
+        flushes = [asyncio.create_task(log.flush()) for log in self._open.values()]
+        if flushes:
+            await asyncio.wait(flushes, timeout=CLOSE_SECONDS)
         for log in list(self._open.values()):
             log.end()
+        for flush in flushes:
+            flush.cancel()
+        await asyncio.gather(*flushes, *(log.stop() for log in self._open.values()), return_exceptions=True)
         self._open.clear()
 
 

@@ -157,6 +157,12 @@ class OpenLog:
         while self._pump is not None:
             await asyncio.shield(self._pump)
 
+    async def stop(self) -> None:
+        """Give up what is not durable yet."""
+        if self._pump is not None:
+            self._pump.cancel()
+            await asyncio.gather(self._pump, return_exceptions=True)
+
     def end(self) -> None:
         """Take nothing more and wake all followers."""
         self.ended = True

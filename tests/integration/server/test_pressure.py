@@ -47,9 +47,14 @@ async def test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops(se
 
 
 async def test_one_line_without_an_end_is_no_trouble(client: Client) -> None:
-    """L11: 32 MiB without a newline."""
-    job = await client.submit(["sh", "-c", "head -c 33554432 /dev/zero | tr '\\0' x"])
-    assert (await digest(client, job))[0] == 32 << 20
+    """L11, L14: 200 MiB without a newline, and the server's memory doesn't grow with them."""
+    before = resident_bytes()
+    job = await client.submit(["sh", "-c", "head -c 209715200 /dev/zero | tr '\\0' x"])
+    expected = hashlib.sha256()
+    for _ in range(200):
+        expected.update(b"x" * (1 << 20))
+    assert await digest(client, job) == (200 << 20, expected.hexdigest())
+    assert resident_bytes() - before < 100 << 20
     receipt = await client.receipt(job)
     assert (receipt.lines, receipt.complete) == (0, True)
 
