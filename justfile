@@ -54,4 +54,4 @@ docs:
 
 # kill tests for longer; prints the seed of a failing run
 soak seconds="600":
-    {{bin}}/python tests/torture/torture.py --seconds {{seconds}}
+    {{bin}}/python -m hodei_torture --seconds {{seconds}}

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-#: Bytes written at a time while a disk is filled; the smallest thing that must not fit afterwards.
+#: The smallest thing that must not fit any more once the disk is full, in bytes.
 PAGE = 4096
 
 
@@ -44,6 +44,8 @@ class SmallDisk:
         """Leave no room at all."""
         descriptor = os.open(self._filler, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC)
         try:
+            free = os.statvfs(self.folder)
+            os.posix_fallocate(descriptor, 0, max(free.f_bavail * free.f_frsize - PAGE, 1))
             while True:
                 os.write(descriptor, bytes(PAGE))
         except OSError:

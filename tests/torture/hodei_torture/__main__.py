@@ -1,0 +1,23 @@
+"""Kill tests from the command line; ends with 1 when anything was wrong."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+
+from hodei_torture.run import run
+
+
+def main() -> int:
+    """Run once."""
+    parser = argparse.ArgumentParser(prog="python -m hodei_torture", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60.0, help="how long the hand does harm (60)")
+    parser.add_argument("--kills", type=int, default=0, help="go on until so many processes were killed")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the accidents")
+    options = parser.parse_args()
+    return 1 if run(options.seed, options.seconds, kills=options.kills) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

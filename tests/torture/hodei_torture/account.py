@@ -1,0 +1,130 @@
+"""The account at the end: what Hodei says of each job against what the job has left behind; and what is left over."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+
+from hodei.checksum import add_checksums, chunk_checksum
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client, LogPlace
+from hodei_faults import descriptors, worker_pids
+from hodei_torture.load import Job
+from hodei_torture.site import Site
+
+#: Seconds for everything to end once the hand rests, and for what is left to be cleared away.
+PATIENCE = 240.0
+CLEARING = 60.0
+
+
+class Account:
+    """Finds faults.
+
+    :ivar incomplete: logs that say that they are not whole, which is no fault.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.incomplete = 0
+        self._site = site
+
+    def _fault(self, text: str) -> None:
+        self._site.faults.append(text)
+
+    async def of_job(self, client: Client, job: Job) -> None:
+        """Compare one job."""
+        outcome = await client.wait(job.job_id)
+        told = await client.get(job.job_id)
+        if (outcome.exit_code, outcome.state) != (
+            job.code,
+            wire.JOB_STATE_SUCCEEDED if job.code == 0 else wire.JOB_STATE_FAILED,
+        ):
+            self._fault(f"{job.job_id}: ended as {outcome}")
+        starts = (job.marks / "starts").read_text().split()
+        if len(starts) != len(set(starts)):
+            self._fault(f"{job.job_id}: an attempt ran twice: {starts}")
+        if (job.marks / "overlaps").exists():
+            self._fault(f"{job.job_id}: two at once: {(job.marks / 'overlaps').read_text()}")
+        if not set(starts) <= {attempt.attempt_uid for attempt in told.attempts}:
+            self._fault(f"{job.job_id}: ran attempts that nobody knows of")
+        for attempt in told.attempts:
+            await self._of_attempt(client, job, attempt)
+
+    async def _of_attempt(self, client: Client, job: Job, attempt: wire.Attempt) -> None:
+        name = f"{job.job_id}: attempt {attempt.number}"
+        data, total, size, chunks = b"", 0, 0, 0
+        async for event in client.logs(job.job_id, place=LogPlace(attempt=attempt.number), follow=False):
+            if isinstance(event, Chunk):
+                chunks += 1
+                size += len(event.data)
+                total = add_checksums(total, chunk_checksum(event.sequence, event.stream, event.data))
+                if event.stream == STDOUT:
+                    data += event.data
+        receipt = await client.receipt(job.job_id, attempt=attempt.number)
+        if (receipt.chunks, receipt.bytes, int.from_bytes(receipt.checksum)) != (chunks, size, total):
+            self._fault(f"{name}: the receipt does not agree with the bytes")
+        # A worker that is killed with its result told and its log not yet durable leaves one that says so.
+        whole = attempt.outcome.cause == wire.CAUSE_EXIT_CODE and receipt.complete
+        self.incomplete += not receipt.complete
+        if not receipt.ended:
+            self._fault(f"{name}: its log has not ended")
+        if (whole and data != job.expected) or not job.expected.startswith(data):
+            self._fault(f"{name}: a wrong log of {len(data)} bytes")
+        if job.seen.get(attempt.number, b"") != data:
+            self._fault(f"{name}: its follower saw something else: {len(job.seen.get(attempt.number, b''))} bytes")
+
+    async def of_leftovers(self) -> None:
+        """See that nothing is left of all the jobs: processes, folders, descriptors, rows that are not over."""
+        await self._clears("processes", self._processes)
+        await self._clears("workers' folders", self._folders)
+        await self._clears("rows", self._rows)
+        await self._clears("descriptors", self._descriptors)
+
+    async def _clears(self, what: str, look: Callable[[], list[str]]) -> None:
+        found: list[str] = []
+        try:
+            async with asyncio.timeout(CLEARING):
+                while found := look():
+                    await asyncio.sleep(0.2)
+        except TimeoutError:
+            self._fault(f"left over: {what}: {found}")
+
+    def _processes(self) -> list[str]:
+        found = [f"worker {pid}" for pid in worker_pids(self._site.data)]
+        mark = os.fsencode(self._site.folder / "marks")
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    command = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if mark in command:
+                    found.append(f"job {entry.name}")
+        return found
+
+    def _folders(self) -> list[str]:
+        """Spools, scratch, tokens: all of a worker's is in its folder."""
+        return [str(path) for path in (self._site.data / "providers").glob("*/workers/*") if path.is_dir()]
+
+    def _rows(self) -> list[str]:
+        with sqlite3.connect(f"file:{self._site.data / 'hodei.db'}?mode=ro", uri=True) as database:
+            counts = {
+                "jobs that are not over": "SELECT count(*) FROM jobs WHERE ended_at IS NULL",
+                "attempts that are not over": "SELECT count(*) FROM attempts WHERE ended_at IS NULL",
+                "segments that are not sealed": "SELECT count(*) FROM log_segments WHERE state NOT IN (3, 4, 5)",
+                "workers that are not gone": "SELECT count(*) FROM workers WHERE gone_at IS NULL",
+            }
+            return [what for what, query in counts.items() if database.execute(query).fetchone()[0]]
+
+    def _descriptors(self) -> list[str]:
+        """What the server has open that belongs to one job or one connection."""
+        assert self._site.server is not None
+        data = str(self._site.data)
+        held = [
+            name
+            for name in descriptors(self._site.server.pid)
+            if name.startswith(data) and not name.startswith((f"{data}/hodei.db", f"{data}/lock"))
+        ]
+        return [name for name in held if name != data]

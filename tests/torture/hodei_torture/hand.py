@@ -1,0 +1,123 @@
+"""The hand that does harm at random moments: kills, stops, breaks connections, fills the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+
+from hodei_faults import worker_pids
+from hodei_torture.site import Site
+
+
+class Hand:
+    """Hurts a site.
+
+    :ivar kills: processes killed with SIGKILL.
+    :ivar accidents: how often each kind of harm was done.
+    """
+
+    def __init__(self, site: Site, seed: int) -> None:
+        self.kills = 0
+        self.accidents: dict[str, int] = {}
+        self._site = site
+        self._random = random.Random(f"hand {seed}")  # noqa: S311 - the same accidents again, not a secret
+        self._kinds = {
+            "kill server": (4, self._kill_server),
+            "kill worker": (6, self._kill_worker),
+            "kill all workers": (1, self._kill_all_workers),
+            "stop worker": (2, self._stop_worker),
+            "break connections": (2, self._break_connections),
+            "cut network": (1, self._cut_network),
+            "stall network": (1, self._stall_network),
+        }
+        if site.disk is not None:
+            self._kinds["fill disk"] = (1, self._fill_disk)
+
+    async def work(self) -> None:
+        """Do harm until cancelled."""
+        weights = [weight for weight, _ in self._kinds.values()]
+        while True:
+            await self._pause(0.1, 1.2)
+            (kind,) = self._random.choices(list(self._kinds), weights)
+            if await self._kinds[kind][1]():
+                self.accidents[kind] = self.accidents.get(kind, 0) + 1
+
+    async def _pause(self, least: float, most: float) -> None:
+        await asyncio.sleep(self._random.uniform(least, most))
+
+    async def _kill_server(self) -> bool:
+        self._site.note("kill server")
+        await self._site.kill_server()
+        self.kills += 1
+        await self._pause(0.0, 1.0)
+        await self._site.start_server()
+        return True
+
+    async def _kill_worker(self) -> bool:
+        pids = worker_pids(self._site.data)
+        if pids:
+            self._kill(self._random.choice(pids))
+        return bool(pids)
+
+    async def _kill_all_workers(self) -> bool:
+        pids = worker_pids(self._site.data)
+        for pid in pids:
+            self._kill(pid)
+        return bool(pids)
+
+    def _kill(self, pid: int) -> None:
+        self._site.note(f"kill worker {pid}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            self.kills += 1
+
+    async def _stop_worker(self) -> bool:
+        pids = worker_pids(self._site.data)
+        if not pids:
+            return False
+        pid = self._random.choice(pids)
+        self._site.note(f"stop worker {pid}")
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGSTOP)
+            await self._pause(0.1, 3.0)
+            os.kill(pid, signal.SIGCONT)
+        return True
+
+    async def _break_connections(self) -> bool:
+        proxy = self._random.choice([self._site.clients, self._site.workers])
+        self._site.note(f"break connections to {proxy.target[1]}")
+        proxy.reset()
+        return True
+
+    async def _cut_network(self) -> bool:
+        proxy = self._random.choice([self._site.clients, self._site.workers])
+        self._site.note(f"cut {proxy.target[1]} off")
+        proxy.cut()
+        await self._pause(0.1, 4.0)
+        proxy.heal()
+        return True
+
+    async def _stall_network(self) -> bool:
+        proxy = self._random.choice([self._site.clients, self._site.workers])
+        self._site.note(f"stall {proxy.target[1]}")
+        proxy.stall()
+        await self._pause(0.1, 4.0)
+        proxy.heal()
+        return True
+
+    async def _fill_disk(self) -> bool:
+        assert self._site.disk is not None
+        self._site.note("fill the disk")
+        self._site.disk.fill()
+        if self._random.random() < 0.5:
+            # A server that starts on a full disk may say so and end; whoever watches over it starts it again.
+            await self._kill_server()
+        await self._pause(0.1, 3.0)
+        self._site.disk.free()
+        self._site.note("the disk has room")
+        if not self._site.server_is_up():
+            await self._site.start_server()
+        return True

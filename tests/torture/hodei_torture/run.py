@@ -1,0 +1,75 @@
+"""One run: load and harm, then rest, then the account."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from hodei_client import Client
+from hodei_faults import descriptors
+from hodei_torture.account import PATIENCE, Account
+from hodei_torture.hand import Hand
+from hodei_torture.load import Load
+from hodei_torture.site import Site
+
+#: What is printed of the server's own log after a failed run, in characters.
+SERVER_LOG = 20_000
+
+
+def run(seed: int, seconds: float, *, kills: int = 0) -> list[str]:
+    """Run once; print what happened.
+
+    :param seed: the same accidents again; when they meet which job is up to the machine.
+    :param seconds: how long harm is done.
+    :param kills: at least so many processes are killed, however long that takes.
+    :return: what was wrong.
+    """
+    with tempfile.TemporaryDirectory(prefix="hodei-torture-") as folder:
+        site = Site(Path(folder))
+        hand, load, account = Hand(site, seed), Load(site, seed), Account(site)
+        began = time.monotonic()
+        asyncio.run(_run(site, hand, load, account, seconds, kills=kills))
+        accidents = ", ".join(f"{count} {kind}" for kind, count in sorted(hand.accidents.items()))
+        sys.stdout.write(
+            f"seed {seed}: {len(load.jobs)} jobs, {hand.kills} kills, {account.incomplete} logs marked incomplete, "
+            f"{len(site.faults)} faults in {time.monotonic() - began:.0f} s ({accidents})\n"
+        )
+        if site.faults:
+            sys.stdout.write("\n".join([*site.history, "", *site.faults, ""]))
+            sys.stdout.write((Path(folder) / "server.log").read_text()[-SERVER_LOG:])
+        return site.faults
+
+
+async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: float, *, kills: int) -> None:
+    async with site:
+        async with Client(settings=site.settings) as client:
+            hurting = asyncio.create_task(hand.work())
+            loading = asyncio.create_task(load.work(client))
+            deadline = time.monotonic() + seconds
+            while (time.monotonic() < deadline or hand.kills < kills) and not hurting.done():
+                await asyncio.sleep(0.2)
+            for task in (hurting, loading):
+                task.cancel()
+            outcomes = await asyncio.gather(hurting, loading, return_exceptions=True)
+            site.faults += [repr(each) for each in outcomes if not isinstance(each, asyncio.CancelledError)]
+        site.heal()
+        if not site.server_is_up():
+            await site.start_server()
+        site.note("the hand rests")
+        try:
+            async with asyncio.timeout(PATIENCE), Client(settings=site.settings) as client:
+                await site.server_answers()
+                # All that was submitted ends, and each follower sees its end, before anything is compared.
+                for job in load.jobs:
+                    await client.wait(job.job_id)
+                await asyncio.gather(*load.followers)
+                for job in load.jobs:
+                    await account.of_job(client, job)
+        except TimeoutError:
+            site.faults.append("not everything has ended")
+        await account.of_leftovers()
+        assert site.server is not None
+        site.note(f"the server has {len(descriptors(site.server.pid))} descriptors")

@@ -1,0 +1,138 @@
+"""Where the torture takes place: a server in a process of its own, a small disk, a proxy before each listener."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import os
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from hodei_client import Client, ClientSettings, UnavailableError
+from hodei_client.settings import read_settings
+from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
+
+HODEI = str(Path(sys.executable).with_name("hodei"))
+DISK_BYTES = 1 << 30
+
+
+class Site:
+    """What is hurt. An asynchronous context manager.
+
+    :param folder: everything is in there.
+    :ivar settings: how clients reach the server, through a proxy.
+    :ivar direct: how they reach it past the proxy.
+    :ivar history: what was done, for people.
+    :ivar faults: what must not have happened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.data = folder / "data"
+        self.history: list[str] = []
+        self.faults: list[str] = []
+        self.server: asyncio.subprocess.Process | None = None
+        self.disk = SmallDisk(self.data, DISK_BYTES) if small_disks() else None
+        self._ports = [free_port(), free_port()]
+        self.clients = FaultyProxy(("127.0.0.1", self._ports[0]))
+        self.workers = FaultyProxy(("127.0.0.1", self._ports[1]))
+        self.settings: ClientSettings = read_settings()
+        self.direct: ClientSettings = read_settings(f"127.0.0.1:{self._ports[0]}")
+        self._stack = contextlib.AsyncExitStack()
+        self._began = time.monotonic()
+
+    async def __aenter__(self) -> Self:
+        if self.disk is not None:
+            self._stack.enter_context(self.disk)
+        for proxy in (self.clients, self.workers):
+            await self._stack.enter_async_context(proxy)
+        self.settings = dataclasses.replace(read_settings(self.clients.address), patience=120.0)
+        await self.start_server()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End the server; what is left of its workers is killed."""
+        if self.server is not None and self.server.returncode is None:
+            self.server.terminate()
+            try:
+                async with asyncio.timeout(30):
+                    await self.server.wait()
+            except TimeoutError:
+                self.faults.append("the server does not end")
+                self.server.kill()
+                await self.server.wait()
+        for pid in worker_pids(self.data):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        await self._stack.aclose()
+
+    def note(self, text: str) -> None:
+        """Write a step down."""
+        self.history.append(f"{time.monotonic() - self._began:8.2f} {text}")
+
+    async def start_server(self) -> None:
+        """Start the server."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")} | {
+            "HODEI_LISTEN": f"127.0.0.1:{self._ports[0]}",
+            "HODEI_WORKER_LISTEN": f"127.0.0.1:{self._ports[1]}",
+            "HODEI_WORKER_ADDRESS": self.workers.address,
+            "HODEI_DATA_DIR": str(self.data),
+            "HODEI_LOG_SEGMENT": "64Ki",
+            "HODEI_LEASE": "2s",
+            "HODEI_PING_INTERVAL": "500ms",
+            "HODEI_ORPHAN_AFTER": "20s",
+            "HODEI_LOG_LEVEL": "warn",
+        }
+        with (self.folder / "server.log").open("ab") as log:
+            self.server = await asyncio.create_subprocess_exec(HODEI, "server", env=environment, stdout=log, stderr=log)
+
+    async def server_answers(self) -> None:
+        """Wait until the server serves."""
+        async with Client(settings=self.direct) as client:
+            while True:
+                try:
+                    await client.providers()
+                except UnavailableError:
+                    await asyncio.sleep(0.1)
+                else:
+                    return
+
+    async def kill_server(self) -> None:
+        """Kill the server without a warning."""
+        assert self.server is not None
+        with contextlib.suppress(ProcessLookupError):
+            self.server.kill()
+        await self.server.wait()
+
+    def server_is_up(self) -> bool:
+        """Whether the server's process is there."""
+        return self.server is not None and self.server.returncode is None
+
+    def heal(self) -> None:
+        """Undo whatever harm is being done."""
+        self.clients.heal()
+        self.workers.heal()
+        if self.disk is not None:
+            self.disk.free()
+        for pid in worker_pids(self.data):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def free_port() -> int:
+    """Return a port that nobody listens on."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+        return port
