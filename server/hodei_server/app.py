@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import Callable, Coroutine
 from functools import partial
 from types import TracebackType
@@ -16,7 +15,6 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
-from sqlalchemy import insert, select
 
 from hodei.address import Address, parse_address
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
@@ -26,14 +24,15 @@ from hodei_logstore.file import FileLogStore
 from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError, load_provider
 from hodei_server.data_folder import DataFolder, DataFolderError
-from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import open_engine
 from hodei_server.db.providers import provider_states
-from hodei_server.db.schema import installation
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
+from hodei_server.installation import identify
 from hodei_server.logs.book import LogBook, LogSettings
 from hodei_server.loops.clocks import clock_loop
 from hodei_server.loops.dispatch import dispatch_loop
+from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.retention import retention_loop, sealing_loop
@@ -61,10 +60,6 @@ PROVIDER_SERVICE = "hodei.v1.ProviderService"
 
 #: What keeps a server from starting, each with a message for people.
 STARTUP_ERRORS = (DataFolderError, ListenerError, ProviderSetupError, SchemaVersionError, SettingsError)
-
-
-class InstallationMismatchError(DataFolderError):
-    """Database and data folder belong to different installations."""
 
 
 class Server:
@@ -115,8 +110,8 @@ class Server:
             await asyncio.to_thread(upgrade, engine)
         await asyncio.to_thread(require_newest, engine)
         database = await enter(Database(engine))
-        installation_id = await _installation(database, folder)
-        server_id = installation_id[:16]
+        installation = await identify(database, folder)
+        installation_id, server_id = installation.installation_id, installation.server_id
         store = await enter(FileLogStore(settings.data_dir / "logs", durability=settings.durability))
         providers = await self._open_providers()
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
@@ -156,7 +151,7 @@ class Server:
         provider_service = ProviderService(database, scheduler, sessions, attempts)
         provider_pb2_grpc.add_ProviderServiceServicer_to_server(provider_service, clients.server)
 
-        await recover(database, attempts, fleet, scheduler, installation_id)
+        await recover(database, attempts, fleet, scheduler, installation)
         leases = Leases(
             attempts,
             fleet,
@@ -169,6 +164,7 @@ class Server:
         self._run("dispatch", lambda: dispatch_loop(scheduler, database))
         self._run("clocks", lambda: clock_loop(attempts, database))
         self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
+        self._run("generation", lambda: generation_loop(installation))
         self._run("health", lambda: health_loop(fleet))
         self._run("sealing", lambda: sealing_loop(store, database, server_id))
         self._run("retention", lambda: retention_loop(store, database, settings.retention_interval))
@@ -282,28 +278,3 @@ async def _through_outages(name: str, loop: Callable[[], Coroutine[Any, Any, Non
         except (DatabaseUnavailableError, LogStoreError, ProviderError) as error:
             _log.warning("loop.delayed", loop=name, error=str(error))
             await asyncio.sleep(OUTAGE_SECONDS)
-
-
-async def _installation(database: Database, folder: DataFolder) -> str:
-    """Return the installation's id: the database's, made with it, and kept in the data folder too.
-
-    :raise InstallationMismatchError: the two differ; nothing is touched.
-    """
-
-    def read_or_make(tx: Transaction) -> str:
-        known: str | None = tx.connection.scalar(select(installation.c.installation_id))
-        if known is None:
-            known = secrets.token_hex(16)
-            tx.execute(insert(installation), {"installation_id": known, "created_at": tx.now})
-        return known
-
-    found = await database.write(read_or_make)
-    kept = folder.read_installation()
-    if kept and kept != found:
-        raise InstallationMismatchError(
-            f"the data folder {folder.path} belongs to installation {kept}, the database to {found}: "
-            "use the database that belongs to the folder, or another folder (HODEI_DATA_DIR)"
-        )
-    if not kept:
-        folder.write_installation(found)
-    return found

@@ -67,9 +67,25 @@ class DataFolder:
 
     def write_installation(self, installation_id: str) -> None:
         """Keep the installation's id, whole or not at all."""
-        unfinished = self.path / "installation.new"
+        self._write("installation", f"{installation_id}\n")
+
+    def read_generations(self) -> list[str]:
+        """Return the newest generations of the database that this folder was used with, the newest first."""
+        try:
+            return (self.path / "generation").read_text().split()
+        except FileNotFoundError:
+            return []
+
+    def write_generation(self, generation: str) -> None:
+        """Keep a generation, and the one before: the database may not have got to the newest."""
+        before = self.read_generations()[:1]
+        self._write("generation", "".join(f"{each}\n" for each in [generation, *before]))
+
+    def _write(self, name: str, text: str) -> None:
+        """Write a file, whole or not at all."""
+        unfinished = self.path / f"{name}.new"
         with unfinished.open("w") as file:
-            file.write(f"{installation_id}\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        unfinished.rename(self.path / "installation")
+        unfinished.rename(self.path / name)

@@ -172,3 +172,20 @@ def expire_queued(tx: Transaction) -> list[RowMapping]:
         if row is not None:
             ended.append(row)
     return ended
+
+
+def note_unfinished(tx: Transaction, reason: str) -> int:
+    """Tell something in the history of every job that is not over; return of how many."""
+    told = (
+        tx.execute(
+            update(jobs)
+            .where(jobs.c.ended_at.is_(None))
+            .values(version=jobs.c.version + 1, reason=reason)
+            .returning(*jobs.c)
+        )
+        .mappings()
+        .all()
+    )
+    for row in told:
+        record_event(tx, row, Cause.UNSPECIFIED)
+    return len(told)

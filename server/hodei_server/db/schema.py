@@ -41,6 +41,8 @@ installation = Table(
     metadata,
     Column("installation_id", String(32), primary_key=True),
     Column("created_at", BigInteger, nullable=False),
+    # Changes all the time, here and in the data folder: an older copy of the database is known by it.
+    Column("generation", String(32), nullable=False, server_default=""),
 )
 
 jobs = Table(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_logstore.contract import LogStore, LogStoreError, SegmentInfo, SegmentKey, SegmentNotFoundError
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.segments import (
     Segment,
@@ -73,10 +73,26 @@ class LogBook:
         except SegmentNotFoundError:
             pass  # its row was committed, its first byte was not
         else:
-            segment = Figures(
-                first, info.next_sequence, info.size, info.lines, info.checksum, info.first_time, info.last_time
-            )
+            segment = _figures_of_info(info)
+            segment = await self._find_more(attempt_uid, segment, closed)
         return self._open_log(attempt_uid, epoch, budget, closed, segment)
+
+    async def _find_more(self, attempt_uid: str, segment: Figures, closed: list[Segment]) -> Figures:
+        """Take up segments that the database, restored from an older copy, does not know: nothing is overwritten.
+
+        :return: the last one there is.
+        """
+        while segment.next_sequence > segment.first_sequence:
+            try:
+                info = await self.store.info(SegmentKey(attempt_uid, segment.next_sequence))
+            except SegmentNotFoundError:
+                break
+            done, first = segment.segment(attempt_uid, SegmentState.CLOSED), segment.next_sequence
+            await self._database.write(lambda tx, done=done, first=first: self._follow_on(tx, done, first))  # type: ignore[misc]
+            closed.append(done)
+            segment = _figures_of_info(info)
+            _log.warning("log.segment_found", attempt_uid=attempt_uid, first_sequence=first)
+        return segment
 
     def _open_log(self, attempt_uid: str, epoch: int, budget: int, closed: list[Segment], segment: Figures) -> OpenLog:
         before = Figures(0, 0)
@@ -102,11 +118,7 @@ class LogBook:
         return log
 
     async def _begin_segment(self, attempt_uid: str, done: Segment, first_sequence: int) -> None:
-        def write(tx: Transaction) -> None:
-            close_segment(tx, done)
-            insert_segment(tx, attempt_uid, first_sequence, self._owner)
-
-        await self._database.write(write)
+        await self._database.write(lambda tx: self._follow_on(tx, done, first_sequence))
         closed = self._segments[attempt_uid]
         closed.append(done)
         cut = over_budget(closed, self._budgets[attempt_uid])
@@ -120,6 +132,11 @@ class LogBook:
             await self.store.remove([SegmentKey(*key) for key in keys])
         except LogStoreError as error:
             _log.warning("log.cut_left_bytes", attempt_uid=attempt_uid, error=str(error))
+
+    def _follow_on(self, tx: Transaction, done: Segment, first_sequence: int) -> None:
+        """Write down that a segment ends, and the one that follows it."""
+        close_segment(tx, done)
+        insert_segment(tx, done.attempt_uid, first_sequence, self._owner)
 
     def forget(self, attempt_uid: str) -> None:
         """Let go of a log that has ended and is written down as such; its followers are woken."""
@@ -150,6 +167,18 @@ class LogBook:
             flush.cancel()
         await asyncio.gather(*flushes, *(log.stop() for log in self._open.values()), return_exceptions=True)
         self._open.clear()
+
+
+def _figures_of_info(info: SegmentInfo) -> Figures:
+    return Figures(
+        info.key.first_sequence,
+        info.next_sequence,
+        info.size,
+        info.lines,
+        info.checksum,
+        info.first_time,
+        info.last_time,
+    )
 
 
 def figures_of(row: Segment) -> Figures:

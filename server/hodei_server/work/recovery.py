@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import structlog
 
 from hodei_providers.contract import Handle, ProviderError, WorkerPhase
@@ -9,15 +11,19 @@ from hodei_server.db.attempts import active_attempts
 from hodei_server.db.database import Database
 from hodei_server.db.workers import live_workers
 from hodei_server.domain.states import Cause
+from hodei_server.installation import Installation
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.scheduler import Scheduler
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Seconds between attempts to rid a restored installation of the workers it does not know.
+STRAY_RETRY_SECONDS = 1.0
+
 
 async def recover(
-    database: Database, attempts: Attempts, fleet: Fleet, scheduler: Scheduler, installation_id: str
+    database: Database, attempts: Attempts, fleet: Fleet, scheduler: Scheduler, installation: Installation
 ) -> None:
     """Bring memory and the world in line with the database; before anybody is let in."""
     rows = await database.read(active_attempts)
@@ -47,18 +53,27 @@ async def recover(
     for live in attempts.live:
         if live.worker_id not in known and live.result is None:
             attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
-    for provider in fleet.providers.values():
-        await _remove_strays(provider.name, fleet, known, installation_id)
+    for name in fleet.providers:
+        # Workers that a restored database does not know may be running its jobs: those must not run beside them.
+        while not await _remove_strays(name, fleet, known, installation.installation_id):
+            if not installation.restored:
+                break
+            await asyncio.sleep(STRAY_RETRY_SECONDS)
 
 
-async def _remove_strays(name: str, fleet: Fleet, known: set[str], installation_id: str) -> None:
-    """Remove this installation's workers that the database does not know (W11); nobody else's (W12)."""
-    provider = fleet.providers[name]
+async def _remove_strays(name: str, fleet: Fleet, known: set[str], installation_id: str) -> bool:
+    """Remove this installation's workers that the database does not know (W11); nobody else's (W12).
+
+    :return: whether all of them are gone.
+    """
+    provider, all_gone = fleet.providers[name], True
     try:
         handles: list[Handle] = list(await provider.list(installation_id))
         for handle in handles:
             if handle.worker_id not in known:
                 _log.warning("worker.stray_removed", worker_id=handle.worker_id, provider=name)
-                await provider.destroy(handle)
+                all_gone = await provider.destroy(handle) and all_gone
     except ProviderError as error:
         _log.warning("provider.unavailable", provider=name, error=str(error))
+        return False
+    return all_gone
