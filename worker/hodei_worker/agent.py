@@ -14,6 +14,7 @@ import grpc
 from grpc import aio
 
 import hodei
+from hodei.clock import steady_time_ns
 from hodei.transport import open_channel
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
@@ -167,7 +168,7 @@ class Agent:
         hello = wire.WorkerHello(
             protocol_version=PROTOCOL_VERSION,
             worker_version=hodei.__version__,
-            time_unix_nanos=time.time_ns(),
+            time_unix_nanos=steady_time_ns(),
             draining=self._draining,
         )
         attempt = self._attempt

@@ -9,11 +9,11 @@ import logging
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from hodei.checksum import encode_checksum
+from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
@@ -139,7 +139,7 @@ class Attempt:
             attempt_uid=self.uid,
             epoch=self.epoch,
             pid=self._process.pid,
-            time_unix_nanos=time.time_ns() + self._offset(),
+            time_unix_nanos=steady_time_ns() + self._offset(),
         )
         _log.info("job started", extra={**self.names, "pid": self._process.pid})
         self._changed()
@@ -202,7 +202,7 @@ class Attempt:
             next_sequence=self.outbox.next_sequence,
             log_bytes=self.outbox.size,
             log_checksum=encode_checksum(self.outbox.checksum),
-            time_unix_nanos=time.time_ns() + self._offset(),
+            time_unix_nanos=steady_time_ns() + self._offset(),
             output_left_open=left_open,
         )
         process = self._process

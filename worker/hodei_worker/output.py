@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable
 
+from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as wire
 from hodei_worker.outbox import Outbox
 
@@ -51,11 +52,11 @@ class Output:
 
     def say(self, text: str) -> None:
         """Add a line of the worker's own."""
-        self._outbox.add(wire.LOG_STREAM_SYSTEM, f"{text}\n".encode()[:READ_BYTES], time.time_ns() + self._offset())
+        self._outbox.add(wire.LOG_STREAM_SYSTEM, f"{text}\n".encode()[:READ_BYTES], steady_time_ns() + self._offset())
         self._on_chunk()
 
     def _read(self, descriptor: int) -> None:
-        now = time.time_ns() + self._offset()
+        now = steady_time_ns() + self._offset()
         added = False
         for _ in range(READS_PER_TURN):
             if self._outbox.full:

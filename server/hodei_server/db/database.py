@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
@@ -19,6 +18,8 @@ from typing import Any, Self, TypeVar
 from sqlalchemy import Connection, Engine, Executable, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from hodei.clock import steady_time_ns
 
 T = TypeVar("T")
 
@@ -53,9 +54,9 @@ class Transaction:
 
 
 def database_time(connection: Connection) -> int:
-    """Return the database's clock in microseconds. SQLite has none but this machine's."""
+    """Return the database's clock in microseconds. SQLite has none: it gets this process's, which does not jump."""
     if connection.dialect.name == "sqlite":
-        return time.time_ns() // 1000
+        return steady_time_ns() // 1000
     return int(connection.scalar(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")) or 0)
 
 

@@ -7,6 +7,7 @@ import time
 
 import structlog
 
+from hodei.clock import clock_moved_seconds
 from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
 from hodei_server.db.database import Database
 from hodei_server.db.retention import expired_jobs, mark_expired
@@ -17,7 +18,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 SEAL_BATCH = 200
 SEAL_IDLE_SECONDS = 2.0
 EXPIRE_BATCH = 100
-#: Wall and monotonic clock may part by so much between two looks, in seconds, before nothing is removed.
+#: The machine's clock may be moved by so much, in seconds, before nothing is removed.
 CLOCK_TOLERANCE = 60.0
 #: Seconds of work in a row, then others have their turn.
 TIME_BUDGET = 1.0
@@ -44,15 +45,16 @@ async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
 
 async def retention_loop(store: LogStore, database: Database, interval: float) -> None:
     """Remove the logs of jobs whose time to live has passed since their recorded end (L21)."""
-    offset = time.time() - time.monotonic()
     while True:
         await asyncio.sleep(interval)
-        now = time.time() - time.monotonic()
-        if abs(now - offset) > CLOCK_TOLERANCE:
-            _log.error("retention.paused", reason="the clock was moved", seconds=round(now - offset))
-            offset = now
+        moved = clock_moved_seconds()
+        if abs(moved) > CLOCK_TOLERANCE:
+            _log.error(
+                "retention.paused",
+                reason="the machine's clock was moved: restart the server once it is right",
+                seconds=round(moved),
+            )
             continue
-        offset = now
         await expire(store, database)
 
 

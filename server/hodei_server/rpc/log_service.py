@@ -11,7 +11,6 @@ import base64
 import binascii
 import collections
 import dataclasses
-import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -19,6 +18,7 @@ import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
+from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
@@ -166,7 +166,7 @@ class LogService:
         if place == "since_time":
             nanos = request.since_time.ToNanoseconds()
         else:
-            nanos = time.time_ns() - request.since_ago.ToNanoseconds()
+            nanos = steady_time_ns() - request.since_ago.ToNanoseconds()
         return await find_time(self._lookup.book, log.attempt_uid, nanos), 0
 
     async def GetLogs(  # noqa: N802 - the wire's name

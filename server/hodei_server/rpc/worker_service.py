@@ -12,6 +12,7 @@ import structlog
 from grpc import aio
 from sqlalchemy.engine import RowMapping
 
+from hodei.clock import steady_time_ns
 from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_logstore.block import BlockError
@@ -146,7 +147,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         welcome = wire.ServerWelcome(
             server_id=self._server_id,
             protocol_version=PROTOCOL_VERSION,
-            clock_offset_nanos=time.time_ns() - hello.time_unix_nanos if hello.time_unix_nanos else 0,
+            clock_offset_nanos=steady_time_ns() - hello.time_unix_nanos if hello.time_unix_nanos else 0,
         )
         welcome.ping_interval.FromTimedelta(dt.timedelta(seconds=self._ping_interval))
         welcome.orphan_after.FromTimedelta(dt.timedelta(seconds=self._orphan_after))

@@ -16,6 +16,7 @@ import structlog
 from sqlalchemy.engine import RowMapping
 
 from hodei.checksum import add_checksums, decode_checksum
+from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
@@ -287,7 +288,7 @@ class Attempts:
         data = "".join(f"{line}\n" for line in lines).encode()[-65536:]
         chunk = log_wire.LogChunk(
             sequence=live.log.accepted,
-            time_unix_nanos=max(time.time_ns(), live.log.last_time),
+            time_unix_nanos=max(steady_time_ns(), live.log.last_time),
             stream=log_wire.LOG_STREAM_SYSTEM,
             data=data,
         )
