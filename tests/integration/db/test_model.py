@@ -33,7 +33,7 @@ from hodei_server.work.sessions import Sessions
 
 T = TypeVar("T")
 SECOND = 1_000_000
-CAPACITY = {"one": 1, "two": 2}
+CAPACITY = {"one": 1, "three": 3}
 MAX_JOBS = 2
 START_TIMEOUT = 30
 RUN_LIMIT = 20 * SECOND
@@ -198,7 +198,7 @@ class JobMoves(RuleBasedStateMachine):
     def any_attempt(self, data: st.DataObject) -> tuple[Job, Attempt]:
         """Draw an attempt, more often one that is not over."""
         live = [each for each in self.all_attempts if each[1].state in ACTIVE_STATES]
-        narrow = data.draw(st.booleans())
+        narrow = data.draw(st.integers(0, 3))
         return data.draw(among(live if live and narrow else self.all_attempts))
 
     def held(self, provider: str) -> int:
@@ -238,7 +238,9 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data(), grace=st.sampled_from([None, 0, 500, 2000]))
     def cancel(self, data: st.DataObject, grace: int | None) -> None:
         """Ask for a stop, in whatever state."""
-        job = data.draw(among(self.jobs))
+        active = [job for job in self.jobs if job.state in ACTIVE_STATES]
+        narrow = data.draw(st.integers(0, 3))
+        job = data.draw(among(active if active and narrow else self.jobs))
         assert self.do(lambda tx: request_cancel(tx, CancelWish(job.job_id, "enough", grace))) is not None
         if job.state is JobState.QUEUED:
             job.move(JobState.CANCELLED, Cause.CANCELLED)
@@ -250,6 +252,7 @@ class JobMoves(RuleBasedStateMachine):
 
     # What the server does
 
+    @precondition(lambda self: self.jobs)
     @rule()
     def dispatch(self) -> None:
         """W44, W15: what waits is given out in its order, as far as there is room; what is starting counts."""
@@ -280,11 +283,13 @@ class JobMoves(RuleBasedStateMachine):
         given = Assignment(job.job_id, "late", "one", "late", "server", SECOND)
         assert self.do(lambda tx: assign(tx, given)) is None
 
+    @precondition(lambda self: self.jobs)
     @rule(seconds=st.sampled_from([0.5, 1, 3, 10]))
     def wait(self, seconds: float) -> None:
         """Let time pass."""
         self.now += int(seconds * SECOND)
 
+    @precondition(lambda self: any(job.queue_deadline and not job.state.terminal for job in self.jobs))
     @rule()
     def queue_clock(self) -> None:
         """End what has waited for too long."""
@@ -329,10 +334,11 @@ class JobMoves(RuleBasedStateMachine):
     # What workers say
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), connect=st.booleans())
+    @rule(data=st.data(), connect=st.sampled_from([True, True, True, False]))
     def hello(self, data: st.DataObject, *, connect: bool) -> None:
         """Connect a worker, or break its connection."""
-        worker = data.draw(among(self.workers))
+        starting = [worker for worker in self.workers if worker.state is WorkerState.STARTING]
+        worker = data.draw(among(starting if starting and connect else self.workers))
         session = self.sessions.get(worker.worker_id)
         if not connect and session is not None:
             self.sessions.disconnect(session)
