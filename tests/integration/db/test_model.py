@@ -306,7 +306,9 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data(), drain=st.booleans())
     def remove(self, data: st.DataObject, *, drain: bool) -> None:
         """Begin to remove a worker, or let it take nothing more."""
-        worker = pick(data, self.workers)
+        self._remove(pick(data, self.workers), drain=drain)
+
+    def _remove(self, worker: Worker, *, drain: bool) -> None:
         if drain:
             self.do(lambda tx: drain_worker(tx, worker.worker_id))
         else:
@@ -319,7 +321,9 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data())
     def gone(self, data: st.DataObject) -> None:
         """Nothing of a worker is left."""
-        worker = pick(data, (each for each in self.workers if each.state is WorkerState.DRAINING))
+        self._gone(pick(data, (each for each in self.workers if each.state is WorkerState.DRAINING)))
+
+    def _gone(self, worker: Worker) -> None:
         self.do(lambda tx: confirm_removal(tx, worker.worker_id))
         worker.state = WorkerState.GONE
 
@@ -328,9 +332,21 @@ class JobMoves(RuleBasedStateMachine):
     def give_up(self, data: st.DataObject, cause: Cause) -> None:
         """End the attempt of a worker that is gone by the server's own word; one with a result keeps that."""
         lost = [each for each in self.all_attempts if each[1].worker.state is WorkerState.GONE]
-        job, attempt = pick(data, lost)
+        self._give_up(*pick(data, lost), cause)
+
+    def _give_up(self, job: Job, attempt: Attempt, cause: Cause) -> None:
         message = worker_wire.AttemptResult(attempt_uid=attempt.uid, epoch=attempt.epoch + 1, cause=int(cause))  # type: ignore[arg-type]
         self._result(job, attempt, message, cause, None, fence=True)
+
+    @precondition(lambda self: self.all_attempts)
+    @rule(data=st.data(), cause=st.sampled_from(BY_SERVER), chunks=st.integers(0, 3))
+    def lose(self, data: st.DataObject, cause: Cause, chunks: int) -> None:
+        """Give an attempt up, all at once: its worker is removed first."""
+        job, attempt = self.any_attempt(data)
+        self._remove(attempt.worker, drain=False)
+        self._gone(attempt.worker)
+        self._give_up(job, attempt, cause)
+        self._log_final(job, attempt, chunks)
 
     # What workers say
 
@@ -343,7 +359,10 @@ class JobMoves(RuleBasedStateMachine):
         session = self.sessions.get(worker.worker_id)
         if not connect and session is not None:
             self.sessions.disconnect(session)
-            return
+        else:
+            self._hello(worker)
+
+    def _hello(self, worker: Worker) -> None:
         self.do(lambda tx: said_hello(tx, worker.worker_id))
         if worker.state is WorkerState.STARTING:
             worker.state = WorkerState.BUSY if worker.attempt else WorkerState.IDLE
@@ -354,7 +373,9 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data(), stale=st.sampled_from([0, 0, 0, 1]))
     def started(self, data: st.DataObject, stale: int) -> None:
         """W32: the process runs; said late, twice or by one that was fenced, it changes nothing."""
-        job, attempt = self.any_attempt(data)
+        self._started(*self.any_attempt(data), stale)
+
+    def _started(self, job: Job, attempt: Attempt, stale: int) -> None:
         heard = attempt.state is JobState.STARTING and not stale
         row = self.do(lambda tx: attempt_started(tx, attempt.uid, attempt.epoch - stale, RUN_LIMIT))
         assert (row is not None) == heard
@@ -366,7 +387,9 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data(), stale=st.sampled_from([0, 0, 0, 1]), how=st.sampled_from(BY_WORKER))
     def result(self, data: st.DataObject, stale: int, how: tuple[Cause, int | None]) -> None:
         """W32: the process has ended; the first result counts, of an attempt that is still its worker's."""
-        job, attempt = self.any_attempt(data)
+        self._ended(*self.any_attempt(data), stale, how)
+
+    def _ended(self, job: Job, attempt: Attempt, stale: int, how: tuple[Cause, int | None]) -> None:
         epoch = attempt.epoch - stale
         message = worker_wire.AttemptResult(attempt_uid=attempt.uid, epoch=epoch, cause=int(how[0]), exit_code=how[1])  # type: ignore[arg-type]
         self._result(job, attempt, message, *how, heard=not stale)
@@ -394,7 +417,19 @@ class JobMoves(RuleBasedStateMachine):
     @rule(data=st.data(), chunks=st.integers(0, 3))
     def log_final(self, data: st.DataObject, chunks: int) -> None:
         """W45, L26: the log is whole; its attempt ends once, and its job with it unless another attempt follows."""
+        self._log_final(*self.any_attempt(data), chunks)
+
+    @precondition(lambda self: self.all_attempts)
+    @rule(data=st.data(), how=st.sampled_from(BY_WORKER), chunks=st.integers(0, 3))
+    def run(self, data: st.DataObject, how: tuple[Cause, int | None], chunks: int) -> None:
+        """Take an attempt to its end, all at once."""
         job, attempt = self.any_attempt(data)
+        self._hello(attempt.worker)
+        self._started(job, attempt, 0)
+        self._ended(job, attempt, 0, how)
+        self._log_final(job, attempt, chunks)
+
+    def _log_final(self, job: Job, attempt: Attempt, chunks: int) -> None:
         end = LogEnd(chunks, True, Segment(attempt.uid, 0, SegmentState.CLOSED, chunks))  # noqa: FBT003 - a figure
 
         def write(tx: Transaction) -> Any:
