@@ -73,6 +73,8 @@ SPECS = st.builds(
     strategy=st.sampled_from([0, *wire.Strategy.values()]),
     tenant=st.sampled_from(["", "other"]),
 )
+#: Jobs that any worker made for another of them can have.
+ALIKE = st.builds(wire.JobSpec, argv=st.just(["true"]), priority=st.integers(-1, 1))
 
 
 class Described(MemoryProvider):
@@ -164,7 +166,7 @@ class Dispatch(RuleBasedStateMachine):
         return [job for job in self.jobs if job.worker is not None and not job.ended]
 
     @precondition(lambda self: len(self.jobs) < 20)
-    @rule(specs=st.lists(SPECS, min_size=1, max_size=4))
+    @rule(specs=st.lists(st.one_of(SPECS, ALIKE, ALIKE), min_size=1, max_size=4))
     def submit(self, specs: list[wire.JobSpec]) -> None:
         """Have more jobs wait."""
         for spec in specs:

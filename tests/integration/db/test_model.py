@@ -49,7 +49,7 @@ POLICIES = [
     wire.RetryPolicy(max_attempts=2, initial_backoff=Duration(seconds=4)),
     wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], max_infrastructure_retries=0),
     wire.RetryPolicy(max_attempts=3, on_causes=[wire.CAUSE_RUN_TIMEOUT], max_infrastructure_retries=1),
-    wire.RetryPolicy(max_attempts=100, initial_backoff=Duration(seconds=5), max_backoff=Duration(seconds=6)),
+    wire.RetryPolicy(max_attempts=100, initial_backoff=Duration(seconds=9), max_backoff=Duration(seconds=6)),
 ]
 BY_WORKER = [(Cause.EXIT_CODE, 0), (Cause.EXIT_CODE, 1), (Cause.EXIT_CODE, 75), (Cause.SIGNAL, None)]
 BY_WORKER += [(Cause.RUN_TIMEOUT, None), (Cause.CANCELLED, None), (Cause.OUT_OF_MEMORY, 0)]
