@@ -36,7 +36,12 @@ def key_of(name: str) -> SegmentKey | None:
     """Return the key that a file's name tells; None for a file that is none of ours, or unfinished."""
     stem, _, form = name.rpartition(".")
     uid, _, sequence = stem.rpartition("-")
-    if form not in {"open", "sealed"} or not uid or not sequence.isdigit():
+    if (
+        form not in {"open", "sealed"}
+        or not uid
+        or len(sequence) != 20
+        or not (sequence.isascii() and sequence.isdigit())
+    ):
         return None
     return SegmentKey(uid, int(sequence))
 

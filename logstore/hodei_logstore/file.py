@@ -270,7 +270,7 @@ class FileLogStore(LogStore):
         def run() -> None:
             for key in keys:
                 self._forget(key)
-                for form in ("open", "sealed", "sealing"):
+                for form in ("open", "sealed", "sealing", "damaged"):
                     self._path(key, form).unlink(missing_ok=True)
 
         await self._run(run)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hodei.checksum import add_checksums
 from hodei_logstore.contract import Block, CorruptSegmentError, SegmentInfo, SegmentKey, StoredBlock
-from hodei_logstore.record import HEADER_BYTES, MAGIC, RecordHeader, decode_header, encode_record, matches
+from hodei_logstore.record import HEADER_BYTES, MAGIC, RecordHeader, decode_header, encode_record, holds_record, matches
 
 #: Bytes of records between two entries of the index, at first.
 STRIDE = 64 << 10
@@ -87,7 +87,11 @@ class OpenSegment:
 
     @classmethod
     def recover(cls, key: SegmentKey, path: Path) -> OpenSegment:
-        """Read a file from its beginning and cut off what is not whole at its end."""
+        """Read a file from its beginning and cut off what is not whole at its end.
+
+        Whole records behind a damaged one are no torn write: they may have been acknowledged. What is cut is then kept
+        beside the segment, as ``.damaged``.
+        """
         segment = cls(key, path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
@@ -95,6 +99,9 @@ class OpenSegment:
                 segment._note(offset, header.first_sequence, header.first_time, segment.info.lines)
                 segment._count(header)
                 segment.length = offset + HEADER_BYTES + header.length
+            _put_aside(descriptor, segment.length, path)
+            if segment.length and os.pread(descriptor, len(MAGIC), 0) != MAGIC:
+                os.pwrite(descriptor, MAGIC, 0)
             os.ftruncate(descriptor, segment.length)
             os.fsync(descriptor)
         finally:
@@ -153,6 +160,18 @@ class OpenSegment:
         return self.key.first_sequence, self.info.lines
 
 
+def _put_aside(descriptor: int, length: int, path: Path) -> None:
+    """Keep what is about to be cut off, if it is more than a torn write."""
+    size = os.fstat(descriptor).st_size
+    rest = b"".join(os.pread(descriptor, SCAN_BYTES, offset) for offset in range(length, size, SCAN_BYTES))
+    if not holds_record(rest):
+        return
+    with path.with_suffix(".damaged").open("ab") as file:
+        file.write(rest)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def scan(
     descriptor: int, key: SegmentKey, length: int | None, start: int | None = None, step: int = SCAN_BYTES
 ) -> Iterator[tuple[int, RecordHeader, bytes]]:
@@ -165,10 +184,9 @@ def scan(
     offset = len(MAGIC) if start is None else start
     known = length is not None
     end = length if length is not None else os.fstat(descriptor).st_size
-    if start is None and os.pread(descriptor, len(MAGIC), 0) != MAGIC:
-        if known and end:
-            raise CorruptSegmentError(f"{key}: not a segment's file")
-        return
+    # Where it is not known what is whole, the records tell: each has a checksum, the magic has none.
+    if known and end and start is None and os.pread(descriptor, len(MAGIC), 0) != MAGIC:
+        raise CorruptSegmentError(f"{key}: not a segment's file")
     expected: int | None = key.first_sequence if start is None else None
     buffer, base = b"", offset
     while offset < end:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 import zlib
 
@@ -16,6 +17,8 @@ _CRC = struct.Struct("<I")
 HEADER_BYTES = _CRC.size + _FIELDS.size
 #: No payload is longer; a length beyond it is not a length.
 MAX_PAYLOAD = 4 << 20
+#: Where a record may begin: numbers that are not absurd, then a block, whose first field is a chunk.
+_PLAUSIBLE = re.compile(rb"(?=.{4}(?:..[\x00-\x3f]\x00){2}.{6}\x00\x00(?:..[\x00-\x3f]\x00){2}.{48}\x0a)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -68,6 +71,15 @@ def matches(header: RecordHeader, data: bytes | memoryview, offset: int = 0) -> 
     """Whether the record at an offset is whole and as it was written."""
     end = offset + HEADER_BYTES + header.length
     return end <= len(data) and zlib.crc32(data[offset + _CRC.size : end]) == header.crc
+
+
+def holds_record(data: bytes) -> bool:
+    """Whether a whole record begins anywhere in what is left of a file behind damage."""
+    for place in _PLAUSIBLE.finditer(data):
+        header = decode_header(data, place.start())
+        if header is not None and matches(header, data, place.start()):
+            return True
+    return False
 
 
 def payload(header: RecordHeader, data: bytes, offset: int, where: str) -> bytes:

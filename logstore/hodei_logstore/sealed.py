@@ -171,8 +171,12 @@ def read_index(pread: Pread, length: int, key: SegmentKey) -> SealedIndex:
     crc, magic = _TAIL.unpack_from(tail, _FOOTER.size)
     if magic != MAGIC or crc != zlib.crc32(footer):
         raise CorruptSegmentError(f"the sealed segment {key} has a damaged footer")
-    entries, index_crc, next_sequence, size, lines, first_time, last_time, checksum, _ = _FOOTER.unpack(footer)
+    entries, index_crc, next_sequence, size, lines, first_time, last_time, checksum, first = _FOOTER.unpack(footer)
+    if first != key.first_sequence:
+        raise CorruptSegmentError(f"the sealed segment {key} holds another one, which begins with sequence {first}")
     start = length - FOOTER_BYTES - entries * _ENTRY.size
+    if start < len(MAGIC):
+        raise CorruptSegmentError(f"the sealed segment {key} is cut off")
     index = pread(start, entries * _ENTRY.size) if entries else b""
     if zlib.crc32(index) != index_crc:
         raise CorruptSegmentError(f"the sealed segment {key} has a damaged index")
@@ -191,7 +195,11 @@ def read_frame(pread: Pread, frame: Frame, key: SegmentKey) -> list[tuple[Record
     data = pread(frame.offset, frame.length)
     if zlib.crc32(data) != frame.crc:
         raise CorruptSegmentError(f"the sealed segment {key} has a damaged frame at sequence {frame.first_sequence}")
-    raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=frame.raw_length)
+    try:
+        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=frame.raw_length)
+    except zstandard.ZstdError as error:
+        where = f"the sealed segment {key} at sequence {frame.first_sequence}"
+        raise CorruptSegmentError(f"{where} can't be unpacked: {error}") from None
     records, offset = [], 0
     while (header := decode_header(raw, offset)) is not None:
         records.append((header, payload(header, raw, offset, str(key))))
@@ -219,6 +227,8 @@ def verify(pread: Pread, index: SealedIndex) -> None:
 
     :raise CorruptSegmentError: they differ.
     """
+    if pread(0, len(MAGIC)) != MAGIC:
+        raise CorruptSegmentError(f"the sealed segment {index.info.key} does not begin as one")
     figures = _Figures(index.info.key.first_sequence)
     for frame in index.frames:
         for header, _ in read_frame(pread, frame, index.info.key):

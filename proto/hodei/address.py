@@ -57,14 +57,16 @@ def parse_address(text: str, *, default_port: int | None = None) -> Address:
             )
         rest, tls = tail.rstrip("/"), scheme == "https"
     if rest.startswith("["):
-        host, _, port_text = rest[1:].partition("]")
-        port_text = port_text.removeprefix(":")
+        host, closed, port_text = rest[1:].partition("]")
+        whole = bool(closed) and port_text[:1] in {"", ":"}
+        port_text = port_text[1:]
     else:
         host, _, port_text = rest.rpartition(":") if ":" in rest else (rest, "", "")
-    if not host or any(c in host for c in "/@ ") or (":" in host and not rest.startswith("[")):
+        whole = ":" not in host
+    if not whole or not host or any(c in "/@[]" or c.isspace() or not c.isprintable() for c in host):
         raise AddressError(f"{text!r} is not an address: write host:port, or [address]:port for IPv6")
     if not port_text and default_port is not None:
         return Address(host, default_port, tls)
-    if not (port_text.isascii() and port_text.isdigit() and int(port_text) <= 65535):
+    if not (port_text.isascii() and port_text.isdigit() and len(port_text) <= 5 and int(port_text) <= 65535):
         raise AddressError(f"{text!r} has no port from 0 to 65535: write host:port")
     return Address(host, int(port_text), tls)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from decimal import Context, Decimal
 
 _DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION = re.compile(rf"(?:{_DURATION_PART.pattern})+")
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGTP]i?)?B?")
 _SIZE_UNITS = {"": 1} | {
@@ -13,6 +15,8 @@ _SIZE_UNITS = {"": 1} | {
     for letter in letters
     for suffix, base in (("", 1000), ("i", 1024))
 }
+#: Decimal fractions, exactly: as binary ones, 1.001M would be no whole number of bytes.
+_EXACT = Context(prec=60)
 #: A century: what is longer is a mistake.
 MAX_DURATION = 100 * 365 * 86400.0
 
@@ -23,9 +27,8 @@ def parse_duration(text: str) -> float:
     :raise ValueError: says how to write it.
     """
     compact = text.strip().lower()
-    parts = _DURATION_PART.findall(compact)
-    if compact and "".join(number + unit for number, unit in parts) == compact:
-        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in parts)
+    if _DURATION.fullmatch(compact):
+        seconds = sum(float(number) * _DURATION_UNITS[unit] for number, unit in _DURATION_PART.findall(compact))
     else:
         try:
             seconds = float(compact)
@@ -42,7 +45,7 @@ def parse_size(text: str) -> int:
     :raise ValueError: says how to write it.
     """
     match = _SIZE.fullmatch(text.strip())
-    size = float(match[1]) * _SIZE_UNITS[match[2] or ""] if match else -1.0
+    size = _EXACT.multiply(Decimal(match[1]), _SIZE_UNITS[match[2] or ""]) if match else Decimal(-1)
     if not 0 <= size < 2**63 or size != int(size):
         raise ValueError(f"{text!r} is not a size: write 512Mi, 2Gi or 10M")
     return int(size)
@@ -55,19 +58,20 @@ def parse_cpu(text: str) -> int:
     """
     compact = text.strip()
     try:
-        millis = float(compact[:-1]) if compact.endswith("m") else float(compact) * 1000
-    except ValueError:
-        millis = -1.0
-    if not 0 <= millis < 2**31 or millis != int(millis):
+        millis = Decimal(compact[:-1]) if compact.endswith("m") else _EXACT.multiply(Decimal(compact), 1000)
+    except ArithmeticError:
+        millis = Decimal(-1)
+    if not millis.is_finite() or not 0 <= millis < 2**31 or millis != int(millis):
         raise ValueError(f"{text!r} is not a number of processors: write 2, 1.5 or 500m")
     return int(millis)
 
 
 def format_duration(seconds: float) -> str:
-    """Return a duration as people write it, exact to the millisecond."""
-    if seconds == 0:
-        return "0s"
+    """Return a duration as people write it, exact to the millisecond; to the nanosecond where it is shorter."""
     rest, parts = round(seconds * 1000), []
+    if rest == 0:
+        nanos = round(seconds * 1_000_000_000)
+        return f"{Decimal(nanos).scaleb(-6).normalize():f}ms" if nanos else "0s"
     for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)):
         count, rest = divmod(rest, size)
         if count:

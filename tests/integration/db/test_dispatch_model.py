@@ -1,0 +1,305 @@
+"""What is given out, against a model that looks at every provider for every job."""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, ClassVar, TypeVar, cast
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from sqlalchemy import Engine, delete
+
+from hodei.v1 import types_pb2 as wire
+from hodei.v1 import worker_pb2 as worker_wire
+from hodei_providers.contract import Capabilities, Health, Resources
+from hodei_providers.memory import MemoryProvider
+from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
+from hodei_server.db.database import Transaction
+from hodei_server.db.engine import open_engine
+from hodei_server.db.jobs import NewJob, insert_job
+from hodei_server.db.providers import ProviderState
+from hodei_server.db.schema import metadata
+from hodei_server.db.schema_version import upgrade
+from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
+from hodei_server.work import scheduler as scheduler_module
+from hodei_server.work.scheduler import Scheduler, SchedulerSettings
+from hodei_server.work.sessions import Sessions
+
+T = TypeVar("T")
+SETTINGS = settings(
+    max_examples=100,
+    stateful_step_count=30,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+DEFAULT_STRATEGY = wire.STRATEGY_FASTEST_STARTUP
+NAMES = ["a", "b", "c"]
+LABELS = st.dictionaries(st.sampled_from(["zone", "disk"]), st.sampled_from(["x", "y"]), max_size=2)
+CAPABILITIES = st.builds(
+    Capabilities,
+    max_workers=st.integers(0, 3),
+    max_resources=st.builds(Resources, cpu_millis=st.sampled_from([0, 1000]), gpu_count=st.sampled_from([0, 1])),
+    images=st.booleans(),
+    resource_limits=st.booleans(),
+    cost_per_hour=st.sampled_from([0.0, 1.0, 2.0]),
+    typical_startup=st.sampled_from([0.0, 1.0, 2.0]),
+    regions=st.sampled_from([(), ("eu",), ("eu", "us")]),
+    labels=LABELS,
+    gpu_types=st.sampled_from([(), ("t4",)]),
+)
+#: Most jobs ask for nothing in particular.
+PLAIN = st.builds(wire.Resources)
+GREEDY = st.builds(
+    wire.Resources,
+    cpu_millis=st.sampled_from([0, 500, 2000]),
+    gpu_count=st.sampled_from([0, 1, 2]),
+    gpu_type=st.sampled_from(["", "t4"]),
+)
+SPECS = st.builds(
+    wire.JobSpec,
+    argv=st.just(["true"]),
+    priority=st.integers(-1, 1),
+    providers=st.sampled_from([[], [], ["a"], ["b", "c"], ["nobody"]]),
+    image=st.sampled_from(["", "", "debian"]),
+    region=st.sampled_from(["", "", "eu", "us"]),
+    required_labels=st.one_of(st.just({}), st.just({}), LABELS),
+    preferred_labels=LABELS,
+    resources=st.one_of(PLAIN, PLAIN, GREEDY),
+    strategy=st.sampled_from([0, *wire.Strategy.values()]),
+    tenant=st.sampled_from(["", "other"]),
+)
+#: Jobs that any worker made for another of them can have.
+ALIKE = st.builds(wire.JobSpec, argv=st.just(["true"]), priority=st.integers(-1, 1))
+
+
+class Described(MemoryProvider):
+    """A provider that can do what it is told it can."""
+
+    def __init__(self, name: str, capabilities: Capabilities) -> None:
+        super().__init__(name)
+        self._capabilities = capabilities
+
+
+@dataclasses.dataclass
+class Job:
+    job_id: str
+    spec: wire.JobSpec
+    attempt_uid: str = ""
+    worker: Worker | None = None
+    ended: bool = False
+
+
+@dataclasses.dataclass
+class Worker:
+    worker_id: str
+    provider: str
+    made_for: wire.JobSpec
+    gone: bool = False
+
+
+def never(spec: wire.JobSpec, name: str, offers: Capabilities) -> bool:
+    """Whether a provider is none for a job, however things change."""
+    asked, most = spec.resources, offers.max_resources
+    amounts = [(asked.cpu_millis, most.cpu_millis), (asked.gpu_count, most.gpu_count)]
+    return (
+        (bool(spec.providers) and name not in spec.providers)
+        or (bool(spec.image) and not offers.images)
+        or not dict(spec.required_labels).items() <= dict(offers.labels).items()
+        or (bool(spec.region) and spec.region not in offers.regions)
+        or any(wanted and not offers.resource_limits for wanted, _ in amounts)
+        or any(limit and wanted > limit for wanted, limit in amounts)
+        or (bool(asked.gpu_type) and asked.gpu_type not in offers.gpu_types)
+    )
+
+
+class Dispatch(RuleBasedStateMachine):
+    """Jobs come and end, workers come and go, providers change their mind."""
+
+    engine: ClassVar[Engine]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.jobs: list[Job] = []
+        self.workers: list[Worker] = []
+        self.given: list[tuple[str, str, str, str]] = []
+        self.sessions = Sessions()
+        self.fleet = types.SimpleNamespace(providers={}, health={}, start=lambda coroutine, _name: coroutine.close())
+        with self.engine.begin() as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+
+    @initialize(offers=st.lists(CAPABILITIES, min_size=1, max_size=3))
+    def configure(self, offers: list[Capabilities]) -> None:
+        """Have some providers."""
+        self.offers = dict(zip(NAMES, offers, strict=False))
+        self.fleet.providers = {name: Described(name, each) for name, each in self.offers.items()}
+        self.fleet.health = dict.fromkeys(self.offers, Health(healthy=True))
+        self.scheduler = Scheduler(
+            cast("Any", types.SimpleNamespace(write=self._write)),
+            cast("Any", self.fleet),
+            self.sessions,
+            cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
+            SchedulerSettings(DEFAULT_STRATEGY, 30, 0, "server", 100),
+        )
+
+    async def _write(self, function: Callable[[Transaction], T]) -> T:
+        return self.do(function)
+
+    def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
+        self.given.append((row["job_id"], uid, provider, worker_id))
+        return types.SimpleNamespace(worker_id=worker_id)
+
+    def do(self, function: Callable[[Transaction], T]) -> T:
+        """Run something in a transaction."""
+        with self.engine.connect() as plain:
+            connection = plain.execution_options(hodei_writer=True)
+            with connection.begin():
+                return function(Transaction(connection))
+
+    def busy(self) -> list[Job]:
+        """Return jobs that have a worker."""
+        return [job for job in self.jobs if job.worker is not None and not job.ended]
+
+    @precondition(lambda self: len(self.jobs) < 20)
+    @rule(specs=st.lists(st.one_of(SPECS, ALIKE, ALIKE), min_size=1, max_size=4))
+    def submit(self, specs: list[wire.JobSpec]) -> None:
+        """Have more jobs wait."""
+        for spec in specs:
+            new = NewJob(f"j{len(self.jobs)}", spec, "anonymous")
+            self.do(lambda tx, new=new: insert_job(tx, new))  # type: ignore[misc]
+            self.jobs.append(Job(new.job_id, spec))
+
+    @rule(
+        name=st.sampled_from(NAMES),
+        state=st.sampled_from(list(ProviderState)),
+        healthy=st.booleans(),
+        failures=st.integers(0, 2),
+    )
+    def change(self, name: str, state: ProviderState, failures: int, *, healthy: bool) -> None:
+        """Change what is known of a provider."""
+        if name in self.offers:
+            self.scheduler.states[name] = state
+            self.scheduler.failures[name] = failures
+            self.fleet.health[name] = Health(healthy=healthy)
+
+    @precondition(lambda self: self.workers)
+    @rule(data=st.data(), connect=st.sampled_from([True, True, False]))
+    def hello(self, data: st.DataObject, *, connect: bool) -> None:
+        """Connect a worker, or break its connection."""
+        worker = pick(data, self.workers)
+        session = self.sessions.get(worker.worker_id)
+        if not connect and session is not None:
+            self.sessions.disconnect(session)
+        elif not worker.gone:
+            self.do(lambda tx: said_hello(tx, worker.worker_id))
+            self.sessions.connect(worker.worker_id)
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data(), stays=st.sampled_from([True, True, False]))
+    def end(self, data: st.DataObject, *, stays: bool) -> None:
+        """End a job; its worker is idle then, or gone."""
+        job = pick(data, self.busy())
+        worker = job.worker
+        assert worker is not None
+
+        def write(tx: Transaction) -> None:
+            said_hello(tx, worker.worker_id)
+            uid = job.attempt_uid
+            keep_result(
+                tx, worker_wire.AttemptResult(attempt_uid=uid, epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=0)
+            )
+            finish(tx, uid, LogEnd(0, complete=True, open_segment=None), 1)
+            release_worker(tx, worker.worker_id, uid)
+            if not stays:
+                begin_removal(tx, worker.worker_id, "why")
+                confirm_removal(tx, worker.worker_id)
+
+        self.do(write)
+        job.ended, worker.gone = True, not stays
+        if stays:
+            self.sessions.connect(worker.worker_id)
+
+    @precondition(lambda self: self.jobs)
+    @rule()
+    def dispatch(self) -> None:
+        """See that each waiting job gets the worker it may have, in the queue's order, or that there is none."""
+        self.given.clear()
+        assert finished(self.scheduler.dispatch()) == len(self.given)
+        occupied = {id(job.worker) for job in self.busy()}
+        held = {name: sum(w.provider == name and not w.gone for w in self.workers) for name in self.offers}
+        idle = [w for w in self.workers if not w.gone and id(w) not in occupied and self.sessions.get(w.worker_id)]
+        given = iter(self.given)
+        for job in sorted((job for job in self.jobs if job.worker is None), key=lambda job: -job.spec.priority):
+            enabled = [
+                name
+                for name, offers in self.offers.items()
+                if not never(job.spec, name, offers) and self.scheduler.states[name] is ProviderState.ENABLED
+            ]
+            fitting = {w.worker_id: w for w in idle if w.provider in enabled and alike(w.made_for, job.spec)}
+            roomy = [n for n in enabled if self.fleet.health[n].healthy and held[n] < self.offers[n].max_workers]
+            if not fitting and not roomy:
+                continue
+            job_id, job.attempt_uid, provider, worker_id = next(given)
+            assert job_id == job.job_id
+            job.worker = fitting.get(worker_id)
+            if job.worker is not None:
+                idle.remove(job.worker)
+                continue
+            assert not fitting
+            assert provider == min(roomy, key=lambda name: (-self.score(job.spec, name, held[name]), name))
+            held[provider] += 1
+            job.worker = Worker(worker_id, provider, job.spec)
+            self.workers.append(job.worker)
+        assert list(given) == []
+        assert all(held[name] <= self.offers[name].max_workers for name in held)
+
+    def score(self, spec: wire.JobSpec, name: str, held: int) -> float:
+        """Return how good a provider is for a job by the strategy that it names."""
+        offers = self.offers[name]
+        labels = sum(offers.labels.get(key) == value for key, value in spec.preferred_labels.items())
+        return {
+            wire.STRATEGY_LOWEST_COST: -offers.cost_per_hour,
+            wire.STRATEGY_FASTEST_STARTUP: -offers.typical_startup,
+            wire.STRATEGY_MOST_CAPACITY: offers.max_workers - held,
+            wire.STRATEGY_HEALTHIEST: -self.scheduler.failures[name],
+            wire.STRATEGY_LABELS: labels,
+        }[spec.strategy or DEFAULT_STRATEGY]
+
+
+def alike(made_for: wire.JobSpec, spec: wire.JobSpec) -> bool:
+    """Whether a worker that was made for a job is one for another."""
+    return (made_for.tenant, made_for.image, made_for.resources) == (spec.tenant, spec.image, spec.resources)
+
+
+def pick(data: st.DataObject, values: Iterable[T]) -> T:
+    """Draw one of some values, by its place."""
+    choices = list(values)
+    return choices[data.draw(st.integers(0, len(choices) - 1))]
+
+
+def finished(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run what never has to wait."""
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        return cast("T", end.value)
+    raise AssertionError("it waits")
+
+
+def test_what_can_run_somewhere_is_given_out_and_nothing_else(
+    database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W15, W36, W44: by priority, then submission; to the best of those that may; what is starting counts."""
+    # Several pages, so that what is behind the first is looked at.
+    monkeypatch.setattr(scheduler_module, "PAGE", 3)
+    engine = open_engine(database_url, "process")
+    upgrade(engine)
+    try:
+        run_state_machine_as_test(type("Dispatch", (Dispatch,), {"engine": engine}), settings=SETTINGS)
+    finally:
+        engine.dispose()
