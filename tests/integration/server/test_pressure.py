@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from pathlib import Path
 
 from hodei.transport import open_channel
 from hodei.v1 import log_pb2, log_pb2_grpc
-from hodei_client import STDOUT, Chunk, Client
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client, ClientSettings
 from hodei_server.app import Server
 
 
@@ -98,3 +100,27 @@ async def test_many_jobs_at_once_each_have_their_own_log(client: Client) -> None
         data = b"".join([event.data async for event in client.logs(job) if isinstance(event, Chunk)])
         assert data == b"job %d\n" % number * 3
         assert len((await client.get(job)).attempts) == 1
+
+
+async def test_workers_start_while_many_calls_are_under_way(server: Server, client: Client) -> None:
+    """W23: the forks that start workers meet gRPC's threads at work, and none hangs."""
+    assert os.environ["GRPC_ENABLE_FORK_SUPPORT"] == "0"
+    busy = True
+
+    async def call_all_the_time() -> int:
+        calls = 0
+        async with Client(settings=ClientSettings(server.address)) as other:
+            while busy:
+                await other.providers()
+                calls += 1
+        return calls
+
+    calling = [asyncio.create_task(call_all_the_time()) for _ in range(4)]
+    jobs = [
+        await client.submit(["sh", "-c", "grep -c . /proc/$PPID/environ; for i in 1 2 3 4; do /bin/echo $i; done"])
+        for _ in range(25)
+    ]
+    for job in jobs:
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    busy = False
+    assert min(await asyncio.gather(*calling)) > 0

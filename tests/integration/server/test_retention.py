@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
-from hodei_client import AttemptEnd, Chunk, Client, ClientSettings
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, AttemptEnd, Chunk, Client, ClientSettings
 from hodei_server.app import Server
 
 
@@ -17,17 +19,53 @@ async def files(folder: Path, pattern: str, count: int) -> None:
 
 
 async def test_logs_are_compressed_after_the_end_and_read_the_same(server: Server, client: Client) -> None:
-    """L19, L20: for every outcome; the open form goes when the other is there."""
-    jobs = [await client.submit(["sh", "-c", f"seq 1000; exit {code}"]) for code in (0, 1)]
-    for job in jobs:
-        await client.wait(job)
-    await files(server.settings.data_dir / "logs", "*.sealed", 2)
+    """L19, L20: whatever became of the job; the open form goes when the other is there."""
+    print_all = "seq 1000; sync_up() { while :; do sleep 0.05; done; }; "
+    ended = [await client.submit(["sh", "-c", f"seq 1000; exit {code}"]) for code in (0, 1)]
+    killed = await client.submit(["sh", "-c", "seq 1000; kill -9 $$"])
+    too_long = await client.submit(["sh", "-c", f"{print_all} sync_up"], run_timeout=1.0)
+    cancelled = await client.submit(["sh", "-c", f"{print_all} sync_up"])
+    async for event in client.logs(cancelled):
+        if isinstance(event, Chunk) and event.data.endswith(b"1000\n"):
+            break
+    await client.cancel(cancelled)
+    jobs = [*ended, killed, too_long, cancelled]
+    outcomes = [(await client.wait(job)).cause for job in jobs]
+    assert outcomes == [
+        wire.CAUSE_EXIT_CODE,
+        wire.CAUSE_EXIT_CODE,
+        wire.CAUSE_SIGNAL,
+        wire.CAUSE_RUN_TIMEOUT,
+        wire.CAUSE_CANCELLED,
+    ]
+    await files(server.settings.data_dir / "logs", "*.sealed", len(jobs))
     await files(server.settings.data_dir / "logs", "*.open", 0)
     expected = b"".join(b"%d\n" % number for number in range(1, 1001))
     for job in jobs:
-        events = [event async for event in client.logs(job)]
-        assert b"".join(event.data for event in events if isinstance(event, Chunk)) == expected
+        events = [event async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT]
+        assert b"".join(event.data for event in events) == expected
         assert (await client.receipt(job)).complete
+
+
+async def test_the_time_of_a_file_says_nothing_about_its_log(make_settings: object) -> None:
+    """L21: files that look a year old stay; files that look new go with their job's time."""
+    assert callable(make_settings)
+    async with (
+        Server(make_settings(retention_interval="100ms"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        logs = server.settings.data_dir / "logs"
+        kept = await client.submit(["echo", "kept"])
+        await client.wait(kept)
+        await files(logs, "*.sealed", 1)
+        for path in logs.rglob("*.sealed"):
+            os.utime(path, (0, 0))
+        gone = await client.submit(["echo", "gone"], log_ttl=0.001)
+        await client.wait(gone)
+        async with asyncio.timeout(60):
+            while not (await client.receipt(gone)).expired:
+                await asyncio.sleep(0.05)
+        assert [event.data async for event in client.logs(kept) if isinstance(event, Chunk)] == [b"kept\n"]
 
 
 async def test_logs_go_when_their_time_has_passed_and_the_receipt_stays(make_settings: object) -> None:
