@@ -19,9 +19,11 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.workers import burn_otp, drain_worker, said_hello, worker_of_session
 from hodei_server.domain.errors import InvalidRequestError, UnauthenticatedError, Violation
 from hodei_server.domain.ids import new_token
+from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
+from hodei_server.rpc.requests import refuse
 from hodei_server.work.attempts import Attempts, ProtocolViolationError
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.sessions import Session, Sessions
@@ -70,16 +72,15 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     ) -> wire.RegisterResponse:
         """Burn a one-time token for a session."""
         violations = []
-        if not request.worker_id or len(request.worker_id) > 63:
+        if not request.worker_id or len(request.worker_id) > 63 or not request.worker_id.isprintable():
             violations.append(Violation("worker_id", "is a name of 1 to 63 characters"))
-        if not request.otp or len(request.otp) > 256:
+        if not request.otp or len(request.otp) > 256 or not request.otp.isprintable():
             violations.append(Violation("otp", "is a one-time token of at most 256 characters"))
         if not 16 <= len(request.nonce) <= 64:
             violations.append(Violation("nonce", "has 16 to 64 bytes"))
         if not request.protocol_version >= OLDEST_PROTOCOL_VERSION:
             violations.append(Violation("protocol_version", f"{request.protocol_version} is not served"))
-        if violations:
-            raise InvalidRequestError(violations)
+        refuse([*violations, *check_text("worker_version", request.worker_version, 64)])
         key = (request.worker_id, request.nonce)
         token = self._given.get(key) or new_token()
         refusal = await self._database.write(
@@ -89,6 +90,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             _log.warning("worker.register_refused", worker_id=request.worker_id, reason=refusal)
             raise UnauthenticatedError(refusal)
         self._given[key] = token
+        _log.info("worker.registered", worker_id=request.worker_id, version=request.worker_version)
         while len(self._given) > NONCE_MEMORY:
             del self._given[next(iter(self._given))]
         return wire.RegisterResponse(session_token=token, protocol_version=PROTOCOL_VERSION)
