@@ -87,7 +87,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             lambda tx: burn_otp(tx, request.worker_id, request.otp, request.nonce, token)
         )
         if refusal is not None:
-            _log.warning("worker.register_refused", worker_id=request.worker_id, reason=refusal)
+            self._sessions.refused("register", refusal, worker_id=request.worker_id)
             raise UnauthenticatedError(refusal)
         self._given[key] = token
         _log.info("worker.registered", worker_id=request.worker_id, version=request.worker_version)
@@ -123,16 +123,26 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if scheme.lower() == "bearer" and token and len(token) <= 256:
             row = await self._database.read(lambda tx: worker_of_session(tx, token))
         if row is None:
-            _log.warning("worker.session_refused", peer=context.peer())
-            raise UnauthenticatedError("the session is not known, or has ended")
+            reason = "the session is not known, or has ended"
+            self._sessions.refused("session", reason, peer=context.peer())
+            raise UnauthenticatedError(reason)
         return row
 
     async def _read_hello(self, context: aio.ServicerContext[Any, Any]) -> wire.WorkerHello:
-        async with asyncio.timeout(HELLO_SECONDS):
-            message: Any = await context.read()
-        if message is grpc.aio.EOF or message.WhichOneof("message") != "hello":
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                message: Any = await context.read()
+        except TimeoutError:
+            raise InvalidRequestError([Violation("hello", "did not come in time")]) from None
+        if not isinstance(message, wire.ConnectRequest) or message.WhichOneof("message") != "hello":
             raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
         hello: wire.WorkerHello = message.hello
+        violations = [*check_text("hello.worker_version", hello.worker_version, 64)]
+        if hello.protocol_version < OLDEST_PROTOCOL_VERSION:
+            violations.append(Violation("hello.protocol_version", f"{hello.protocol_version} is not served"))
+        if hello.time_unix_nanos < 0:
+            violations.append(Violation("hello.time_unix_nanos", "is not negative"))
+        refuse(violations)
         return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
@@ -200,15 +210,16 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             except LogClosedError:
                 continue  # late, and harmless
             except (BlockError, LogOrderError, ProtocolViolationError) as error:
-                _log.warning("worker.lied", worker_id=session.worker_id, error=str(error))
-                session.send(wire.ConnectResponse(closed=wire.SessionClosed(reason=str(error))))
-                session.close(str(error))
+                self._sessions.refused("protocol", str(error), worker_id=session.worker_id)
+                session.end(str(error))
                 live = self._attempts.live.of_worker(session.worker_id)
                 if live is not None:
                     self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker broke the protocol: {error}")
                 return
 
-    async def _take(self, session: Session, message: wire.ConnectRequest) -> None:
+    async def _take(self, session: Session, message: wire.ConnectRequest | InvalidRequestError) -> None:
+        if isinstance(message, InvalidRequestError):
+            raise ProtocolViolationError(str(message))
         kind = message.WhichOneof("message")
         if kind == "log":
             await self._attempts.log(session, message.log)
@@ -221,14 +232,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         elif kind == "draining":
             await self._database.write(lambda tx: drain_worker(tx, session.worker_id))
         elif kind == "run_refused":
-            await self._refused(message.run_refused)
+            self._attempts.refused(session, message.run_refused)
         elif kind != "pong":
             raise ProtocolViolationError(f"{kind or 'an unknown message'} has no place here")
-
-    async def _refused(self, message: wire.RunRefused) -> None:
-        live = self._attempts.live.by_uid(message.attempt_uid)
-        if live is not None and live.epoch == message.epoch and not live.started:
-            self._attempts.lose_soon(live, Cause.PROVIDER_ERROR, f"The worker refused the job: {message.reason}")
 
     async def _send(self, session: Session, context: aio.ServicerContext[Any, wire.ConnectResponse]) -> None:
         """Send what waits, until the session is closed and nothing waits any more."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -18,62 +16,8 @@ from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
 
 NONCE = b"0123456789abcdef"
-Stream = aio.StreamStreamCall[worker_pb2.ConnectRequest, worker_pb2.ConnectResponse]
-
-
-class Impostor:
-    """A worker that a test plays; the real one never starts."""
-
-    def __init__(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub, folder: Path) -> None:
-        self.stub = stub
-        self.folder = folder
-
-    async def credentials(self) -> tuple[str, str]:
-        """Wait for a worker to be launched; return its id and its token."""
-        async with asyncio.timeout(30):
-            while True:
-                for token in self.folder.glob("providers/process/workers/*/otp"):
-                    text = token.read_text()
-                    if text:
-                        return token.parent.name, text
-                await asyncio.sleep(0.02)
-
-    async def register(self) -> str:
-        """Return the session's token."""
-        worker_id, otp = await self.credentials()
-        request = worker_pb2.RegisterRequest(worker_id=worker_id, otp=otp, nonce=NONCE, protocol_version=1)
-        response: worker_pb2.RegisterResponse = await self.stub.Register(request)
-        return response.session_token
-
-    async def connect(self, token: str) -> tuple[Stream, worker_pb2.RunAttempt]:
-        """Say hello and wait for the job."""
-        stream: Stream = self.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
-        await stream.write(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)))
-        assert (await next_message(stream)).WhichOneof("message") == "welcome"
-        run = await next_message(stream)
-        assert run.WhichOneof("message") == "run"
-        return stream, run.run
-
-
-async def next_message(stream: Stream) -> worker_pb2.ConnectResponse:
-    """Return the next message that is no ping."""
-    while True:
-        message = await stream.read()
-        assert isinstance(message, worker_pb2.ConnectResponse)
-        if message.WhichOneof("message") != "ping":
-            return message
-
-
-@pytest.fixture
-async def impostor(make_settings: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Impostor, Client]]:
-    """Return a server whose provider starts nothing that would register, and a worker to play."""
-    assert callable(make_settings)
-    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'sleep 600'")
-    settings = make_settings()
-    async with Server(settings, ephemeral=True) as server, open_channel(server.worker_address) as channel:
-        stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)
-        async with Client(settings=ClientSettings(server.address)) as client:
-            yield Impostor(stub, settings.data_dir), client
+#: The impostor of conftest.py, and a client.
+Cast = tuple[Any, Client]
 
 
 def block(*chunks: log_pb2.LogChunk) -> bytes:
@@ -89,9 +33,7 @@ def chunk(sequence: int, data: bytes = b"x\n") -> log_pb2.LogChunk:
 @pytest.mark.parametrize(
     "change", [{"otp": "wrong"}, {"worker_id": "somebody"}, {"nonce": b"another nonce 16"}], ids=str
 )
-async def test_a_token_that_is_wrong_foreign_or_used_is_refused(
-    impostor: tuple[Impostor, Client], change: dict[str, object]
-) -> None:
+async def test_a_token_that_is_wrong_foreign_or_used_is_refused(impostor: Cast, change: dict[str, object]) -> None:
     """W35: with one status, and words that help no attacker."""
     worker, client = impostor
     await client.submit(["true"])
@@ -104,7 +46,7 @@ async def test_a_token_that_is_wrong_foreign_or_used_is_refused(
     assert otp not in (caught.value.details() or "")
 
 
-async def test_a_lost_answer_is_given_again_until_the_first_hello(impostor: tuple[Impostor, Client]) -> None:
+async def test_a_lost_answer_is_given_again_until_the_first_hello(impostor: Cast) -> None:
     """The same nonce gives the same session; after the hello nobody gets it."""
     worker, client = impostor
     await client.submit(["true"])
@@ -148,30 +90,30 @@ def _settings(server: Server) -> ClientSettings:
     ],
     ids=["future", "gap", "spliced", "large", "stream", "garbage", "empty"],
 )
-async def test_a_lie_in_the_log_ends_the_session(impostor: tuple[Impostor, Client], data: bytes) -> None:
+async def test_a_lie_in_the_log_ends_the_session(impostor: Cast, data: bytes) -> None:
     """What can't be true is refused with a reason; the job is another worker's then."""
     worker, client = impostor
     await client.submit(["true"])
     stream, run = await worker.connect(await worker.register())
     log = worker_pb2.LogBlocks(attempt_uid=run.attempt_uid, epoch=run.epoch, block=data)
     await stream.write(worker_pb2.ConnectRequest(log=log))
-    closed = await next_message(stream)
+    closed = await worker.next_message(stream)
     assert closed.WhichOneof("message") == "closed"
     assert closed.closed.reason
 
 
-async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: tuple[Impostor, Client]) -> None:
+async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: Cast) -> None:
     """L05, W32: dedupe goes by sequence; the outcome is the first one."""
     worker, client = impostor
     job = await client.submit(["true"])
     stream, run = await worker.connect(await worker.register())
     names = {"attempt_uid": run.attempt_uid, "epoch": run.epoch}
     for data in (block(chunk(0), chunk(1)), block(chunk(0), chunk(1)), block(chunk(1), chunk(2))):
-        await stream.write(worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=data, **names)))  # type: ignore[arg-type]
+        await stream.write(worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=data, **names)))
     acknowledged = 0
     while acknowledged < 3:
-        acknowledged = max(acknowledged, (await next_message(stream)).log_ack.next_sequence)
-    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=3, **names)  # type: ignore[arg-type]
+        acknowledged = max(acknowledged, (await worker.next_message(stream)).log_ack.next_sequence)
+    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=3, **names)
     result.log_checksum = encode_checksum(0)
     await stream.write(worker_pb2.ConnectRequest(result=result))
     assert (await client.wait(job)).exit_code == 0
@@ -180,7 +122,7 @@ async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: tu
     assert (receipt.chunks, receipt.bytes, receipt.complete) == (3, 6, False)
 
 
-async def test_two_results_that_differ_end_the_session(impostor: tuple[Impostor, Client]) -> None:
+async def test_two_results_that_differ_end_the_session(impostor: Cast) -> None:
     """A worker can't say two things of one attempt."""
     worker, client = impostor
     await client.submit(["true"])
@@ -192,9 +134,10 @@ async def test_two_results_that_differ_end_the_session(impostor: tuple[Impostor,
             cause=types_wire.CAUSE_EXIT_CODE,
             exit_code=code,
             next_sequence=7,
+            log_checksum=encode_checksum(0),
         )
         await stream.write(worker_pb2.ConnectRequest(result=result))
-    message = await next_message(stream)
+    message = await worker.next_message(stream)
     while message.WhichOneof("message") != "closed":
-        message = await next_message(stream)
+        message = await worker.next_message(stream)
     assert "twice" in message.closed.reason
