@@ -6,7 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+import structlog
 from grpc import aio
+from sqlalchemy import update
 
 from hodei.checksum import encode_checksum
 from hodei.transport import open_channel
@@ -14,6 +16,8 @@ from hodei.v1 import log_pb2, worker_pb2, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
+from hodei_server.db.engine import open_engine
+from hodei_server.db.schema import workers
 
 NONCE = b"0123456789abcdef"
 #: The impostor of conftest.py, and a client.
@@ -141,3 +145,97 @@ async def test_two_results_that_differ_end_the_session(impostor: Cast) -> None:
     while message.WhichOneof("message") != "closed":
         message = await worker.next_message(stream)
     assert "twice" in message.closed.reason
+
+
+async def refused(worker: Any, call: Any, secrets: list[str], kind: str) -> grpc.StatusCode:
+    """Make a call that is refused; see that it is counted, logged once, and that no secret is told anywhere."""
+    before = worker.server.sessions.refusals[kind]
+    with structlog.testing.capture_logs() as entries, pytest.raises(aio.AioRpcError) as caught:
+        await call()
+    assert worker.server.sessions.refusals[kind] == before + 1
+    logged = [entry for entry in entries if entry["event"] == f"worker.{kind}_refused"]
+    assert len(logged) == 1
+    assert logged[0]["reason"]
+    told = repr(entries) + repr(caught.value.details()) + repr(caught.value.trailing_metadata())
+    assert not [secret for secret in secrets if secret in told]
+    code: grpc.StatusCode = caught.value.code()
+    return code
+
+
+def change_worker(worker: Any, worker_id: str, **values: Any) -> None:
+    """Change a worker's row behind the server's back."""
+    engine = open_engine(worker.server.settings.resolved_database_url)
+    with engine.begin() as connection:
+        connection.execute(update(workers).where(workers.c.worker_id == worker_id).values(**values))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("fault", ["expired", "reused", "foreign", "unknown", "removed"])
+async def test_a_one_time_token_that_does_not_count_is_refused_and_counted(impostor: Cast, fault: str) -> None:
+    """W24, W35: expired, used, another worker's, made up, of a worker being removed; told once, never in clear."""
+    worker, client = impostor
+    for _ in range(2):
+        await client.submit(["true"])
+    (worker_id, otp), (_, foreign) = await worker.launched(2)
+    given = otp
+    session = ""
+    if fault == "expired":
+        change_worker(worker, worker_id, otp_expires_at=0)
+    elif fault == "reused":
+        session = await worker.register(worker_id, otp)
+    elif fault == "foreign":
+        given = foreign
+    elif fault == "unknown":
+        given = "A" * 43
+    else:
+        change_worker(worker, worker_id, removal_reason="for this test")
+    nonce = b"another nonce 16"
+    secrets = [secret for secret in (otp, foreign, given, session) if secret]
+    code = await refused(worker, lambda: worker.register(worker_id, given, nonce=nonce), secrets, "register")
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    if fault == "reused":
+        await worker.connect(session)
+
+
+@pytest.mark.parametrize("fault", ["ended", "made up", "one-time", "none"])
+async def test_a_session_token_that_does_not_count_is_refused_and_counted(impostor: Cast, fault: str) -> None:
+    """W24, W35: of a worker that was removed, made up, a one-time token in its place, none at all."""
+    worker, client = impostor
+    await client.submit(["true"])
+    worker_id, otp = await worker.credentials()
+    token = await worker.register(worker_id, otp)
+    given = {"ended": token, "made up": "A" * 43, "one-time": otp, "none": ""}[fault]
+    if fault == "ended":
+        change_worker(worker, worker_id, removal_reason="for this test")
+
+    async def connect() -> None:
+        stream = worker.stub.Connect(metadata=(("authorization", f"Bearer {given}"),))
+        await stream.read()
+
+    secrets = [secret for secret in (token, otp, given) if secret]
+    assert await refused(worker, connect, secrets, "session") is grpc.StatusCode.UNAUTHENTICATED
+    if fault != "ended":
+        await worker.connect(token)
+
+
+async def test_the_first_message_is_a_hello_that_can_be(impostor: Cast) -> None:
+    """Another one, an old protocol, a clock before 1970: refused by the field's name; the session goes on."""
+    worker, client = impostor
+    await client.submit(["true"])
+    token = await worker.register()
+    hello = worker_pb2.WorkerHello
+    for message, field in (
+        (worker_pb2.ConnectRequest(ping=worker_pb2.WorkerPing(number=1)), "hello"),
+        (worker_pb2.ConnectRequest(), "hello"),
+        (worker_pb2.ConnectRequest(hello=hello()), "hello.protocol_version"),
+        (
+            worker_pb2.ConnectRequest(hello=hello(protocol_version=1, time_unix_nanos=-(1 << 63))),
+            "hello.time_unix_nanos",
+        ),
+        (worker_pb2.ConnectRequest(hello=hello(protocol_version=1, worker_version="x" * 65)), "hello.worker_version"),
+    ):
+        stream = worker.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
+        await stream.write(message)
+        assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await stream.details()).startswith(field)
+    await worker.connect(token)
