@@ -67,6 +67,7 @@ class Server:
 
     :param ephemeral: no server will follow this one: its workers are removed at the end.
     :ivar address: where clients connect, known once entered.
+    :ivar sessions: the workers' connections, and how often one was refused.
     :ivar failed: set when a loop has died; whoever runs the server ends it then.
     """
 
@@ -76,6 +77,7 @@ class Server:
         self.address = Address("", 0)
         self.worker_address = Address("", 0)
         self.failed = asyncio.Event()
+        self.sessions = Sessions()
         self._accepting = True
         self._stack = contextlib.AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -121,7 +123,7 @@ class Server:
             self._stack.push_async_callback(listener.server.stop, 0)
         self._bind(clients, workers)
 
-        sessions = Sessions()
+        sessions = self.sessions
         fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id))
         book = LogBook(store, database, server_id, LogSettings(settings.log_segment))
         attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())

@@ -100,7 +100,9 @@ class Settings(BaseSettings):
         30.0, description="What a worker gets beyond run timeout and grace before it is removed."
     )
     lease: Duration = Field(30.0, description="A worker silent for longer is asked for at its provider.")
-    ping_interval: Duration = Field(10.0, gt=0, description="Between pings of worker and server, both ways.")
+    ping_interval: Duration = Field(
+        10.0, gt=0, lt=60, description="Between pings of worker and server, both ways; under a minute."
+    )
     orphan_after: Duration = Field(600.0, description="Without an acknowledged ping for so long a worker ends its job.")
     log_budget: Size = Field(
         1 << 30, ge=1 << 16, description="Bytes of log kept per attempt where the job does not say."

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import random
 import signal
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_worker.attempt import DEFAULT_GRACE, Attempt
+from hodei_worker.backoff import retry_after, wait_seconds
 from hodei_worker.connection import Connection, ConnectionLostError
 from hodei_worker.process import descendants
 from hodei_worker.settings import WorkerSettings
@@ -29,7 +29,6 @@ _log = logging.getLogger("hodei.worker")
 PROTOCOL_VERSION = 1
 REGISTER_SECONDS = 10.0
 WELCOME_SECONDS = 15.0
-MAX_BACKOFF_SECONDS = 15.0
 #: Exit codes of the worker itself.
 EXIT_DONE, EXIT_REFUSED, EXIT_NO_SERVER = 0, 3, 4
 
@@ -110,7 +109,7 @@ class Agent:
                 if time.monotonic() > deadline:
                     _log.error("no server at %s for too long", self._settings.server)
                     return None
-                await self._back_off()
+                await self._back_off(error)
             else:
                 self._failures = 0
                 return response.session_token
@@ -119,11 +118,13 @@ class Agent:
     async def _serve(self, stub: worker_pb2_grpc.WorkerServiceStub, token: str) -> int:
         lost_at = time.monotonic()
         while True:
+            failure: aio.AioRpcError | None = None
             try:
                 await self._connect(stub, token)
             except aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     raise SessionOverError(error.details() or error.code().name) from None
+                failure = error
                 _log.warning("connection lost: %s", error.details())
             except ConnectionLostError as error:
                 _log.info("connection ended: %s", error)
@@ -137,13 +138,17 @@ class Agent:
             if time.monotonic() - lost_at > limit:
                 _log.error("no server at %s for too long", self._settings.server)
                 return EXIT_NO_SERVER
-            await self._back_off()
+            await self._back_off(failure)
 
-    async def _back_off(self) -> None:
-        """Wait for a random time up to a bound that doubles: not all workers come back at once (W22)."""
-        bound = min(MAX_BACKOFF_SECONDS, 0.2 * 2.0 ** min(self._failures, 10))
+    async def _back_off(self, error: aio.AioRpcError | None = None) -> None:
+        """Wait as `hodei_worker.backoff` says.
+
+        :param error: what the server has answered; it may ask for patience.
+        """
+        seconds = wait_seconds(self._failures, retry_after(error) if error is not None else 0.0)
         self._failures += 1
-        await asyncio.sleep(random.uniform(0.0, bound))  # noqa: S311 - jitter, not a secret
+        _log.info("trying again in %.3f s", seconds)
+        await asyncio.sleep(seconds)
 
     async def _connect(self, stub: worker_pb2_grpc.WorkerServiceStub, token: str) -> None:
         stream = stub.Connect(metadata=(("authorization", f"Bearer {token}"),))  # type: ignore[call-arg]  # one stub class serves both kinds of channel

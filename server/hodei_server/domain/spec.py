@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -18,6 +18,10 @@ MAX_ANNOTATION_BYTES = 256 << 10
 MAX_LABELS = 64
 MIN_LOG_BUDGET = 64 << 10
 MAX_SECONDS = 365 * 86400
+#: What Linux takes as one argument or one variable of a program, without the NUL at its end.
+MAX_ARGUMENT_BYTES = (128 << 10) - 1
+#: Exit codes and causes are so few that more of them are a mistake.
+MAX_CHOICES = 255
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -31,35 +35,44 @@ def check_spec(spec: wire.JobSpec) -> list[Violation]:
     """Return everything that is wrong with a job; nothing when it can be taken."""
     if spec.ByteSize() > MAX_SPEC_BYTES:
         return [Violation("spec", f"is larger than {MAX_SPEC_BYTES} bytes")]
-    found = [*_unknown(spec, "spec")]
+    found = [*unknown_fields(spec, "spec")]
     for rule in RULES.values():
         found += rule(spec)
     return found
 
 
-def _unknown(message: Message, path: str) -> Iterator[Violation]:
+def unknown_fields(message: Message, path: str = "") -> Iterator[Violation]:
     """Yield the fields that this version does not know: to drop them would be to do something else than asked (W38)."""
     unknown = UnknownFieldSet(message)
+    prefix = f"{path}." if path else ""
     for place in range(len(unknown)):
-        yield Violation(f"{path}.{unknown[place].field_number}", "is a field that this server does not know")
+        yield Violation(f"{prefix}{unknown[place].field_number}", "is a field that this server does not know")
     for descriptor, value in message.ListFields():
         kind = descriptor.message_type
         if kind is not None and not kind.GetOptions().map_entry:
             for each in value if isinstance(value, (list, tuple)) or hasattr(value, "add") else [value]:
-                yield from _unknown(each, f"{path}.{descriptor.name}")
+                yield from unknown_fields(each, f"{prefix}{descriptor.name}")
 
 
-def _text(field: str, text: str, most: int) -> Iterator[Violation]:
+def check_text(field: str, text: str, most: int) -> Iterator[Violation]:
+    """Yield what is wrong with one line for people: its length in characters, and control characters in it."""
     if len(text) > most:
         yield Violation(field, f"has at most {most} characters")
-    if "\0" in text:
-        yield Violation(field, "holds no NUL")
+    if any(character < " " or character == "\x7f" for character in text[: most + 1]):
+        yield Violation(field, "holds no control characters")
+
+
+def check_labels(field: str, labels: Mapping[str, str]) -> Iterator[Violation]:
+    """Yield what is wrong with labels."""
+    if len(labels) > MAX_LABELS:
+        yield Violation(field, f"has at most {MAX_LABELS} entries")
+        return
+    for key, value in labels.items():
+        yield from _label(field, key, value)
 
 
 def _name(spec: wire.JobSpec) -> Iterator[Violation]:
-    yield from _text("spec.name", spec.name, 253)
-    if any(character < " " for character in spec.name):
-        yield Violation("spec.name", "holds no control characters")
+    yield from check_text("spec.name", spec.name, 253)
 
 
 def _label(field: str, key: str, value: str) -> Iterator[Violation]:
@@ -74,11 +87,7 @@ def _label(field: str, key: str, value: str) -> Iterator[Violation]:
 
 def _label_map(name: str) -> Rule:
     def rule(spec: wire.JobSpec) -> Iterator[Violation]:
-        labels: dict[str, str] = dict(getattr(spec, name))
-        if len(labels) > MAX_LABELS:
-            yield Violation(f"spec.{name}", f"has at most {MAX_LABELS} entries")
-        for key, value in labels.items():
-            yield from _label(f"spec.{name}", key, value)
+        yield from check_labels(f"spec.{name}", dict(getattr(spec, name)))
 
     return rule
 
@@ -91,14 +100,20 @@ def _annotations(spec: wire.JobSpec) -> Iterator[Violation]:
         yield Violation("spec.annotations", "has no empty key")
 
 
+def _argument(field: str, argument: str) -> Iterator[Violation]:
+    if "\0" in argument:
+        yield Violation(field, "holds no NUL")
+    if len(argument.encode()) > MAX_ARGUMENT_BYTES:
+        yield Violation(field, f"has at most {MAX_ARGUMENT_BYTES} bytes: Linux runs no program with more")
+
+
 def _argv(spec: wire.JobSpec) -> Iterator[Violation]:
     if bool(spec.argv) == spec.HasField("script"):
         yield Violation("spec.argv", "or spec.script is given, one of the two")
     if spec.argv and not spec.argv[0]:
         yield Violation("spec.argv[0]", "is the program and not empty")
     for place, argument in enumerate(spec.argv):
-        if "\0" in argument:
-            yield Violation(f"spec.argv[{place}]", "holds no NUL")
+        yield from _argument(f"spec.argv[{place}]", argument)
 
 
 def _script(spec: wire.JobSpec) -> Iterator[Violation]:
@@ -107,8 +122,9 @@ def _script(spec: wire.JobSpec) -> Iterator[Violation]:
     if not spec.script.text:
         yield Violation("spec.script.text", "is not empty")
     for place, argument in enumerate(spec.script.interpreter):
-        if "\0" in argument or (place == 0 and not argument):
-            yield Violation(f"spec.script.interpreter[{place}]", "is not empty and holds no NUL")
+        if place == 0 and not argument:
+            yield Violation("spec.script.interpreter[0]", "is the program and not empty")
+        yield from _argument(f"spec.script.interpreter[{place}]", argument)
 
 
 def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
@@ -117,14 +133,13 @@ def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
             yield Violation(f"spec.environment[{name!r}]", "has a name of letters, digits and '_'")
         elif name.startswith("HODEI_"):
             yield Violation(f"spec.environment[{name!r}]", "begins with HODEI_, which is kept for Hodei itself")
-        if "\0" in value:
-            yield Violation(f"spec.environment[{name!r}]", "holds no NUL")
+        yield from _argument(f"spec.environment[{name!r}]", f"{name}={value}")
 
 
 def _working_directory(spec: wire.JobSpec) -> Iterator[Violation]:
     if spec.working_directory and not spec.working_directory.startswith("/"):
         yield Violation("spec.working_directory", "is absolute")
-    yield from _text("spec.working_directory", spec.working_directory, 4096)
+    yield from check_text("spec.working_directory", spec.working_directory, 4095)
 
 
 def _stdin(spec: wire.JobSpec) -> Iterator[Violation]:
@@ -133,7 +148,7 @@ def _stdin(spec: wire.JobSpec) -> Iterator[Violation]:
 
 
 def _image(spec: wire.JobSpec) -> Iterator[Violation]:
-    yield from _text("spec.image", spec.image, 1024)
+    yield from check_text("spec.image", spec.image, 1024)
     if any(character.isspace() for character in spec.image):
         yield Violation("spec.image", "holds no spaces")
 
@@ -145,7 +160,7 @@ def _resources(spec: wire.JobSpec) -> Iterator[Violation]:
             yield Violation(f"spec.resources.{name}", "is not negative")
     if resources.gpu_type and not resources.gpu_count:
         yield Violation("spec.resources.gpu_type", "goes with a gpu_count")
-    yield from _text("spec.resources.gpu_type", resources.gpu_type, 63)
+    yield from check_text("spec.resources.gpu_type", resources.gpu_type, 63)
 
 
 def _priority(spec: wire.JobSpec) -> Iterator[Violation]:
@@ -181,6 +196,10 @@ def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
         yield Violation("spec.retry.max_attempts", "lies between 0 and 100")
     if retry.HasField("max_infrastructure_retries") and not 0 <= retry.max_infrastructure_retries <= 100:
         yield Violation("spec.retry.max_infrastructure_retries", "lies between 0 and 100")
+    for name in ("on_causes", "on_exit_codes"):
+        if len(getattr(retry, name)) > MAX_CHOICES:
+            yield Violation(f"spec.retry.{name}", f"has at most {MAX_CHOICES} entries")
+            return
     for place, cause in enumerate(retry.on_causes):
         if cause not in wire.Cause.values() or cause in {wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED}:
             yield Violation(f"spec.retry.on_causes[{place}]", "is a cause that can be retried")
@@ -242,7 +261,7 @@ RULES: dict[str, Rule] = {
     "strategy": _strategy,
     "required_labels": _label_map("required_labels"),
     "preferred_labels": _label_map("preferred_labels"),
-    "region": lambda spec: _text("spec.region", spec.region, 63),
+    "region": lambda spec: check_text("spec.region", spec.region, 63),
     "log_budget_bytes": _log_budget,
     "log_ttl": _duration_of("log_ttl"),
     "tenant": lambda spec: check_tenant("spec.tenant", spec.tenant),

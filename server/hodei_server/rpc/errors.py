@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.any_pb2 import Any as AnyMessage
@@ -24,7 +25,13 @@ from hodei_server.domain.errors import (
 )
 
 DOMAIN = "hodei"
+#: After a failure of the database or of the log store.
+RETRY_SECONDS = 1.0
 DETAILS_KEY = "grpc-status-details-bin"
+#: An answer's trailing metadata holds 8 KiB in all; a refusal that is longer would not arrive as what it is.
+MAX_VIOLATIONS = 12
+MAX_TEXT = 120
+MAX_MESSAGE = 1200
 
 _CODES: dict[type[Exception], grpc.StatusCode] = {
     InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
@@ -55,18 +62,27 @@ def status_of(error: Exception, trace_id: str) -> tuple[grpc.StatusCode, str, by
     ]
     if isinstance(error, InvalidRequestError):
         request = error_details_pb2.BadRequest()
-        for violation in error.violations:
-            request.field_violations.add(field=violation.field, description=violation.description)
+        for violation in error.violations[:MAX_VIOLATIONS]:
+            request.field_violations.add(field=shorten(violation.field), description=shorten(violation.description))
         details.append(request)
     if isinstance(error, ResourceExhaustedError):
         failure = error_details_pb2.QuotaFailure()
-        failure.violations.add(subject="server", description=str(error))
+        failure.violations.add(subject="server", description=shorten(str(error)))
         details.append(failure)
-    if isinstance(error, (ResourceExhaustedError, UnavailableError)):
+    if code in {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE}:
+        delay = error.retry_after if isinstance(error, (ResourceExhaustedError, UnavailableError)) else RETRY_SECONDS
         retry = error_details_pb2.RetryInfo()
-        retry.retry_delay.FromTimedelta(dt.timedelta(seconds=error.retry_after))
+        retry.retry_delay.FromTimedelta(dt.timedelta(seconds=delay))
         details.append(retry)
-    return code, str(error), encode_status(code, str(error), details)
+    message = shorten(str(error), MAX_MESSAGE)
+    return code, message, encode_status(code, message, details)
+
+
+def shorten(text: str, most: int = MAX_TEXT) -> str:
+    """Return a text that is not longer than it may be, in bytes as a header carries them."""
+    while len(quote(text)) > most:
+        text = text[: min(len(text) - 2, most)] + "…"
+    return text
 
 
 def encode_status(code: grpc.StatusCode, message: str, details: list[Message]) -> bytes:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
+from hodei_server.domain.errors import InvalidRequestError, Violation
+from hodei_server.domain.spec import unknown_fields
 from hodei_server.rpc.context import ANONYMOUS, accept_traceparent, enter, trace_id_of
-from hodei_server.rpc.errors import DETAILS_KEY, status_of
+from hodei_server.rpc.errors import DETAILS_KEY, MAX_VIOLATIONS, status_of
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -47,14 +51,44 @@ class CallInterceptor(aio.ServerInterceptor):
         shape = (handler.request_streaming, handler.response_streaming)
         function = kinds[shape]
         wrapped = _yielding(function, method) if inspect.isasyncgenfunction(function) else _awaiting(function, method)
-        return factories[shape](wrapped, handler.request_deserializer, handler.response_serializer)
+        decode = handler.request_deserializer
+        if method.startswith("/hodei."):
+            decode = _decoding(decode, known=not handler.request_streaming)
+        return factories[shape](wrapped, decode, handler.response_serializer)
+
+
+def _decoding(decode: Callable[[bytes], Message], *, known: bool) -> Callable[[bytes], Message | InvalidRequestError]:
+    """Return what hands a request that can't be read on as the error that it is: the call then answers with it.
+
+    :param known: fields that this version does not know are refused.
+    """
+
+    def read(data: bytes) -> Message | InvalidRequestError:
+        try:
+            message = decode(data)
+        except DecodeError:
+            return InvalidRequestError([Violation("request", "can't be decoded as what this call takes")])
+        unknown = list(itertools.islice(unknown_fields(message), MAX_VIOLATIONS)) if known else []
+        return InvalidRequestError(unknown) if unknown else message
+
+    return read
+
+
+def _readable(request: Any) -> Any:
+    """Return a request.
+
+    :raise InvalidRequestError: it could not be read.
+    """
+    if isinstance(request, InvalidRequestError):
+        raise request
+    return request
 
 
 def _awaiting(function: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
         trace_id = _enter(context, method)
         try:
-            return await function(request, context)
+            return await function(_readable(request), context)
         except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
             await _abort(context, error, trace_id)
 
@@ -65,7 +99,7 @@ def _yielding(function: Callable[..., AsyncIterator[Any]], method: str) -> Calla
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         trace_id = _enter(context, method)
         try:
-            async for response in function(request, context):
+            async for response in function(_readable(request), context):
                 yield response
         except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
             await _abort(context, error, trace_id)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import aio
 from sqlalchemy.engine import RowMapping
 
@@ -32,13 +31,13 @@ from hodei_server.domain.errors import (
     Violation,
 )
 from hodei_server.domain.ids import new_job_id
-from hodei_server.domain.spec import check_duration, check_spec, check_tenant
+from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text
 from hodei_server.domain.states import JobState
 from hodei_server.domain.strategies import never
 from hodei_server.logs.changes import wait_for
 from hodei_server.rpc.context import current_principal, current_traceparent
 from hodei_server.rpc.messages import attempt_message, event_message, job_message
-from hodei_server.rpc.requests import PageTokens, micros, page_size, require
+from hodei_server.rpc.requests import PageTokens, micros, page_size, refuse, require
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.scheduler import Scheduler
 
@@ -72,12 +71,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def SubmitJob(self, request: wire.SubmitJobRequest, context: Context) -> wire.SubmitJobResponse:  # noqa: N802, ARG002 - the wire's
         """Store a job."""
         violations = check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")]
-        if len(UnknownFieldSet(request)):
-            violations.append(Violation("request", "has a field that this server does not know"))
-        if len(request.request_id) > 128 or "\0" in request.request_id:
-            violations.append(Violation("request_id", "has at most 128 characters"))
-        if violations:
-            raise InvalidRequestError(violations)
+        refuse([*violations, *check_text("request_id", request.request_id, 128)])
         submitted = await self._submit(request.spec, request.request_id, "")
         return wire.SubmitJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
 
@@ -133,16 +127,20 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Return jobs, the newest first."""
         size = page_size(request.page_size, default=50, most=1000)
         tokens = PageTokens(request)
-        place = tokens.decode(request.page_token)
-        violations = [*check_tenant("tenant", request.tenant)]
+        before = tokens.decode_number(request.page_token)
+        violations = [
+            *check_tenant("tenant", request.tenant),
+            *check_text("name", request.name, 254),
+            *check_labels("labels", dict(request.labels)),
+            *check_text("provider", request.provider, 63),
+        ]
         for number, state in enumerate(request.states):
             if state not in types_wire.JobState.values() or not state:
                 violations.append(Violation(f"states[{number}]", f"{state} is not a state"))
-        if violations:
-            raise InvalidRequestError(violations)
+        refuse(violations)
         wanted = JobFilter(
             tenant=request.tenant or "default",
-            states=[JobState(state) for state in request.states],
+            states=[JobState(state) for state in sorted(set(request.states))],
             name=request.name,
             labels=dict(request.labels),
             provider=request.provider,
@@ -153,7 +151,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             if request.HasField("submitted_before")
             else None,
         )
-        rows = await self._database.read(lambda tx: list_jobs(tx, wanted, int(place) if place else None, size + 1))
+        rows = await self._database.read(lambda tx: list_jobs(tx, wanted, before, size + 1))
         response = wire.ListJobsResponse(jobs=[job_message(row) for row in rows[:size]])
         if len(rows) > size:
             response.next_page_token = tokens.encode(str(rows[size - 1]["number"]))
@@ -165,10 +163,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         violations: list[Violation] = []
         if request.HasField("grace"):
             violations += check_duration("grace", request.grace, zero=True)
-        if len(request.reason) > 1024 or "\0" in request.reason:
-            violations.append(Violation("reason", "has at most 1024 characters"))
-        if violations:
-            raise InvalidRequestError(violations)
+        refuse([*violations, *check_text("reason", request.reason, 1024)])
         grace_ms = 0 if request.force else request.grace.ToMilliseconds() if request.HasField("grace") else None
         wish = CancelWish(job_id, request.reason, grace_ms)
         row = await self._database.write(lambda tx: request_cancel(tx, wish))
@@ -180,8 +175,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def RetryJob(self, request: wire.RetryJobRequest, context: Context) -> wire.RetryJobResponse:  # noqa: N802, ARG002 - the wire's
         """Submit an ended job again."""
         job_id = require("job_id", request.job_id)
-        if len(request.request_id) > 128:
-            raise InvalidRequestError([Violation("request_id", "has at most 128 characters")])
+        refuse(check_text("request_id", request.request_id, 128))
         row = await self._database.read(lambda tx: job_row(tx, job_id))
         if row is None:
             raise NotFoundError("job", job_id)

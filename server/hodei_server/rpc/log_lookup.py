@@ -15,9 +15,11 @@ from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts
 from hodei_server.db.segments import SegmentState
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
+from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import JobState
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import ChangesByKey, wait_for
+from hodei_server.rpc.requests import refuse, require
 
 #: Seconds after which a wait for a job's first attempt looks again by itself.
 LOOK_AGAIN_SECONDS = 15.0
@@ -47,8 +49,8 @@ class LogLookup:
         :raise InvalidRequestError: both uid and number are given, or no job.
         :raise NotFoundError: there is no such job or attempt (L25).
         """
-        if not job_id:
-            raise InvalidRequestError([Violation("job_id", "is missing")])
+        require("job_id", job_id)
+        refuse(check_text("attempt_uid", attempt_uid, 32))
         if attempt_uid and number:
             raise InvalidRequestError([Violation("attempt_number", "goes with no attempt_uid")])
         if number < 0:

@@ -7,8 +7,6 @@ with the block as a length-delimited field.
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import collections
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
@@ -23,9 +21,11 @@ from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
 from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedError, Violation
+from hodei_server.domain.spec import check_duration
 from hodei_server.logs.changes import wait_for
 from hodei_server.logs.cursor import Cursor, Cut, find_tail, find_time
 from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
+from hodei_server.rpc.requests import MAX_INTEGER, PageTokens, check_time, parse_place, refuse
 
 SERVICE = "hodei.v1.LogStreamService"
 #: Seconds of silence after which a follower is told that it is still connected.
@@ -34,6 +34,8 @@ HEARTBEAT_SECONDS = 15.0
 NOT_YET_OPEN_SECONDS = 0.01
 DEFAULT_PAGE = 1000
 MAX_PAGE = 10_000
+#: Far more lines than any log has.
+MAX_TAIL_LINES = 1 << 40
 PAGE_BYTES = 1 << 20
 
 
@@ -90,8 +92,7 @@ class LogService:
     ) -> AsyncIterator[bytes | wire.StreamLogsResponse]:
         """Send a log from a place on, live if asked to."""
         streams = check_streams(request.streams)
-        if request.WhichOneof("from") == "tail_lines" and request.tail_lines < 0:
-            raise InvalidRequestError([Violation("tail_lines", "is not negative")])
+        check_place(request)
         peer = context.peer().rpartition(":")[0]
         keys = (("job", request.job_id), ("client", peer))
         for key, limit in zip(keys, (self._limits.per_job, self._limits.per_client), strict=True):
@@ -178,9 +179,14 @@ class LogService:
         streams = check_streams(request.streams)
         if not 0 <= request.page_size <= MAX_PAGE:
             raise InvalidRequestError([Violation("page_size", f"lies between 0 and {MAX_PAGE}")])
-        attempt_uid, sequence = decode_page(request.page_token)
+        tokens = PageTokens(request)
+        attempt_uid, _, number = tokens.decode(request.page_token).partition(":")
+        sequence = parse_place(number) if attempt_uid else 0
         log = await self._lookup.find(
-            request.job_id, attempt_uid or request.attempt_uid, request.attempt_number, wait=False
+            request.job_id,
+            attempt_uid or request.attempt_uid,
+            0 if attempt_uid else request.attempt_number,
+            wait=False,
         )
         answer = wire.GetLogsResponse(attempt_uid=log.attempt_uid)
         cursor = Cursor(self._lookup.book, log.attempt_uid, sequence)
@@ -205,7 +211,7 @@ class LogService:
             break
         receipt = await self._lookup.receipt(log)
         if log.attempt_uid and (not receipt.ended or sequence < receipt.chunks) and not receipt.expired:
-            answer.next_page_token = encode_page(log.attempt_uid, sequence)
+            answer.next_page_token = tokens.encode(f"{log.attempt_uid}:{sequence}")
         return answer
 
     async def GetLogReceipt(  # noqa: N802 - the wire's name
@@ -223,11 +229,27 @@ def check_streams(streams: Any) -> frozenset[wire.LogStream.ValueType]:
 
     :raise InvalidRequestError: one is unknown.
     """
-    for stream in streams:
+    for stream in set(streams):
         if stream not in {wire.LOG_STREAM_STDOUT, wire.LOG_STREAM_STDERR, wire.LOG_STREAM_SYSTEM}:
             raise InvalidRequestError([Violation("streams", f"{stream} is not a stream")])
     wanted = frozenset(streams)
     return frozenset() if len(wanted) == 3 else wanted
+
+
+def check_place(request: wire.StreamLogsRequest) -> None:
+    """Check where a stream is to begin.
+
+    :raise InvalidRequestError: no log has such a place.
+    """
+    place = request.WhichOneof("from")
+    if place == "after_sequence" and request.after_sequence >= MAX_INTEGER:
+        raise InvalidRequestError([Violation(place, f"is less than {MAX_INTEGER}")])
+    if place == "tail_lines" and not 0 <= request.tail_lines <= MAX_TAIL_LINES:
+        raise InvalidRequestError([Violation(place, f"lies between 0 and {MAX_TAIL_LINES}")])
+    if place == "since_time":
+        check_time(place, request.since_time)
+    if place == "since_ago":
+        refuse(check_duration(place, request.since_ago, zero=True))
 
 
 def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> bytes:
@@ -241,25 +263,3 @@ def cut_message(cut: Cut) -> wire.LogCut:
     return wire.LogCut(
         first_sequence=cut.first_sequence, last_sequence=cut.next_sequence - 1, bytes=cut.size, lines=cut.lines
     )
-
-
-def encode_page(attempt_uid: str, sequence: int) -> str:
-    """Return an opaque token for a place in a log."""
-    return base64.urlsafe_b64encode(f"{attempt_uid}:{sequence}".encode()).decode()
-
-
-def decode_page(token: str) -> tuple[str, int]:
-    """Return the place of a token; the log's beginning for an empty one.
-
-    :raise InvalidRequestError: it is not one of ours.
-    """
-    if not token:
-        return "", 0
-    try:
-        attempt_uid, _, sequence = base64.urlsafe_b64decode(token.encode()).decode("ascii").partition(":")
-        number = int(sequence)
-    except (ValueError, binascii.Error):
-        number, attempt_uid = -1, ""
-    if number < 0 or not attempt_uid.isalnum():
-        raise InvalidRequestError([Violation("page_token", "is not a token that this server gave out")])
-    return attempt_uid, number

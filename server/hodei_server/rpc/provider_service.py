@@ -66,8 +66,10 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         size = page_size(request.page_size, default=100, most=1000)
         tokens = PageTokens(request)
         place = tokens.decode(request.page_token)
+        if place and not (place.isalnum() and place.startswith("w")):
+            raise InvalidRequestError([Violation("page_token", "is not a token that this server gave out")])
         if request.provider:
-            self._known(request.provider)
+            self._known(request.provider, field="provider")
         rows = await self._database.read(
             lambda tx: list_workers(
                 tx, request.provider, include_gone=request.include_gone, after=place, limit=size + 1
@@ -97,8 +99,8 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         message = {**row, "job_id": live.job_id if live is not None else ""}
         return wire.DrainWorkerResponse(worker=worker_message(message, connected=session is not None))
 
-    def _known(self, name: str) -> str:
-        require("name", name)
+    def _known(self, name: str, field: str = "name") -> str:
+        require(field, name, most=63)
         if name not in self._scheduler.fleet.providers:
             raise NotFoundError("provider", name)
         return name

@@ -5,23 +5,37 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+from collections.abc import Iterable
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from hodei_server.domain.errors import InvalidRequestError, Violation
+from hodei_server.domain.spec import check_text
+
+#: The largest sequence, version or place that the database can hold.
+MAX_INTEGER = (1 << 63) - 1
 
 
 def require(field: str, value: str, *, most: int = 128) -> str:
     """Return a name that was given.
 
-    :raise InvalidRequestError: it is missing or too long.
+    :raise InvalidRequestError: it is missing, too long or not to be printed.
     """
     if not value:
         raise InvalidRequestError([Violation(field, "is missing")])
-    if len(value) > most or "\0" in value:
-        raise InvalidRequestError([Violation(field, f"has at most {most} characters")])
+    refuse(check_text(field, value, most))
     return value
+
+
+def refuse(violations: Iterable[Violation]) -> None:
+    """Refuse a request of which something is wrong.
+
+    :raise InvalidRequestError: there is a violation.
+    """
+    found = list(violations)
+    if found:
+        raise InvalidRequestError(found)
 
 
 def page_size(value: int, *, default: int, most: int) -> int:
@@ -39,9 +53,17 @@ def micros(field: str, value: Timestamp) -> int:
 
     :raise InvalidRequestError: it is none.
     """
+    check_time(field, value)
+    return value.ToMicroseconds()
+
+
+def check_time(field: str, value: Timestamp) -> None:
+    """Check that a time lies between the years 1 and 9999.
+
+    :raise InvalidRequestError: it is none.
+    """
     if not (-62135596800 <= value.seconds <= 253402300799 and 0 <= value.nanos <= 999_999_999):
         raise InvalidRequestError([Violation(field, "is no valid time")])
-    return value.ToMicroseconds()
 
 
 class PageTokens:
@@ -73,7 +95,26 @@ class PageTokens:
             text = base64.urlsafe_b64decode(token.encode()).decode()
         except (ValueError, binascii.Error):
             text = ""
-        if not text.startswith(self._digest):
+        place = text.removeprefix(self._digest)
+        if place == text or not place or not place.isprintable():
             violation = Violation("page_token", "was not given out for this request: its filters must stay the same")
             raise InvalidRequestError([violation])
-        return text[len(self._digest) :]
+        return place
+
+    def decode_number(self, token: str) -> int | None:
+        """Return the place of a token where places are numbers; None for no token.
+
+        :raise InvalidRequestError: as `decode`.
+        """
+        place = self.decode(token)
+        return parse_place(place) if place else None
+
+
+def parse_place(place: str) -> int:
+    """Return the number in a page token.
+
+    :raise InvalidRequestError: it is none that the server can have given out.
+    """
+    if not (place.isascii() and place.isdigit() and len(place) < 20 and int(place) <= MAX_INTEGER):
+        raise InvalidRequestError([Violation("page_token", "is not a token that this server gave out")])
+    return int(place)

@@ -20,9 +20,11 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.workers import burn_otp, drain_worker, said_hello, worker_of_session
 from hodei_server.domain.errors import InvalidRequestError, UnauthenticatedError, Violation
 from hodei_server.domain.ids import new_token
+from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
+from hodei_server.rpc.requests import refuse
 from hodei_server.work.attempts import Attempts, ProtocolViolationError
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.sessions import Session, Sessions
@@ -71,25 +73,25 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     ) -> wire.RegisterResponse:
         """Burn a one-time token for a session."""
         violations = []
-        if not request.worker_id or len(request.worker_id) > 63:
+        if not request.worker_id or len(request.worker_id) > 63 or not request.worker_id.isprintable():
             violations.append(Violation("worker_id", "is a name of 1 to 63 characters"))
-        if not request.otp or len(request.otp) > 256:
+        if not request.otp or len(request.otp) > 256 or not request.otp.isprintable():
             violations.append(Violation("otp", "is a one-time token of at most 256 characters"))
         if not 16 <= len(request.nonce) <= 64:
             violations.append(Violation("nonce", "has 16 to 64 bytes"))
         if not request.protocol_version >= OLDEST_PROTOCOL_VERSION:
             violations.append(Violation("protocol_version", f"{request.protocol_version} is not served"))
-        if violations:
-            raise InvalidRequestError(violations)
+        refuse([*violations, *check_text("worker_version", request.worker_version, 64)])
         key = (request.worker_id, request.nonce)
         token = self._given.get(key) or new_token()
         refusal = await self._database.write(
             lambda tx: burn_otp(tx, request.worker_id, request.otp, request.nonce, token)
         )
         if refusal is not None:
-            _log.warning("worker.register_refused", worker_id=request.worker_id, reason=refusal)
+            self._sessions.refused("register", refusal, worker_id=request.worker_id)
             raise UnauthenticatedError(refusal)
         self._given[key] = token
+        _log.info("worker.registered", worker_id=request.worker_id, version=request.worker_version)
         while len(self._given) > NONCE_MEMORY:
             del self._given[next(iter(self._given))]
         return wire.RegisterResponse(session_token=token, protocol_version=PROTOCOL_VERSION)
@@ -122,16 +124,26 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if scheme.lower() == "bearer" and token and len(token) <= 256:
             row = await self._database.read(lambda tx: worker_of_session(tx, token))
         if row is None:
-            _log.warning("worker.session_refused", peer=context.peer())
-            raise UnauthenticatedError("the session is not known, or has ended")
+            reason = "the session is not known, or has ended"
+            self._sessions.refused("session", reason, peer=context.peer())
+            raise UnauthenticatedError(reason)
         return row
 
     async def _read_hello(self, context: aio.ServicerContext[Any, Any]) -> wire.WorkerHello:
-        async with asyncio.timeout(HELLO_SECONDS):
-            message: Any = await context.read()
-        if message is grpc.aio.EOF or message.WhichOneof("message") != "hello":
+        try:
+            async with asyncio.timeout(HELLO_SECONDS):
+                message: Any = await context.read()
+        except TimeoutError:
+            raise InvalidRequestError([Violation("hello", "did not come in time")]) from None
+        if not isinstance(message, wire.ConnectRequest) or message.WhichOneof("message") != "hello":
             raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
         hello: wire.WorkerHello = message.hello
+        violations = [*check_text("hello.worker_version", hello.worker_version, 64)]
+        if hello.protocol_version < OLDEST_PROTOCOL_VERSION:
+            violations.append(Violation("hello.protocol_version", f"{hello.protocol_version} is not served"))
+        if hello.time_unix_nanos < 0:
+            violations.append(Violation("hello.time_unix_nanos", "is not negative"))
+        refuse(violations)
         return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
@@ -199,15 +211,16 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             except LogClosedError:
                 continue  # late, and harmless
             except (BlockError, LogOrderError, ProtocolViolationError) as error:
-                _log.warning("worker.lied", worker_id=session.worker_id, error=str(error))
-                session.send(wire.ConnectResponse(closed=wire.SessionClosed(reason=str(error))))
-                session.close(str(error))
+                self._sessions.refused("protocol", str(error), worker_id=session.worker_id)
+                session.end(str(error))
                 live = self._attempts.live.of_worker(session.worker_id)
                 if live is not None:
                     self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker broke the protocol: {error}")
                 return
 
-    async def _take(self, session: Session, message: wire.ConnectRequest) -> None:
+    async def _take(self, session: Session, message: wire.ConnectRequest | InvalidRequestError) -> None:
+        if isinstance(message, InvalidRequestError):
+            raise ProtocolViolationError(str(message))
         kind = message.WhichOneof("message")
         if kind == "log":
             await self._attempts.log(session, message.log)
@@ -220,14 +233,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         elif kind == "draining":
             await self._database.write(lambda tx: drain_worker(tx, session.worker_id))
         elif kind == "run_refused":
-            await self._refused(message.run_refused)
+            self._attempts.refused(session, message.run_refused)
         elif kind != "pong":
             raise ProtocolViolationError(f"{kind or 'an unknown message'} has no place here")
-
-    async def _refused(self, message: wire.RunRefused) -> None:
-        live = self._attempts.live.by_uid(message.attempt_uid)
-        if live is not None and live.epoch == message.epoch and not live.started:
-            self._attempts.lose_soon(live, Cause.PROVIDER_ERROR, f"The worker refused the job: {message.reason}")
 
     async def _send(self, session: Session, context: aio.ServicerContext[Any, wire.ConnectResponse]) -> None:
         """Send what waits, until the session is closed and nothing waits any more."""

@@ -39,6 +39,10 @@ T = TypeVar("T")
 
 #: Seconds between attempts to write to a database that can't be written.
 PERSIST_RETRY_SECONDS = 1.0
+#: Characters of a worker's own words that are kept.
+MAX_MESSAGE = 1024
+#: What a protobuf Duration can hold.
+MAX_CPU_SECONDS = 315_576_000_000
 #: What a worker may say of how its process ended.
 WORKER_CAUSES = frozenset(
     {
@@ -229,10 +233,24 @@ class Attempts:
             if live.result.epoch == message.epoch and not same_outcome(live.result, message):
                 raise ProtocolViolationError(f"attempt {live.attempt_uid} ended twice in different ways")
             return
-        if Cause(message.cause) not in WORKER_CAUSES or message.next_sequence < live.log.accepted:
-            raise ProtocolViolationError(f"the result of attempt {live.attempt_uid} can't be true")
+        wrong = wrong_in(message)
+        if message.next_sequence < live.log.accepted:
+            wrong = "its log has more chunks than it says"
+        if wrong:
+            raise ProtocolViolationError(f"the result of attempt {live.attempt_uid} can't be true: {wrong}")
+        message.message = printable(message.message)
         live.result = message
         self._fleet.start(self._complete(live, kept=False), f"finish {live.attempt_uid}")
+
+    def refused(self, session: Session, message: wire.RunRefused) -> None:
+        """Give an attempt up that its worker did not take.
+
+        :raise ProtocolViolationError: it is another worker's.
+        """
+        live = self._own(session, message.attempt_uid, message.epoch)
+        if live is not None and not live.started:
+            reason = f"The worker refused the job: {printable(message.reason)}"
+            self.lose_soon(live, Cause.PROVIDER_ERROR, reason)
 
     # What others say
 
@@ -310,11 +328,13 @@ class Attempts:
         log = live.log
         figures = log.segment.segment(live.attempt_uid, SegmentState.CLOSED)
         complete = log.durable == result.next_sequence
+        lie = ""
         if by_worker and complete:
             checksum = add_checksums(log.before.checksum, log.segment.checksum)
             complete = checksum == decode_checksum(result.log_checksum)
             if not complete:
-                _log.error("log.checksum_differs", **live.names)
+                # The outcome stands, and the log is told not to be what it was; but the worker gets nothing more.
+                lie = f"the log of attempt {live.attempt_uid} is not the one that its checksum was made of"
         elif not by_worker:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
@@ -332,6 +352,11 @@ class Attempts:
         session = self._sessions.get(live.worker_id)
         if session is not None:
             session.send(result_ack(result))
+        if lie:
+            self._sessions.refused("protocol", lie, worker_id=live.worker_id)
+            if session is not None:
+                session.end(lie)
+            self._fleet.remove_soon(live.worker_id, lie, leave_time=True)
         if job is not None:
             _log.info("attempt.ended", **live.names, reason=job["reason"])
         self.changed.moved(live.job_id)
@@ -356,6 +381,30 @@ class Attempts:
                 _log.error("log.incomplete", **live.names, durable=live.log.durable)
                 return
             await wait_for(live.log.change.next_move(), remaining)
+
+
+def wrong_in(result: wire.AttemptResult) -> str:
+    """Return what no worker that is in order says of an ended process; empty when there is nothing."""
+    cpu = result.cpu_time
+    checks = {
+        "its cause": result.cause not in {int(cause) for cause in WORKER_CAUSES},
+        "its exit code": result.HasField("exit_code") and not 0 <= result.exit_code <= 255,
+        "its signal": result.HasField("signal") and not 1 <= result.signal <= 64,
+        "a cause without its figure": (
+            (result.cause == types_wire.CAUSE_EXIT_CODE and not result.HasField("exit_code"))
+            or (result.cause == types_wire.CAUSE_SIGNAL and not result.HasField("signal"))
+        ),
+        "a negative size": min(result.peak_memory_bytes, result.log_bytes) < 0,
+        "its processor time": cpu.seconds < 0 or not 0 <= cpu.nanos < 1_000_000_000 or cpu.seconds > MAX_CPU_SECONDS,
+        "its last sequence": result.next_sequence >= 1 << 63,
+        "its checksum": len(result.log_checksum) != 32,
+    }
+    return next((what for what, wrong in checks.items() if wrong), "")
+
+
+def printable(text: str) -> str:
+    """Return what a worker says as one line that can be stored and shown."""
+    return "".join(c if c.isprintable() else " " for c in text[:MAX_MESSAGE])
 
 
 def result_ack(result: wire.AttemptResult) -> wire.ConnectResponse:

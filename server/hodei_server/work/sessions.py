@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
+from typing import Literal
+
+import structlog
 
 from hodei.v1 import worker_pb2 as wire
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: Messages that may wait for a worker; one that reads none of so many is disconnected.
 OUTBOX_LIMIT = 1000
@@ -40,6 +45,11 @@ class Session:
         self._acks[ack.attempt_uid] = ack
         self._wake.set()
 
+    def end(self, reason: str) -> None:
+        """Tell the worker that its session is over, and end this connection once that was sent."""
+        self.send(wire.ConnectResponse(closed=wire.SessionClosed(reason=reason)))
+        self.close(reason)
+
     def close(self, reason: str) -> None:
         """End this connection; the worker's session goes on unless its worker is removed."""
         if not self.closed.is_set():
@@ -67,6 +77,16 @@ class Sessions:
         self._by_worker: dict[str, Session] = {}
         #: When a worker was last heard of, in monotonic seconds; kept after its connection is gone.
         self.heard: dict[str, float] = {}
+        #: What was refused to workers since the start: registrations, sessions, and what broke the protocol.
+        self.refusals: collections.Counter[str] = collections.Counter()
+
+    def refused(self, kind: Literal["register", "session", "protocol"], reason: str, **names: str) -> None:
+        """Count a refusal and log it, once.
+
+        :param names: who it was, as far as that is known; never a token.
+        """
+        self.refusals[kind] += 1
+        _log.warning(f"worker.{kind}_refused", reason=reason, refused=self.refusals[kind], **names)
 
     def connect(self, worker_id: str) -> Session:
         """Make the worker's new session the current one."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from grpc import aio
 
+from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
 from hodei_server.settings import Settings, load_settings
@@ -44,3 +48,87 @@ async def client(server: Server) -> AsyncIterator[Client]:
     """Return a client of the running server."""
     async with Client(settings=ClientSettings(server.address)) as connected:
         yield connected
+
+
+def encode(message: bytes | worker_pb2.ConnectRequest) -> bytes:
+    """Encode a message; bytes are sent as they are."""
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+class Impostor:
+    """A worker that a test plays; the real ones never start."""
+
+    nonce = b"0123456789abcdef"
+
+    def __init__(self, channel: aio.Channel, server: Server) -> None:
+        self.stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)
+        self.channel = channel
+        self.server = server
+
+    async def launched(self, count: int = 1) -> list[tuple[str, str]]:
+        """Wait for so many workers to be launched; return their ids and their tokens."""
+        folder = self.server.settings.data_dir
+        async with asyncio.timeout(30):
+            while True:
+                found = [
+                    (token.parent.name, token.read_text())
+                    for token in folder.glob("providers/process/workers/*/otp")
+                    if token.stat().st_size
+                ]
+                if len(found) >= count:
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def credentials(self) -> tuple[str, str]:
+        """Wait for a worker to be launched; return its id and its token."""
+        return (await self.launched())[0]
+
+    async def register(self, worker_id: str = "", otp: str = "", **fields: Any) -> str:
+        """Return the session's token; of the first worker there is, if none is named."""
+        if not worker_id:
+            worker_id, otp = await self.credentials()
+        named = {"worker_id": worker_id, "otp": otp, "nonce": self.nonce, "protocol_version": 1, **fields}
+        response: worker_pb2.RegisterResponse = await self.stub.Register(worker_pb2.RegisterRequest(**named))
+        return response.session_token
+
+    async def greet(self, token: str, **hello: Any) -> tuple[Any, worker_pb2.ServerWelcome]:
+        """Say hello and return the stream with the welcome."""
+        call: Any = self.channel.stream_stream(
+            "/hodei.v1.WorkerService/Connect", encode, worker_pb2.ConnectResponse.FromString
+        )
+        stream: Any = call(metadata=(("authorization", f"Bearer {token}"),))
+        greeting = worker_pb2.WorkerHello(**{"protocol_version": 1, **hello})
+        await stream.write(worker_pb2.ConnectRequest(hello=greeting))
+        message = await self.next_message(stream)
+        assert message.WhichOneof("message") == "welcome"
+        return stream, message.welcome
+
+    async def connect(self, token: str, **hello: Any) -> tuple[Any, worker_pb2.RunAttempt]:
+        """Say hello and wait for the job."""
+        stream, _ = await self.greet(token, **hello)
+        run = await self.next_message(stream)
+        assert run.WhichOneof("message") == "run"
+        return stream, run.run
+
+    @staticmethod
+    async def next_message(stream: Any) -> worker_pb2.ConnectResponse:
+        """Return the next message that is no ping."""
+        while True:
+            message = await stream.read()
+            assert isinstance(message, worker_pb2.ConnectResponse)
+            if message.WhichOneof("message") != "ping":
+                return message
+
+
+@pytest.fixture
+async def impostor(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Impostor, Client]]:
+    """Return a server whose provider starts nothing that would register, and a worker to play."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'sleep 600'")
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        aio.insecure_channel(server.worker_address.target, [("grpc.max_send_message_length", -1)]) as channel,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        yield Impostor(channel, server), client

@@ -37,13 +37,16 @@ async def test_history_comes_in_pages_that_fit_together(client: Client, channel:
     token = ""
     while True:
         page: log_pb2.GetLogsResponse = await stub.GetLogs(
-            log_pb2.GetLogsRequest(job_id=job, page_size=3, page_token=token)
+            log_pb2.GetLogsRequest(job_id=job, attempt_number=1, page_size=3, page_token=token)
         )
         assert len(page.chunks) <= 3
         found += page.chunks
         token = page.next_page_token
         if not token:
             break
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.GetLogs(log_pb2.GetLogsRequest(job_id=job, page_token=token))
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [chunk.sequence for chunk in found] == list(range(len(found)))
     assert sum(len(chunk.data) for chunk in found) == (await client.receipt(job)).bytes
 

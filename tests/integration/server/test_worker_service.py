@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+import structlog
 from grpc import aio
+from sqlalchemy import update
 
 from hodei.checksum import encode_checksum
 from hodei.transport import open_channel
@@ -16,64 +16,12 @@ from hodei.v1 import log_pb2, worker_pb2, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
+from hodei_server.db.engine import open_engine
+from hodei_server.db.schema import workers
 
 NONCE = b"0123456789abcdef"
-Stream = aio.StreamStreamCall[worker_pb2.ConnectRequest, worker_pb2.ConnectResponse]
-
-
-class Impostor:
-    """A worker that a test plays; the real one never starts."""
-
-    def __init__(self, stub: worker_pb2_grpc.WorkerServiceAsyncStub, folder: Path) -> None:
-        self.stub = stub
-        self.folder = folder
-
-    async def credentials(self) -> tuple[str, str]:
-        """Wait for a worker to be launched; return its id and its token."""
-        async with asyncio.timeout(30):
-            while True:
-                for token in self.folder.glob("providers/process/workers/*/otp"):
-                    text = token.read_text()
-                    if text:
-                        return token.parent.name, text
-                await asyncio.sleep(0.02)
-
-    async def register(self) -> str:
-        """Return the session's token."""
-        worker_id, otp = await self.credentials()
-        request = worker_pb2.RegisterRequest(worker_id=worker_id, otp=otp, nonce=NONCE, protocol_version=1)
-        response: worker_pb2.RegisterResponse = await self.stub.Register(request)
-        return response.session_token
-
-    async def connect(self, token: str) -> tuple[Stream, worker_pb2.RunAttempt]:
-        """Say hello and wait for the job."""
-        stream: Stream = self.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
-        await stream.write(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)))
-        assert (await next_message(stream)).WhichOneof("message") == "welcome"
-        run = await next_message(stream)
-        assert run.WhichOneof("message") == "run"
-        return stream, run.run
-
-
-async def next_message(stream: Stream) -> worker_pb2.ConnectResponse:
-    """Return the next message that is no ping."""
-    while True:
-        message = await stream.read()
-        assert isinstance(message, worker_pb2.ConnectResponse)
-        if message.WhichOneof("message") != "ping":
-            return message
-
-
-@pytest.fixture
-async def impostor(make_settings: object, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[Impostor, Client]]:
-    """Return a server whose provider starts nothing that would register, and a worker to play."""
-    assert callable(make_settings)
-    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'sleep 600'")
-    settings = make_settings()
-    async with Server(settings, ephemeral=True) as server, open_channel(server.worker_address) as channel:
-        stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)
-        async with Client(settings=ClientSettings(server.address)) as client:
-            yield Impostor(stub, settings.data_dir), client
+#: The impostor of conftest.py, and a client.
+Cast = tuple[Any, Client]
 
 
 def block(*chunks: log_pb2.LogChunk) -> bytes:
@@ -89,9 +37,7 @@ def chunk(sequence: int, data: bytes = b"x\n") -> log_pb2.LogChunk:
 @pytest.mark.parametrize(
     "change", [{"otp": "wrong"}, {"worker_id": "somebody"}, {"nonce": b"another nonce 16"}], ids=str
 )
-async def test_a_token_that_is_wrong_foreign_or_used_is_refused(
-    impostor: tuple[Impostor, Client], change: dict[str, object]
-) -> None:
+async def test_a_token_that_is_wrong_foreign_or_used_is_refused(impostor: Cast, change: dict[str, object]) -> None:
     """W35: with one status, and words that help no attacker."""
     worker, client = impostor
     await client.submit(["true"])
@@ -104,7 +50,7 @@ async def test_a_token_that_is_wrong_foreign_or_used_is_refused(
     assert otp not in (caught.value.details() or "")
 
 
-async def test_a_lost_answer_is_given_again_until_the_first_hello(impostor: tuple[Impostor, Client]) -> None:
+async def test_a_lost_answer_is_given_again_until_the_first_hello(impostor: Cast) -> None:
     """The same nonce gives the same session; after the hello nobody gets it."""
     worker, client = impostor
     await client.submit(["true"])
@@ -148,30 +94,30 @@ def _settings(server: Server) -> ClientSettings:
     ],
     ids=["future", "gap", "spliced", "large", "stream", "garbage", "empty"],
 )
-async def test_a_lie_in_the_log_ends_the_session(impostor: tuple[Impostor, Client], data: bytes) -> None:
+async def test_a_lie_in_the_log_ends_the_session(impostor: Cast, data: bytes) -> None:
     """What can't be true is refused with a reason; the job is another worker's then."""
     worker, client = impostor
     await client.submit(["true"])
     stream, run = await worker.connect(await worker.register())
     log = worker_pb2.LogBlocks(attempt_uid=run.attempt_uid, epoch=run.epoch, block=data)
     await stream.write(worker_pb2.ConnectRequest(log=log))
-    closed = await next_message(stream)
+    closed = await worker.next_message(stream)
     assert closed.WhichOneof("message") == "closed"
     assert closed.closed.reason
 
 
-async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: tuple[Impostor, Client]) -> None:
+async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: Cast) -> None:
     """L05, W32: dedupe goes by sequence; the outcome is the first one."""
     worker, client = impostor
     job = await client.submit(["true"])
     stream, run = await worker.connect(await worker.register())
     names = {"attempt_uid": run.attempt_uid, "epoch": run.epoch}
     for data in (block(chunk(0), chunk(1)), block(chunk(0), chunk(1)), block(chunk(1), chunk(2))):
-        await stream.write(worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=data, **names)))  # type: ignore[arg-type]
+        await stream.write(worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=data, **names)))
     acknowledged = 0
     while acknowledged < 3:
-        acknowledged = max(acknowledged, (await next_message(stream)).log_ack.next_sequence)
-    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=3, **names)  # type: ignore[arg-type]
+        acknowledged = max(acknowledged, (await worker.next_message(stream)).log_ack.next_sequence)
+    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=3, **names)
     result.log_checksum = encode_checksum(0)
     await stream.write(worker_pb2.ConnectRequest(result=result))
     assert (await client.wait(job)).exit_code == 0
@@ -180,7 +126,7 @@ async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: tu
     assert (receipt.chunks, receipt.bytes, receipt.complete) == (3, 6, False)
 
 
-async def test_two_results_that_differ_end_the_session(impostor: tuple[Impostor, Client]) -> None:
+async def test_two_results_that_differ_end_the_session(impostor: Cast) -> None:
     """A worker can't say two things of one attempt."""
     worker, client = impostor
     await client.submit(["true"])
@@ -192,9 +138,104 @@ async def test_two_results_that_differ_end_the_session(impostor: tuple[Impostor,
             cause=types_wire.CAUSE_EXIT_CODE,
             exit_code=code,
             next_sequence=7,
+            log_checksum=encode_checksum(0),
         )
         await stream.write(worker_pb2.ConnectRequest(result=result))
-    message = await next_message(stream)
+    message = await worker.next_message(stream)
     while message.WhichOneof("message") != "closed":
-        message = await next_message(stream)
+        message = await worker.next_message(stream)
     assert "twice" in message.closed.reason
+
+
+async def refused(worker: Any, call: Any, secrets: list[str], kind: str) -> grpc.StatusCode:
+    """Make a call that is refused; see that it is counted, logged once, and that no secret is told anywhere."""
+    before = worker.server.sessions.refusals[kind]
+    with structlog.testing.capture_logs() as entries, pytest.raises(aio.AioRpcError) as caught:
+        await call()
+    assert worker.server.sessions.refusals[kind] == before + 1
+    logged = [entry for entry in entries if entry["event"] == f"worker.{kind}_refused"]
+    assert len(logged) == 1
+    assert logged[0]["reason"]
+    told = repr(entries) + repr(caught.value.details()) + repr(caught.value.trailing_metadata())
+    assert not [secret for secret in secrets if secret in told]
+    code: grpc.StatusCode = caught.value.code()
+    return code
+
+
+def change_worker(worker: Any, worker_id: str, **values: Any) -> None:
+    """Change a worker's row behind the server's back."""
+    engine = open_engine(worker.server.settings.resolved_database_url)
+    with engine.begin() as connection:
+        connection.execute(update(workers).where(workers.c.worker_id == worker_id).values(**values))
+    engine.dispose()
+
+
+@pytest.mark.parametrize("fault", ["expired", "reused", "foreign", "unknown", "removed"])
+async def test_a_one_time_token_that_does_not_count_is_refused_and_counted(impostor: Cast, fault: str) -> None:
+    """W24, W35: expired, used, another worker's, made up, of a worker being removed; told once, never in clear."""
+    worker, client = impostor
+    for _ in range(2):
+        await client.submit(["true"])
+    (worker_id, otp), (_, foreign) = await worker.launched(2)
+    given = otp
+    session = ""
+    if fault == "expired":
+        change_worker(worker, worker_id, otp_expires_at=0)
+    elif fault == "reused":
+        session = await worker.register(worker_id, otp)
+    elif fault == "foreign":
+        given = foreign
+    elif fault == "unknown":
+        given = "A" * 43
+    else:
+        change_worker(worker, worker_id, removal_reason="for this test")
+    nonce = b"another nonce 16"
+    secrets = [secret for secret in (otp, foreign, given, session) if secret]
+    code = await refused(worker, lambda: worker.register(worker_id, given, nonce=nonce), secrets, "register")
+    assert code is grpc.StatusCode.UNAUTHENTICATED
+    if fault == "reused":
+        await worker.connect(session)
+
+
+@pytest.mark.parametrize("fault", ["ended", "made up", "one-time", "none"])
+async def test_a_session_token_that_does_not_count_is_refused_and_counted(impostor: Cast, fault: str) -> None:
+    """W24, W35: of a worker that was removed, made up, a one-time token in its place, none at all."""
+    worker, client = impostor
+    await client.submit(["true"])
+    worker_id, otp = await worker.credentials()
+    token = await worker.register(worker_id, otp)
+    given = {"ended": token, "made up": "A" * 43, "one-time": otp, "none": ""}[fault]
+    if fault == "ended":
+        change_worker(worker, worker_id, removal_reason="for this test")
+
+    async def connect() -> None:
+        stream = worker.stub.Connect(metadata=(("authorization", f"Bearer {given}"),))
+        await stream.read()
+
+    secrets = [secret for secret in (token, otp, given) if secret]
+    assert await refused(worker, connect, secrets, "session") is grpc.StatusCode.UNAUTHENTICATED
+    if fault != "ended":
+        await worker.connect(token)
+
+
+async def test_the_first_message_is_a_hello_that_can_be(impostor: Cast) -> None:
+    """Another one, an old protocol, a clock before 1970: refused by the field's name; the session goes on."""
+    worker, client = impostor
+    await client.submit(["true"])
+    token = await worker.register()
+    hello = worker_pb2.WorkerHello
+    for message, field in (
+        (worker_pb2.ConnectRequest(ping=worker_pb2.WorkerPing(number=1)), "hello"),
+        (worker_pb2.ConnectRequest(), "hello"),
+        (worker_pb2.ConnectRequest(hello=hello()), "hello.protocol_version"),
+        (
+            worker_pb2.ConnectRequest(hello=hello(protocol_version=1, time_unix_nanos=-(1 << 63))),
+            "hello.time_unix_nanos",
+        ),
+        (worker_pb2.ConnectRequest(hello=hello(protocol_version=1, worker_version="x" * 65)), "hello.worker_version"),
+    ):
+        stream = worker.stub.Connect(metadata=(("authorization", f"Bearer {token}"),))
+        await stream.write(message)
+        assert await stream.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert (await stream.details()).startswith(field)
+    await worker.connect(token)

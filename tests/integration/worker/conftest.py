@@ -39,6 +39,9 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         self.pings_before_acks = 0
         self.bytes_before_acks = -1
         self.draining = asyncio.Event()
+        self.clock_offset = 0
+        self.close_on_start = ""
+        self.unavailable: list[bytes] = []
 
     @property
     def next_sequence(self) -> int:
@@ -59,6 +62,9 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         context: aio.ServicerContext[wire.RegisterRequest, wire.RegisterResponse],
     ) -> wire.RegisterResponse:
         """Give a session for the token."""
+        if self.unavailable:
+            trailing = (("grpc-status-details-bin", self.unavailable.pop()),)
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now", trailing_metadata=trailing)
         if self.refuse_register or request.otp != OTP or len(request.nonce) < 16:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "the token was used")
         return wire.RegisterResponse(session_token=SESSION, protocol_version=1)
@@ -78,8 +84,8 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
                         yield answer
                 case "started":
                     self.started.set()
-                    if self.cancel_on_start is not None:
-                        yield wire.ConnectResponse(cancel=self.cancel_on_start)
+                    for answer in self._on_start():
+                        yield answer
                 case "draining":
                     self.draining.set()
                 case "log":
@@ -98,11 +104,17 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
                         self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
                         yield self._acknowledgement()
 
+    def _on_start(self) -> list[wire.ConnectResponse]:
+        if self.close_on_start:
+            return [wire.ConnectResponse(closed=wire.SessionClosed(reason=self.close_on_start))]
+        return [wire.ConnectResponse(cancel=self.cancel_on_start)] if self.cancel_on_start is not None else []
+
     def _welcome(self, hello: wire.WorkerHello) -> list[wire.ConnectResponse]:
         self.hellos.append(hello)
         welcome = wire.ServerWelcome(server_id="s", protocol_version=1)
         welcome.ping_interval.FromMilliseconds(int(self.ping_seconds * 1000))
         welcome.orphan_after.FromSeconds(600)
+        welcome.clock_offset_nanos = self.clock_offset
         for held in hello.attempts:
             welcome.attempts.add(attempt_uid=held.attempt_uid, next_sequence=self.next_sequence)
         answers = [wire.ConnectResponse(welcome=welcome)]

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from hodei.v1 import log_pb2, types_pb2
 from hodei.v1 import worker_pb2 as wire
+from hodei_server.domain.errors import UnavailableError
+from hodei_server.rpc.errors import status_of
+from hodei_worker.backoff import bound
 
+HOUR = 3600 * 10**9
 OUT, ERR = log_pb2.LOG_STREAM_STDOUT, log_pb2.LOG_STREAM_STDERR
 
 
@@ -137,3 +145,33 @@ async def test_orphans_of_a_job_are_reaped_while_it_runs(server: Any, run_worker
     script = "orphan=$(sh -c 'true & echo $!'); while [ -e /proc/$orphan ]; do sleep 0.02; done; echo reaped"
     assert await run_worker("sh", "-c", script) == 0
     assert server.data(OUT) == b"reaped\n"
+
+
+@pytest.mark.parametrize("hours", [-30, 30])
+async def test_chunks_carry_the_servers_time(server: Any, run_worker: Any, hours: int) -> None:
+    """What the welcome says is added to every time that the worker tells (W25)."""
+    server.clock_offset = hours * HOUR
+    assert await run_worker("echo", "x") == 0
+    told = [server.chunks[0].time_unix_nanos, server.results[0].time_unix_nanos]
+    assert all(abs(each - time.time_ns() - hours * HOUR) < HOUR for each in told)
+
+
+async def test_a_worker_logs_why_its_session_was_closed(server: Any, run_worker: Any, capfd: Any) -> None:
+    """One line with the server's words, nothing of its tokens, and exit code 3 (W35)."""
+    server.close_on_start = "chunk 9 stands where 1 belongs"
+    assert await run_worker("sleep", "600") == 3
+    written = capfd.readouterr().err
+    assert written.count(server.close_on_start) == 1
+    assert "one-time-token" not in written
+    assert "session-token" not in written
+
+
+async def test_a_worker_waits_for_as_long_as_the_server_asks(server: Any, run_worker: Any, capfd: Any) -> None:
+    """RetryInfo of a refusal comes on top of the jitter, and the log says so (W22)."""
+    status = status_of(UnavailableError("not now", retry_after=2.0), "")
+    assert status is not None
+    server.unavailable = [status[2]]
+    assert await run_worker("true") == 0
+    waits = re.findall(r"trying again in ([0-9.]+) s", capfd.readouterr().err)
+    assert len(waits) == 1
+    assert 2.0 <= float(waits[0]) <= 2.0 + bound(0)

@@ -1,0 +1,390 @@
+"""Every field of every request against values that make no sense; the cases are made from the descriptors.
+
+A field that is added to the wire is covered by itself: what it takes of the values below must be declared in ACCEPTED,
+and a new call must have a request in `fill` that it answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import message_factory
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescriptor
+from google.protobuf.message import Message
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no stubs
+from grpc import aio
+from sqlalchemy import select
+
+from hodei.transport import MAX_MESSAGE_BYTES
+from hodei.v1 import job_pb2, log_pb2, provider_pb2, worker_pb2
+from hodei.v1 import types_pb2 as types_wire
+from hodei_client import Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.db.engine import open_engine
+from hodei_server.db.schema import metadata
+from hodei_server.rpc.requests import PageTokens
+
+METHODS: dict[str, MethodDescriptor] = {
+    method.name: method
+    for file in (job_pb2, log_pb2, provider_pb2, worker_pb2)
+    for service in file.DESCRIPTOR.services_by_name.values()
+    for method in service.methods
+    if not method.client_streaming
+}
+
+Change = Callable[[Any], Any]
+Row = tuple[Any, ...]
+
+STRINGS = {"empty": "", "long": "x" * (1 << 20), "nul": "a\0b", "control": "a\x1bb", "unknown": "nosuchthing"}
+INTEGERS = {
+    FieldDescriptor.CPPTYPE_INT32: {"negative": -1, "least": -(1 << 31), "most": (1 << 31) - 1},
+    FieldDescriptor.CPPTYPE_INT64: {"negative": -1, "least": -(1 << 63), "most": (1 << 63) - 1},
+    FieldDescriptor.CPPTYPE_UINT32: {"most": (1 << 32) - 1},
+    FieldDescriptor.CPPTYPE_UINT64: {"signed": 1 << 63, "most": (1 << 64) - 1},
+}
+VALUES: Mapping[int, Mapping[str, Any]] = {
+    FieldDescriptor.CPPTYPE_STRING: STRINGS,
+    FieldDescriptor.CPPTYPE_ENUM: {"unknown": 999, "negative": -1},
+    FieldDescriptor.CPPTYPE_BOOL: {},
+    FieldDescriptor.CPPTYPE_DOUBLE: {"negative": -1.0, "nan": float("nan")},
+    **INTEGERS,
+}
+BYTES = {"empty": b"", "long": b"x" * ((1 << 20) + 1)}
+DURATIONS = {
+    "negative": {"seconds": -1},
+    "mixed": {"seconds": 1, "nanos": -1},
+    "nanos": {"nanos": 1_000_000_000},
+    "most": {"seconds": (1 << 63) - 1},
+}
+TIMESTAMPS = {
+    "negative": {"nanos": -1},
+    "nanos": {"nanos": 1_000_000_000},
+    "least": {"seconds": -(1 << 63)},
+    "most": {"seconds": (1 << 63) - 1},
+}
+MANY = 70_000
+#: Number 1007, a string.
+UNKNOWN_FIELD = b"\xfa\x3e\x01x"
+
+LABELS = frozenset({"key unknown", "value unknown", "value empty"})
+
+#: What is taken, and why that is right. Everything else is refused by its field's name.
+ACCEPTED: Mapping[str, frozenset[str]] = {
+    # Text for people, and names that anybody may choose.
+    "SubmitJob.spec.name": frozenset({"unknown"}),
+    "SubmitJob.request_id": frozenset({"unknown"}),
+    "RetryJob.request_id": frozenset({"unknown"}),
+    "CancelJob.reason": frozenset({"unknown"}),
+    "SubmitJob.spec.tenant": frozenset({"unknown"}),
+    "SubmitJob.spec.labels": LABELS,
+    "SubmitJob.spec.preferred_labels": LABELS,
+    # Kept, never interpreted.
+    "SubmitJob.spec.annotations": LABELS | {"key nul", "key control", "value nul", "value control"},
+    # What a program may be given: all but what the system itself can't pass on.
+    "SubmitJob.spec.argv": frozenset({"empty", "control", "unknown", "many"}),
+    "SubmitJob.spec.environment": LABELS | {"value control"},
+    "SubmitJob.spec.script.text": frozenset({"long", "nul", "control", "unknown"}),
+    "SubmitJob.spec.script.interpreter": frozenset({"control", "unknown", "many"}),
+    "SubmitJob.spec.stdin": frozenset({"empty"}),
+    "SubmitJob.spec.priority": frozenset({"negative"}),
+    "SubmitJob.spec.log_budget_bytes": frozenset({"most"}),
+    "SubmitJob.spec.resources.gpu_type": frozenset({"empty"}),
+    # A filter that nothing passes; the same choice however often.
+    "ListJobs.name": frozenset({"unknown"}),
+    "ListJobs.provider": frozenset({"unknown"}),
+    "ListJobs.tenant": frozenset({"unknown"}),
+    "ListJobs.labels": LABELS,
+    "ListJobs.states": frozenset({"many"}),
+    "GetLogs.streams": frozenset({"many"}),
+    "StreamLogs.streams": frozenset({"many"}),
+    # Nothing has happened after that yet.
+    "WatchJob.after_version": frozenset({"most"}),
+    # A worker nobody knows gets the one answer that all unknown ones get; a newer one is told the server's own version.
+    "Register.worker_id": frozenset({"unknown"}),
+    "Register.otp": frozenset({"unknown"}),
+    "Register.worker_version": frozenset({"unknown"}),
+    "Register.protocol_version": frozenset({"most"}),
+}
+
+#: What can be refused only by what is there: no provider offers it.
+PRECONDITION: Mapping[str, frozenset[str]] = {
+    "SubmitJob.spec.image": frozenset({"unknown"}),
+    "SubmitJob.spec.region": frozenset({"unknown"}),
+    "SubmitJob.spec.required_labels": LABELS,
+    **{
+        f"SubmitJob.spec.resources.{name}": frozenset({"most"})
+        for name in ("cpu_millis", "memory_bytes", "disk_bytes", "gpu_count")
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One bad value of one field.
+
+    :param change: what it does to the message that holds the field.
+    :param reach: from the request to that message.
+    """
+
+    path: str
+    kind: str
+    change: Change
+    reach: Callable[[Any], Any]
+
+    def request(self, base: Message) -> bytes | None:
+        """Return the encoded request; None where the value is what the field has anyway."""
+        request = type(base)()
+        request.CopyFrom(base)
+        if self.path.startswith("spec.script."):  # one of the two
+            request.spec.ClearField("argv")  # type: ignore[attr-defined]  # that path is a job's
+            request.spec.script.text = "true"  # type: ignore[attr-defined]  # the same
+        before = request.SerializeToString(deterministic=True)
+        self.change(self.reach(request))
+        changed = request.SerializeToString(deterministic=True)
+        return changed if changed != before else None
+
+
+def put(name: str, value: Any) -> Change:
+    """Set a field."""
+    return lambda target: setattr(target, name, value)
+
+
+def extend(name: str, values: list[Any]) -> Change:
+    """Add elements to a field."""
+    return lambda target: getattr(target, name).extend(values)
+
+
+def entries(name: str, values: dict[str, str]) -> Change:
+    """Add entries to a map."""
+    return lambda target: getattr(target, name).update(values)
+
+
+def inside(name: str, fields: dict[str, int]) -> Change:
+    """Set the fields of a message in a field."""
+
+    def change(target: Any) -> None:
+        for each, value in fields.items():
+            setattr(getattr(target, name), each, value)
+
+    return change
+
+
+def clear(name: str) -> Change:
+    """Take a field away, if it is there."""
+
+    def change(target: Any) -> None:
+        if any(field.name == name for field, _ in target.ListFields()):
+            target.ClearField(name)
+
+    return change
+
+
+def forge(place: str) -> Change:
+    """Make a page token of the right form for a place that there is not."""
+    return lambda target: setattr(target, "page_token", PageTokens(target).encode(place))
+
+
+def bad_values(field: FieldDescriptor) -> Iterator[tuple[str, Change]]:
+    """Make bad values of a field that is no message of our own."""
+    name, kind = field.name, field.message_type
+    yield "missing", clear(name)
+    values = BYTES if field.type == FieldDescriptor.TYPE_BYTES else VALUES.get(field.cpp_type, {})
+    if kind is not None and kind.GetOptions().map_entry:
+        for each, text in STRINGS.items():
+            yield f"key {each}", entries(name, {text: "v"})
+            yield f"value {each}", entries(name, {"k": text})
+        yield "many", entries(name, {str(number): "" for number in range(MANY)})
+    elif kind is not None and kind.full_name.startswith("google.protobuf."):
+        for each, fields in (DURATIONS if kind.name == "Duration" else TIMESTAMPS).items():
+            yield each, inside(name, fields)
+    elif field.is_repeated:
+        for each, value in values.items():
+            yield each, extend(name, [value])
+        if kind is None:
+            yield "many", extend(name, [1 if field.cpp_type != FieldDescriptor.CPPTYPE_STRING else "x"] * MANY)
+    else:
+        for each, value in values.items():
+            yield each, put(name, value)
+    if name == "page_token":
+        for place in ("", "nonsense", "-1", "9" * 40, "\0", "x:-1", "x:" + "9" * 40):
+            yield f"forged {place[:8]!r}", forge(place)
+
+
+def cases(message: Descriptor, path: str = "", reach: Change = lambda request: request) -> Iterator[Case]:
+    """Make bad values of every field of a message, and of the messages in it."""
+    for field in message.fields:
+        for kind, change in bad_values(field):
+            yield Case(f"{path}{field.name}", kind, change, reach)
+        inner = field.message_type
+        if inner is not None and inner.full_name.startswith("hodei.") and not inner.GetOptions().map_entry:
+
+            def into(request: Any, name: str = field.name, repeated: bool = field.is_repeated) -> Any:  # noqa: FBT001
+                held = getattr(reach(request), name)
+                return held.add() if repeated else held
+
+            yield from cases(inner, f"{path}{field.name}.", into)
+    yield Case(f"{path}1007", "unknown field", lambda target: target.MergeFromString(UNKNOWN_FIELD), reach)
+
+
+@dataclasses.dataclass
+class Stage:
+    """A server with one ended job, and what is stored there."""
+
+    server: Server
+    channels: dict[str, aio.Channel]
+    known: dict[str, Any]
+
+    def stored(self) -> tuple[dict[str, list[Row]], list[Path]]:
+        """Return every row of every table, and the names of all files but the database's own."""
+        engine = open_engine(self.server.settings.resolved_database_url)
+        with engine.connect() as connection:
+            rows = {
+                table.name: [tuple(row) for row in connection.execute(select(*table.c).order_by(*table.primary_key))]
+                for table in metadata.sorted_tables
+            }
+        engine.dispose()
+        folder = self.server.settings.data_dir
+        return rows, sorted(path for path in folder.rglob("*") if not path.name.startswith("hodei.db"))
+
+    def fill(self, method: MethodDescriptor) -> Message:
+        """Return a request that is fine."""
+        request = message_factory.GetMessageClass(method.input_type)()
+        for field in method.input_type.fields:
+            value = self.known.get(f"{method.name}.{field.name}", self.known.get(field.name))
+            if isinstance(value, Message):
+                getattr(request, field.name).CopyFrom(value)
+            elif value is not None:
+                setattr(request, field.name, value)
+        return request
+
+    async def ask(self, method: MethodDescriptor, request: bytes) -> tuple[grpc.StatusCode, list[str], str]:
+        """Send an encoded request; return the status, the fields that are named, and the message."""
+        service = method.containing_service.full_name
+        path = f"/{service}/{method.name}"
+        channel = self.channels["worker" if service == "hodei.v1.WorkerService" else "client"]
+        try:
+            if method.server_streaming:
+                streaming: Any = channel.unary_stream(path)
+                async for _ in streaming(request, timeout=60):
+                    pass
+            else:
+                unary: Any = channel.unary_unary(path)
+                await unary(request, timeout=60)
+        except aio.AioRpcError as error:
+            return error.code(), named(error), error.details() or ""
+        return grpc.StatusCode.OK, [], ""
+
+
+def named(error: aio.AioRpcError) -> list[str]:
+    """Return the fields of the BadRequest that a refusal carries."""
+    encoded = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+    if encoded is None:
+        return []
+    found = []
+    for detail in status_pb2.Status.FromString(encoded).details:
+        request = error_details_pb2.BadRequest()
+        if detail.Unpack(request):
+            found += [violation.field for violation in request.field_violations]
+    return found
+
+
+def names(violation: str, path: str) -> bool:
+    """Whether a violation is about a field: about it itself, an element of it, or what holds it."""
+    plain = violation.partition("[")[0]
+    return plain == path or path.startswith(f"{plain}.") or plain.startswith(f"{path}.")
+
+
+@pytest.fixture
+async def stage(make_settings: object) -> AsyncIterator[Stage]:
+    """Return a server whose only job has ended, whose log is sealed, and which starts nothing more."""
+    assert callable(make_settings)
+    options = [("grpc.max_send_message_length", -1)]
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+        aio.insecure_channel(server.address.target, options) as clients,
+        aio.insecure_channel(server.worker_address.target, options) as workers,
+    ):
+        job = await client.submit(["echo", "x"])
+        await client.wait(job)
+        worker_id = (await client.get(job)).attempts[0].worker_id
+        known = {
+            "job_id": job,
+            "name": "process",
+            "worker_id": worker_id,
+            "state": provider_pb2.PROVIDER_STATE_DISABLED,
+            "SubmitJob.spec": types_wire.JobSpec(argv=["true"]),
+            "ListJobs.name": "",
+            "otp": "an unknown token",
+            "nonce": b"0123456789abcdef",
+            "protocol_version": 1,
+        }
+        ready = Stage(server, {"client": clients, "worker": workers}, known)
+        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
+        folder = server.settings.data_dir
+        async with asyncio.timeout(60):
+            while (
+                [worker.worker_id async for worker in client.workers()]
+                or not any(folder.rglob("*.sealed"))
+                or any(folder.rglob("*.open"))
+                or any(folder.glob("providers/process/workers/*"))
+            ):
+                await asyncio.sleep(0.02)
+        yield ready
+
+
+@pytest.mark.parametrize("name", sorted(METHODS))
+async def test_what_makes_no_sense_is_refused_by_its_name_and_nothing_is_stored(stage: Stage, name: str) -> None:
+    """W38: every field of every call is honoured, or refused in a way that programs can act on."""
+    method = METHODS[name]
+    base = stage.fill(method)
+    fine = grpc.StatusCode.UNAUTHENTICATED if name == "Register" else grpc.StatusCode.OK
+    assert (await stage.ask(method, base.SerializeToString()))[0] is fine, "give `fill` what this call needs"
+    found = []
+    declared = {(key, kind) for table in (ACCEPTED, PRECONDITION) for key, kinds in table.items() for kind in kinds}
+    declared = {pair for pair in declared if pair[0].startswith(f"{name}.")}
+    for case in cases(method.input_type):
+        request = case.request(base)
+        if request is None:
+            continue
+        before = stage.stored()
+        code, fields, message = await stage.ask(method, request)
+        label = f"{case.path} {case.kind}: {code.name} {fields[:5]} {message[:120]}"
+        key = f"{name}.{case.path}"
+        declared.discard((key, case.kind))
+        if case.kind in ACCEPTED.get(key, ()):
+            if code is not fine:
+                found.append(f"declared as taken: {label}")
+            continue
+        if case.kind in PRECONDITION.get(key, ()):
+            expected = code is grpc.StatusCode.FAILED_PRECONDITION
+        elif code is grpc.StatusCode.INVALID_ARGUMENT:
+            expected = any(names(field, case.path) for field in fields)
+        else:
+            expected = code is grpc.StatusCode.NOT_FOUND
+        if not expected:
+            found.append(label)
+        elif stage.stored() != before:
+            found.append(f"stored: {label}")
+    assert found == [], "\n".join(found)
+    assert declared == set(), "declared, but nothing of the kind is asked"
+
+
+async def test_what_is_no_message_is_refused_as_such(stage: Stage) -> None:
+    """Garbage, text that is no UTF-8, more than a message may hold: typed, by every call, and nothing stored."""
+    before = stage.stored()
+    for method in METHODS.values():
+        texts = [field.number for field in method.input_type.fields if field.type == FieldDescriptor.TYPE_STRING]
+        for data in (b"\xff\xff", *(bytes([number << 3 | 2, 1, 0xFF]) for number in texts)):
+            code, fields, _ = await stage.ask(method, data)
+            assert (code, fields) == (grpc.StatusCode.INVALID_ARGUMENT, ["request"]), method.name
+        code, _, message = await stage.ask(method, bytes(MAX_MESSAGE_BYTES + 1))
+        assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert str(MAX_MESSAGE_BYTES) in message
+    assert stage.stored() == before

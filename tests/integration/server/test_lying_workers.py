@@ -1,0 +1,200 @@
+"""A worker that lies is shut out; nobody else, and nothing stored, is hurt by it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import pytest
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
+from hodei.transport import MAX_MESSAGE_BYTES
+from hodei.v1 import log_pb2, worker_pb2
+from hodei.v1 import types_pb2 as types_wire
+from hodei_client import Chunk, Client, LogPlace
+
+#: The impostor of conftest.py, and a client.
+Cast = tuple[Any, Client]
+Run = worker_pb2.RunAttempt
+Lie = Callable[[Run, Run], worker_pb2.ConnectRequest | bytes]
+
+CHECKSUM = encode_checksum(0)
+FORGED = log_pb2.StreamLogsResponse(end=log_pb2.LogStreamEnd(next_sequence=1)).SerializeToString()
+
+
+def chunk(sequence: int, data: bytes = b"true\n") -> log_pb2.LogChunk:
+    """Return a chunk."""
+    return log_pb2.LogChunk(sequence=sequence, time_unix_nanos=1, stream=log_pb2.LOG_STREAM_STDOUT, data=data)
+
+
+def block(*chunks: log_pb2.LogChunk) -> bytes:
+    """Encode chunks."""
+    return log_pb2.LogBlock(chunks=chunks).SerializeToString()
+
+
+def log(run: Run, data: bytes) -> worker_pb2.ConnectRequest:
+    """Return a message with a block."""
+    return worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(attempt_uid=run.attempt_uid, epoch=run.epoch, block=data))
+
+
+def started(run: Run) -> worker_pb2.ConnectRequest:
+    """Return the message that the process runs."""
+    return worker_pb2.ConnectRequest(
+        started=worker_pb2.AttemptStarted(attempt_uid=run.attempt_uid, epoch=run.epoch, pid=1)
+    )
+
+
+def result(run: Run, **fields: Any) -> worker_pb2.ConnectRequest:
+    """Return the result of a process that ended well, but for some fields."""
+    fine: dict[str, Any] = {
+        "attempt_uid": run.attempt_uid,
+        "epoch": run.epoch,
+        "cause": types_wire.CAUSE_EXIT_CODE,
+        "exit_code": 0,
+        "next_sequence": 1,
+        "log_checksum": CHECKSUM,
+    }
+    values = {name: value for name, value in (fine | fields).items() if value is not None}
+    return worker_pb2.ConnectRequest(result=worker_pb2.AttemptResult(**values))
+
+
+def refusal(run: Run) -> worker_pb2.ConnectRequest:
+    """Return the message that an attempt can't be taken."""
+    return worker_pb2.ConnectRequest(
+        run_refused=worker_pb2.RunRefused(attempt_uid=run.attempt_uid, epoch=run.epoch, reason="no")
+    )
+
+
+#: Made of the liar's own attempt and of another worker's.
+LIES: dict[str, Lie] = {
+    "a chunk from the future": lambda own, _: log(own, block(chunk(9, b"false\n"))),
+    "a gap inside a block": lambda own, _: log(own, block(chunk(1, b"false\n"), chunk(3))),
+    "an end spliced into a block": lambda own, _: log(own, block(chunk(1, b"false\n")) + FORGED),
+    "an unknown field of a block": lambda own, _: log(own, block(chunk(1, b"false\n")) + b"\xfa\x3e\x01x"),
+    "a block over the limit": lambda own, _: log(own, block(*(chunk(1 + n, b"x" * 65536) for n in range(17)))),
+    "another's log": lambda _, other: log(other, block(chunk(1, b"false\n"))),
+    "another's start": lambda _, other: started(other),
+    "another's result": lambda _, other: result(other),
+    "another's refusal": lambda _, other: refusal(other),
+    "fewer chunks than were taken": lambda own, _: result(own, next_sequence=0),
+    "more chunks than there are numbers": lambda own, _: result(own, next_sequence=(1 << 64) - 1),
+    "an unknown cause": lambda own, _: result(own, cause=999),
+    "a cause that is the server's to say": lambda own, _: result(own, cause=types_wire.CAUSE_EVICTED),
+    "an exit code that no process has": lambda own, _: result(own, exit_code=4000),
+    "an exit without a code": lambda own, _: result(own, exit_code=None),
+    "a signal that there is not": lambda own, _: result(own, cause=types_wire.CAUSE_SIGNAL, signal=-9),
+    "a negative size": lambda own, _: result(own, peak_memory_bytes=-1),
+    "a negative time": lambda own, _: result(own, cpu_time=Duration(seconds=-1)),
+    "a checksum that is none": lambda own, _: result(own, log_checksum=b"short"),
+    "no checksum": lambda own, _: result(own, log_checksum=None),
+    "nothing at all": lambda _own, _: worker_pb2.ConnectRequest(),
+    "a second hello": lambda _own, _: worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)),
+    "a frame that is no message": lambda _own, _: b"\xff\xff",
+}
+
+
+async def say(worker: Any, stream: Any, run: Run, sequence: int) -> None:
+    """Send a chunk and wait until it is durable."""
+    await stream.write(log(run, block(chunk(sequence))))
+    while (await worker.next_message(stream)).log_ack.next_sequence <= sequence:
+        pass
+
+
+async def cast(worker: Any, client: Client) -> list[tuple[str, str, Any, Run]]:
+    """Have two jobs run by two workers, with a durable chunk each; return job, token, stream and what is run."""
+    for _ in range(2):
+        await client.submit(["true"])
+    played = []
+    for worker_id, otp in await worker.launched(2):
+        token = await worker.register(worker_id, otp)
+        stream, run = await worker.connect(token)
+        await stream.write(started(run))
+        await say(worker, stream, run, 0)
+        played.append((run.job_id, token, stream, run))
+    return played
+
+
+async def shown(client: Client, job: str) -> bytes:
+    """Return what the first attempt's log shows of the process."""
+    events = [event async for event in client.logs(job, place=LogPlace(attempt=1), follow=False)]
+    return b"".join(event.data for event in events if isinstance(event, Chunk) and event.stream == 1)
+
+
+async def closing(worker: Any, stream: Any) -> str:
+    """Return why the server closes a session."""
+    while True:
+        message = await worker.next_message(stream)
+        if message.WhichOneof("message") == "closed":
+            reason: str = message.closed.reason
+            return reason
+
+
+@pytest.mark.parametrize("name", LIES)
+async def test_a_liar_is_told_why_and_hurts_nobody(impostor: Cast, name: str) -> None:
+    """W14: its session ends; what it said is not stored; another worker's stream, attempt and log are as they were."""
+    worker, client = impostor
+    (_, token, lying, own), (honest_job, _, honest, other) = await cast(worker, client)
+    with structlog.testing.capture_logs() as entries:
+        await lying.write(LIES[name](own, other))
+        assert await closing(worker, lying)
+        assert await lying.code() is grpc.StatusCode.OK
+    refused = [entry for entry in entries if entry["event"] == "worker.protocol_refused"]
+    assert len(refused) == 1
+    assert token not in repr(entries)
+    assert worker.server.sessions.refusals == {"protocol": 1}
+    await say(worker, honest, other, 1)
+    terms = [chunk_checksum(number, log_pb2.LOG_STREAM_STDOUT, b"true\n") for number in range(2)]
+    await honest.write(result(other, next_sequence=2, log_checksum=encode_checksum(add_checksums(*terms))))
+    assert (await client.wait(honest_job)).exit_code == 0
+    assert (await client.receipt(honest_job)).complete
+    assert await shown(client, honest_job) == b"true\ntrue\n"
+    async with asyncio.timeout(60):
+        while (await client.get(own.job_id)).attempts[0].state < types_wire.JOB_STATE_SUCCEEDED:
+            await asyncio.sleep(0.02)
+    assert (await client.get(own.job_id)).attempts[0].outcome.cause == types_wire.CAUSE_WORKER_LOST
+    assert await shown(client, own.job_id) == b"true\n"
+
+
+async def test_a_frame_over_the_limit_ends_the_connection_and_nothing_else(impostor: Cast) -> None:
+    """The status names the limit; the attempt goes on with the worker's next connection."""
+    worker, client = impostor
+    (_, token, lying, own), (_, _, honest, other) = await cast(worker, client)
+    await lying.write(log(own, bytes(MAX_MESSAGE_BYTES)))
+    assert await lying.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert str(MAX_MESSAGE_BYTES) in await lying.details()
+    held = worker_pb2.HeldAttempt(attempt_uid=own.attempt_uid, epoch=own.epoch, next_sequence=1, started=True)
+    again, welcome = await worker.greet(token, attempts=[held])
+    assert (welcome.attempts[0].next_sequence, welcome.attempts[0].abandon) == (1, False)
+    await say(worker, again, own, 1)
+    await say(worker, honest, other, 1)
+
+
+async def test_a_checksum_of_another_log_is_told_and_the_worker_gets_nothing_more(impostor: Cast) -> None:
+    """The outcome stands, the receipt says that the log is not whole, and the session ends with the reason."""
+    worker, client = impostor
+    (job, _, lying, own), (_, _, honest, other) = await cast(worker, client)
+    await lying.write(result(own, exit_code=3))
+    assert "checksum" in await closing(worker, lying)
+    assert (await client.wait(job)).exit_code == 3
+    assert not (await client.receipt(job)).complete
+    assert await shown(client, job) == b"true\n"
+    assert worker.server.sessions.refusals == {"protocol": 1}
+    await say(worker, honest, other, 1)
+
+
+async def test_a_workers_words_are_kept_as_one_line_that_can_be_stored(impostor: Cast) -> None:
+    """Control characters and a megabyte of them stop nothing, on either database."""
+    worker, client = impostor
+    (job, _, stream, own), _ = await cast(worker, client)
+    terms = chunk_checksum(0, log_pb2.LOG_STREAM_STDOUT, b"true\n")
+    await stream.write(
+        result(own, exit_code=1, message="\0\n\x1b" * 400_000 + "x", log_checksum=encode_checksum(terms))
+    )
+    outcome = await client.wait(job)
+    assert outcome.exit_code == 1
+    assert outcome.message.isprintable()
+    assert len(outcome.message) <= 1024

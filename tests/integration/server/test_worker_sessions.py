@@ -1,0 +1,97 @@
+"""Sessions of workers over breaks, skewed clocks and moments that are easily missed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from hodei.v1 import provider_pb2, worker_pb2
+from hodei.v1 import types_pb2 as types_wire
+from hodei_client import Client
+
+#: The impostor of conftest.py, and a client.
+Cast = tuple[Any, Client]
+HOUR = 3600 * 10**9
+
+
+async def until_attempt_ended(client: Client, job: str) -> types_wire.Job:
+    """Wait for the end of a job's first attempt; return the job."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await client.get(job)
+            if found.attempts and found.attempts[0].state >= types_wire.JOB_STATE_SUCCEEDED:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def test_a_worker_that_pings_but_has_lost_its_attempt_is_given_up(impostor: Cast) -> None:
+    """W20: pings are answered all the while; its hello tells, the attempt is lost, and another one follows."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    stream, run = await worker.connect(token)
+    start = worker_pb2.AttemptStarted(attempt_uid=run.attempt_uid, epoch=run.epoch, pid=1)
+    await stream.write(worker_pb2.ConnectRequest(started=start))
+    async with asyncio.timeout(60):
+        while (await client.get(job)).state != types_wire.JOB_STATE_RUNNING:
+            await asyncio.sleep(0.02)
+    again, _ = await worker.greet(token)
+    await again.write(worker_pb2.ConnectRequest(ping=worker_pb2.WorkerPing(number=7)))
+    assert (await worker.next_message(again)).pong.number == 7
+    ended = await until_attempt_ended(client, job)
+    assert ended.attempts[0].outcome.cause == types_wire.CAUSE_WORKER_LOST
+    assert ended.state in {types_wire.JOB_STATE_QUEUED, types_wire.JOB_STATE_STARTING}
+
+
+@pytest.mark.parametrize("hours", [-9, 9])
+async def test_a_worker_whose_clock_is_hours_off_is_let_in(impostor: Cast, hours: int) -> None:
+    """W25: only the server's clock judges; the worker is told what to add to its own."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    stream, welcome = await worker.greet(token, time_unix_nanos=time.time_ns() + hours * HOUR)
+    assert abs(welcome.clock_offset_nanos + hours * HOUR) < HOUR
+    run = (await worker.next_message(stream)).run
+    start = worker_pb2.AttemptStarted(
+        attempt_uid=run.attempt_uid, epoch=run.epoch, pid=1, time_unix_nanos=time.time_ns() + hours * HOUR
+    )
+    await stream.write(worker_pb2.ConnectRequest(started=start))
+    async with asyncio.timeout(60):
+        while (found := await client.get(job)).state != types_wire.JOB_STATE_RUNNING:
+            await asyncio.sleep(0.02)
+    assert abs(found.start_time.ToNanoseconds() - time.time_ns()) < HOUR
+
+
+async def test_what_is_dispatched_before_the_hello_comes_after_it(impostor: Cast) -> None:
+    """W33: a registered worker is not ready, and nothing of what it was given gets lost."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    listed = [each async for each in client.workers()]
+    assert [(each.state, each.connected) for each in listed] == [(provider_pb2.WORKER_STATE_STARTING, False)]
+    assert (await client.get(job)).state == types_wire.JOB_STATE_STARTING
+    stream, run = await worker.connect(token)
+    assert run.job_id == job
+    # Lost on its way, too: asked for again by a hello that does not have it.
+    again, repeated = await worker.connect(token)
+    assert repeated == run
+    assert [each.state async for each in client.workers()] == [provider_pb2.WORKER_STATE_BUSY]
+    del stream, again
+
+
+async def test_the_end_of_an_old_stream_leaves_the_new_connection_alone(impostor: Cast) -> None:
+    """W34: the clean-up compares identity; what is said afterwards reaches the new one."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    old, run = await worker.connect(token)
+    held = worker_pb2.HeldAttempt(attempt_uid=run.attempt_uid, epoch=run.epoch)
+    new, _ = await worker.greet(token, attempts=[held])
+    # Over with all of its clean-up.
+    await old.code()
+    assert [each.connected async for each in client.workers()] == [True]
+    await client.cancel(job)
+    assert (await worker.next_message(new)).cancel.attempt_uid == run.attempt_uid

@@ -1,0 +1,61 @@
+"""How long a worker waits before it asks again: not all of them come back at once (W22)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator
+
+from google.protobuf.any_pb2 import Any as AnyMessage
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.empty_pb2 import Empty
+from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
+from grpc import aio
+
+FIRST_SECONDS = 0.2
+MAX_SECONDS = 15.0
+#: A server that asks for more patience than this is not believed.
+MAX_RETRY_AFTER_SECONDS = 300.0
+_DETAILS = "grpc-status-details-bin"
+_RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
+
+
+def bound(failures: int) -> float:
+    """Return the most seconds to wait after so many failures in a row: it doubles up to MAX_SECONDS."""
+    return min(MAX_SECONDS, FIRST_SECONDS * 2.0 ** min(failures, 10))
+
+
+def wait_seconds(
+    failures: int,
+    retry_after: float = 0.0,
+    uniform: Callable[[float, float], float] = random.uniform,
+) -> float:
+    """Return how long to wait: anything up to the bound (full jitter), on top of what the server has asked for.
+
+    :param retry_after: seconds, as `retry_after` read them.
+    """
+    return min(max(retry_after, 0.0), MAX_RETRY_AFTER_SECONDS) + uniform(0.0, bound(failures))
+
+
+def retry_after(error: aio.AioRpcError) -> float:
+    """Return the seconds of a refusal's `google.rpc.RetryInfo`; 0 where it has none that can be read."""
+    details = dict(error.trailing_metadata() or ()).get(_DETAILS)
+    try:
+        # A google.rpc.Status, by numbers: the package that has its classes is none of the worker's.
+        for packed in _fields(details, 3) if isinstance(details, bytes) else ():
+            detail = AnyMessage.FromString(packed)
+            if detail.type_url == _RETRY_INFO:
+                for delay in _fields(detail.value, 1):
+                    return max(Duration.FromString(delay).ToTimedelta().total_seconds(), 0.0)
+    except (DecodeError, ValueError, OverflowError):
+        pass
+    return 0.0
+
+
+def _fields(message: bytes, number: int) -> Iterator[bytes]:
+    """Yield the length-delimited fields of a number."""
+    unknown = UnknownFieldSet(Empty.FromString(message))
+    for place in range(len(unknown)):
+        field = unknown[place]
+        if field.field_number == number and isinstance(field.data, bytes):
+            yield field.data
