@@ -241,16 +241,21 @@ class Stage:
     known: dict[str, Any]
 
     def stored(self) -> tuple[dict[str, list[Row]], list[Path]]:
-        """Return every row of every table, and the names of all files but the database's own."""
+        """Return every row of every table, and the names of all files but the database's own.
+
+        What the server does by itself in the meantime (a new generation, a probe of the disk) is none of a call's.
+        """
         engine = open_engine(self.server.settings.resolved_database_url)
         with engine.connect() as connection:
             rows = {
                 table.name: [tuple(row) for row in connection.execute(select(*table.c).order_by(*table.primary_key))]
                 for table in metadata.sorted_tables
+                if table.name != "installation"
             }
         engine.dispose()
         folder = self.server.settings.data_dir
-        return rows, sorted(path for path in folder.rglob("*") if not path.name.startswith("hodei.db"))
+        own = ("hodei.db", "generation", ".")
+        return rows, sorted(path for path in folder.rglob("*") if not path.name.startswith(own))
 
     def fill(self, method: MethodDescriptor) -> Message:
         """Return a request that is fine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import os
 import sqlite3
 from collections.abc import Callable
@@ -18,6 +19,8 @@ from hodei_torture.site import Site
 #: Seconds for everything to end once the hand rests, and for what is left to be cleared away.
 PATIENCE = 240.0
 CLEARING = 60.0
+#: Descriptors of one kind (connections to the database, sockets) that an idle server may have.
+MOST_DESCRIPTORS = 30
 
 
 class Account:
@@ -33,10 +36,20 @@ class Account:
     def _fault(self, text: str) -> None:
         self._site.faults.append(text)
 
-    async def of_job(self, client: Client, job: Job) -> None:
+    async def of_jobs(self, client: Client, jobs: list[Job]) -> None:
+        """Compare all jobs, a few at once."""
+        turns = asyncio.Semaphore(8)
+
+        async def compare(job: Job) -> None:
+            async with turns:
+                await self._of_job(client, job)
+
+        await asyncio.gather(*(compare(job) for job in jobs))
+
+    async def _of_job(self, client: Client, job: Job) -> None:
         """Compare one job."""
-        outcome = await client.wait(job.job_id)
         told = await client.get(job.job_id)
+        outcome = told.outcome
         if (outcome.exit_code, outcome.state) != (
             job.code,
             wire.JOB_STATE_SUCCEEDED if job.code == 0 else wire.JOB_STATE_FAILED,
@@ -119,12 +132,12 @@ class Account:
             return [what for what, query in counts.items() if database.execute(query).fetchone()[0]]
 
     def _descriptors(self) -> list[str]:
-        """What the server has open that belongs to one job or one connection."""
+        """What the server has open that belongs to jobs or connections: more than a server that has seen none."""
         assert self._site.server is not None
-        data = str(self._site.data)
-        held = [
-            name
-            for name in descriptors(self._site.server.pid)
-            if name.startswith(data) and not name.startswith((f"{data}/hodei.db", f"{data}/lock"))
+        held = collections.Counter(descriptors(self._site.server.pid))
+        data = f"{self._site.data}/"
+        files = [
+            name for name in held if name.startswith(data) and not name.startswith((f"{data}hodei.db", f"{data}lock"))
         ]
-        return [name for name in held if name != data]
+        many = [f"{count} of {name}" for name, count in held.items() if count > MOST_DESCRIPTORS]
+        return files + many

@@ -9,7 +9,6 @@ import time
 from pathlib import Path
 
 from hodei_client import Client
-from hodei_faults import descriptors
 from hodei_torture.account import PATIENCE, Account
 from hodei_torture.hand import Hand
 from hodei_torture.load import Load
@@ -66,10 +65,8 @@ async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: fl
                 for job in load.jobs:
                     await client.wait(job.job_id)
                 await asyncio.gather(*load.followers)
-                for job in load.jobs:
-                    await account.of_job(client, job)
         except TimeoutError:
             site.faults.append("not everything has ended")
+        async with Client(settings=site.direct) as client:
+            await account.of_jobs(client, load.jobs)
         await account.of_leftovers()
-        assert site.server is not None
-        site.note(f"the server has {len(descriptors(site.server.pid))} descriptors")

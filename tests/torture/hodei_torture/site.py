@@ -52,7 +52,7 @@ class Site:
             self._stack.enter_context(self.disk)
         for proxy in (self.clients, self.workers):
             await self._stack.enter_async_context(proxy)
-        self.settings = dataclasses.replace(read_settings(self.clients.address), patience=120.0)
+        self.settings = dataclasses.replace(read_settings(self.clients.address), patience=900.0)
         await self.start_server()
         return self
 
