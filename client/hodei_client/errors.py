@@ -17,11 +17,14 @@ HodeiError
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import grpc
 from grpc import aio
 
 _DETAILS = "grpc-status-details-bin"
+#: Something was there and hung up before anything was said.
+_CUT = re.compile(r"failed to connect to all addresses.*(Socket closed|Connection reset|Broken pipe)", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,6 +113,48 @@ def no_server(server: str, why: str) -> str:
     )
 
 
+#: What gRPC's words for a failed handshake mean, the first that fits; said of the server at an address.
+_HANDSHAKES = (
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED: certificate (?P<why>has expired|is not yet valid)"),
+        "the certificate of the server at {server} {why}: whoever runs it must renew it, or set this machine's clock",
+    ),
+    (
+        re.compile(r"CERTIFICATE_VERIFY_FAILED: (?P<why>[^:\n]+)"),
+        "the certificate of the server at {server} is not accepted ({why}): is --tls-ca or HODEI_TLS_CA its authority?",
+    ),
+    (
+        re.compile(r"Hostname Verification Check failed|Peer name .* is not in peer certificate"),
+        "the certificate of the server at {server} is for another name",
+    ),
+    (
+        re.compile(r"WRONG_VERSION_NUMBER"),
+        "the server at {server} does not speak TLS: write http:// and no certificates, or another address",
+    ),
+    (
+        re.compile(r"Failed to create security handshaker|Failed to create secure"),
+        "the certificates given for {server} can't be used: see --tls-ca, --tls-cert and --tls-key",
+    ),
+)
+
+
+def no_connection(server: str, details: str) -> str:
+    """Return the message about a connection that there is none of, from gRPC's own words for it."""
+    for pattern, message in _HANDSHAKES:
+        found = pattern.search(details)
+        if found is not None:
+            return message.format(server=server, **found.groupdict())
+    first = details.splitlines()[0] if details else "no reason is known"
+    if _CUT.search(details):
+        if server.startswith("https://"):
+            return (
+                f"the server at {server} ended the connection: it may want a certificate of its own authority that "
+                f"is still valid (--tls-cert and --tls-key, or HODEI_TLS_CERT and HODEI_TLS_KEY) ({first})"
+            )
+        return f"the server at {server} ended the connection: it may want TLS; write https:// ({first})"
+    return no_server(server, first)
+
+
 def from_rpc(error: aio.AioRpcError, server: str, trace_id: str = "") -> HodeiError:
     """Return a failed call as one of this module's errors.
 
@@ -121,7 +166,7 @@ def from_rpc(error: aio.AioRpcError, server: str, trace_id: str = "") -> HodeiEr
     trailing = dict(error.trailing_metadata() or ())
     trace_id = str(trailing.get("trace-id", trace_id))
     if not trailing and error.code() is grpc.StatusCode.UNAVAILABLE:
-        message = no_server(server, message.splitlines()[0])
+        message = no_connection(server, message)
     elif not trailing and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"the server at {server} did not answer in time"
     result = kind(message, code=error.code(), trace_id=trace_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 from pathlib import Path
 
 import grpc
@@ -67,9 +68,12 @@ class TlsFiles:
     def channel_credentials(self) -> grpc.ChannelCredentials:
         """Read the files.
 
-        :raise OSError: one of them can't be read.
+        :raise OSError: one of them can't be read, or is none.
         """
         read = [path.read_bytes() if path else None for path in (self.ca, self.key, self.certificate)]
+        for path, data in zip((self.ca, self.key, self.certificate), read, strict=True):
+            if data is not None and b"-----BEGIN" not in data:
+                raise OSError(errno.EINVAL, "is not in PEM form", str(path))
         return grpc.ssl_channel_credentials(*read)
 
 

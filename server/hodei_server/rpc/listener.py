@@ -83,7 +83,10 @@ class Listener:
         except RuntimeError:
             port = 0
         if not port:
-            raise ListenerError(f"{variable}: {address} can't be listened on: is another server there?")
+            why = "is another server there?"
+            if credentials is not None:
+                why = "is another server there, or can its certificate, key or client CA not be used?"
+            raise ListenerError(f"{variable}: {address} can't be listened on: {why}")
         return Address(address.host, port, credentials is not None)
 
     async def set_serving(self, *, serving: bool) -> None:

@@ -126,11 +126,12 @@ async def shown(client: Client, job: str) -> bytes:
 
 async def closing(worker: Any, stream: Any) -> str:
     """Return why the server closes a session."""
-    while True:
-        message = await worker.next_message(stream)
-        if message.WhichOneof("message") == "closed":
-            reason: str = message.closed.reason
-            return reason
+    async with asyncio.timeout(30):
+        while True:
+            message = await worker.next_message(stream)
+            if message.WhichOneof("message") == "closed":
+                reason: str = message.closed.reason
+                return reason
 
 
 @pytest.mark.parametrize("name", LIES)
