@@ -132,7 +132,9 @@ def test_a_specification_that_is_taken_can_be_honoured(spec: wire.JobSpec, cause
             least = 0 if name == "cancel_grace" else 1
             assert least <= duration_micros(getattr(spec, name)) <= (MAX_SECONDS + 1) * 1_000_000
     retry = decide_retry(spec.retry, cause, 1, before, before)
-    assert retry is None or 0 <= retry.delay <= MAX_SECONDS
+    bound = spec.retry.max_backoff
+    longest = bound.seconds + bound.nanos / 1e9 if spec.retry.HasField("max_backoff") else 300
+    assert retry is None or 0 <= retry.delay <= longest
     assert len(rank(spec, [Candidate("a", enabled=True, healthy=True, held=0, max_workers=1)], 1)) == 1
 
 
