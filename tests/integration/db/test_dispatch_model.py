@@ -31,7 +31,7 @@ from hodei_server.work.sessions import Sessions
 
 T = TypeVar("T")
 SETTINGS = settings(
-    max_examples=100,
+    max_examples=80,
     stateful_step_count=30,
     deadline=None,
     print_blob=True,
@@ -74,7 +74,9 @@ SPECS = st.builds(
     tenant=st.sampled_from(["", "other"]),
 )
 #: Jobs that any worker made for another of them can have.
-ALIKE = st.builds(wire.JobSpec, argv=st.just(["true"]), priority=st.integers(-1, 1))
+ALIKE = st.builds(
+    wire.JobSpec, argv=st.just(["true"]), priority=st.integers(-1, 1), image=st.sampled_from(["", "debian"])
+)
 
 
 class Described(MemoryProvider):
@@ -188,7 +190,7 @@ class Dispatch(RuleBasedStateMachine):
             self.fleet.health[name] = Health(healthy=healthy)
 
     @precondition(lambda self: self.workers)
-    @rule(data=st.data(), connect=st.sampled_from([True, True, False]))
+    @rule(data=st.data(), connect=st.booleans())
     def hello(self, data: st.DataObject, *, connect: bool) -> None:
         """Connect a worker, or break its connection."""
         worker = pick(data, self.workers)

@@ -1,0 +1,144 @@
+"""A log on its way out: whatever breaks, each chunk is sent, in order, and kept until it is acknowledged."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import tempfile
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
+
+from hodei.v1 import log_pb2 as wire
+from hodei_logstore.block import chunks_of, parse_block
+from hodei_worker import outbox as outbox_module
+from hodei_worker.outbox import Outbox, OutgoingBlock, Spool
+
+SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
+BLOCK_BYTES = 64
+WINDOW_BYTES = 256
+
+
+class FullDisk:
+    """A file that takes so many bytes and no more."""
+
+    def __init__(self, file: BinaryIO, room: int) -> None:
+        self.file = file
+        self.room = room
+
+    def write(self, data: memoryview) -> int:
+        """Write what there is room for."""
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        written = self.file.write(data[: self.room])
+        self.room -= written
+        return written
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.file, name)
+
+
+class Sending(RuleBasedStateMachine):
+    """A job writes, connections come and break, the disk is full at times."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp())
+        self.written: list[bytes] = []
+        self.durable = 0
+        self.server = 0
+        self.sent = 0
+
+    @initialize(first=st.sampled_from([0, 3]), memory=st.sampled_from([1, 100, 400]))
+    def start(self, first: int, memory: int) -> None:
+        """Begin a log."""
+        self.first = self.durable = self.server = self.sent = first
+        self.spool = Spool(self.folder / "spool")
+        self.outbox = Outbox(first, self.spool, memory_limit=memory, spool_limit=500)
+
+    @rule(data=st.binary(max_size=80), times=st.integers(1, 4))
+    def write(self, data: bytes, times: int) -> None:
+        """Let the job write, unless its pipes are not to be read."""
+        for _ in range(times):
+            if self.outbox.full:
+                return
+            self.outbox.add(wire.LOG_STREAM_STDOUT, data, 1)
+            self.written.append(data)
+
+    @rule(room=st.sampled_from([None, 0, 10, 200]))
+    def disk(self, room: int | None) -> None:
+        """Fill the disk, or make room."""
+        file = self.spool._file
+        if isinstance(file, FullDisk):
+            file.room = 1 << 30 if room is None else room
+        elif file is not None and room is not None:
+            self.spool._file = cast("BinaryIO", FullDisk(file, room))
+
+    @rule(most=st.integers(1, 5))
+    def send(self, most: int) -> None:
+        """Send what there is; the server takes what follows and ignores what it has."""
+        for _ in range(most):
+            block = self.outbox.take()
+            if block is None:
+                return
+            self.receive(block)
+
+    def receive(self, block: OutgoingBlock) -> None:
+        """See that a block goes on where the last one of this connection ended, and is what was written."""
+        assert block.first_sequence <= self.sent < block.next_sequence or block.first_sequence == self.sent
+        self.sent = block.next_sequence
+        parsed = parse_block(block.data)
+        assert (parsed.first_sequence, parsed.next_sequence) == (block.first_sequence, block.next_sequence)
+        expected = self.written[block.first_sequence - self.first : block.next_sequence - self.first]
+        assert [chunk.data for chunk in chunks_of(block.data)] == expected
+        self.server = max(self.server, block.next_sequence)
+
+    @rule(part=st.integers(0, 3))
+    def acknowledge(self, part: int) -> None:
+        """Make some of what the server has durable and say so."""
+        self.durable += (self.server - self.durable) * part // 3
+        self.outbox.acknowledge(self.durable)
+
+    @rule(lost=st.booleans())
+    def reconnect(self, *, lost: bool) -> None:
+        """Break the connection; the server may have lost what was not durable, or kept it unsaid."""
+        if lost:
+            self.server = self.durable
+        else:
+            self.durable = self.server
+        self.outbox.rewind(self.durable)
+        self.sent = self.durable
+
+    @invariant()
+    def counts(self) -> None:
+        """Compare the figures with what was written."""
+        if hasattr(self, "outbox"):
+            assert self.outbox.next_sequence == self.first + len(self.written)
+            assert self.outbox.size == sum(map(len, self.written))
+            assert self.outbox.acknowledged == self.durable or self.outbox.acknowledged <= self.server
+
+    def teardown(self) -> None:
+        """In the end everything arrives, and nothing is left."""
+        if hasattr(self, "outbox"):
+            self.reconnect(lost=True)
+            for _ in range(len(self.written) + 1):
+                self.send(5)
+                self.acknowledge(3)
+            assert self.outbox.everything_sent
+            self.acknowledge(3)
+            assert self.server == self.outbox.next_sequence
+            assert (self.outbox._held, self.outbox._sent_bytes, self.spool.size) == (0, 0, 0)
+            assert not self.outbox.full
+            self.outbox.close()
+        shutil.rmtree(self.folder)
+
+
+def test_everything_that_was_written_arrives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """L01, L04, L05, L28: over broken connections, full memory, a full spool and a full disk."""
+    monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr(outbox_module, "WINDOW_BYTES", WINDOW_BYTES)
+    run_state_machine_as_test(Sending, settings=SETTINGS)
