@@ -55,3 +55,7 @@ docs:
 # kill tests for longer; prints the seed of a failing run
 soak seconds="600":
     {{bin}}/python -m hodei_torture --seconds {{seconds}}
+
+# take out what keeps each promise, one at a time, and see its test fail; arguments are ids
+protections *ids:
+    {{bin}}/python -m hodei_protections {{ids}}

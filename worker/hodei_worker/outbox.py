@@ -63,7 +63,10 @@ class Spool:
         first, following, length = _RECORD.unpack(self._file.read(_RECORD.size))
         data = bytearray()
         while len(data) < length:
-            data += self._file.read(length - len(data))
+            piece = self._file.read(length - len(data))
+            if not piece:
+                raise OSError(f"the spool {self._path} was cut short")
+            data += piece
         self._read_at += _RECORD.size + length
         self.size -= _RECORD.size + length
         if not self.size:

@@ -81,7 +81,7 @@ def read_settings(
         level=read("HODEI_LOG_LEVEL", "info", _level),
         directory=directory or Path(tempfile.mkdtemp(prefix="hodei-worker-")),
         max_jobs=read("HODEI_MAX_JOBS", "1", _count) if max_jobs is None else max_jobs,
-        log_memory=read("HODEI_LOG_MEMORY_BYTES", str(8 << 20), _count),
+        log_memory=read("HODEI_LOG_MEMORY_BYTES", str(8 << 20), _memory),
         spool_limit=read("HODEI_SPOOL_BYTES", str(1 << 30), _count),
         server_gone_timeout=read("HODEI_SERVER_GONE_TIMEOUT", "600", _seconds),
         delivery_timeout=read("HODEI_DELIVERY_TIMEOUT", "86400", _seconds),
@@ -123,6 +123,13 @@ def _boolean(text: str) -> bool:
     if text.lower() not in {"true", "false", "1", "0"}:
         raise ValueError("it is true or false")
     return text.lower() in {"true", "1"}
+
+
+def _memory(text: str) -> int:
+    number = _count(text)
+    if number < 1 << 16:
+        raise ValueError("it is at least 65536, one chunk")
+    return number
 
 
 def _count(text: str) -> int:

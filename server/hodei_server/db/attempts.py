@@ -205,7 +205,12 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
             f"Attempt {attempt['number']} ended ({outcome.message}); another follows",
             attempt_uid=attempt_uid,
             cause=cause,
-            values={counter: jobs.c[counter] + 1, "not_before": tx.now + int(retry.delay * 1e6)},
+            values={
+                counter: jobs.c[counter] + 1,
+                "not_before": tx.now + int(retry.delay * 1e6),
+                # Waiting in the queue has a clock of its own: it stood still while there was an attempt (W05).
+                "queue_deadline": jobs.c.queue_deadline + (tx.now - attempt["created_at"]),
+            },
         )
     ttl = duration_micros(spec.log_ttl) if spec.HasField("log_ttl") else log_ttl_micros
     return move(

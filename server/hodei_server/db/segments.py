@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from sqlalchemy import insert, select, update
 
 from hodei.checksum import decode_checksum, encode_checksum
+from hodei_logstore.contract import SegmentKey
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import log_segments
 
@@ -106,12 +107,12 @@ def segments_of(tx: Transaction, attempt_uid: str) -> list[Segment]:
     ]
 
 
-def closed_segments(tx: Transaction, owner: str, limit: int) -> list[tuple[str, int]]:
-    """Return segments of a server's disk that wait to be compressed."""
+def closed_segments(tx: Transaction, owner: str, limit: int) -> list[tuple[SegmentKey, int]]:
+    """Return segments of a server's disk that wait to be compressed, each with the sequence it ends before."""
     columns = log_segments.c
     rows = tx.execute(
-        select(columns.attempt_uid, columns.first_sequence)
+        select(columns.attempt_uid, columns.first_sequence, columns.next_sequence)
         .where(columns.state == int(SegmentState.CLOSED), columns.owner == owner)
         .limit(limit)
     )
-    return [(row.attempt_uid, row.first_sequence) for row in rows]
+    return [(SegmentKey(row.attempt_uid, row.first_sequence), row.next_sequence) for row in rows]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of, make_block
-from hodei_logstore.contract import SegmentKey, SegmentNotFoundError, StoredBlock
+from hodei_logstore.contract import CorruptSegmentError, SegmentKey, SegmentNotFoundError, StoredBlock
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.book import LogBook
 
@@ -60,6 +60,8 @@ class Cursor:
                 # Dropped or expired since its row was read.
                 self._segments = ()
                 continue
+            if not blocks and self.sequence < segment.next_sequence and segment.state is not SegmentState.OPEN:
+                raise CorruptSegmentError(f"the segment {key} ends before chunk {self.sequence}, its row does not")
             return self._move(blocks)
         raise SegmentNotFoundError(f"a segment of the log of attempt {self._attempt_uid} has no bytes in the store")
 

@@ -8,7 +8,7 @@ import time
 import structlog
 
 from hodei.clock import clock_moved_seconds
-from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_logstore.contract import CorruptSegmentError, LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
 from hodei_server.db.database import Database
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.segments import SegmentState, closed_segments, mark_segments
@@ -25,22 +25,37 @@ TIME_BUDGET = 1.0
 
 
 async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
-    """Compress the segments that nothing is added to any more."""
+    """Compress the segments that nothing is added to any more.
+
+    One that is not what its row says is told of once, and left as it is for whoever looks into it.
+    """
+    damaged: set[SegmentKey] = set()
     while True:
-        keys = await database.read(lambda tx: closed_segments(tx, owner, SEAL_BATCH))
+        limit = SEAL_BATCH + len(damaged)
+        rows = await database.read(lambda tx, limit=limit: closed_segments(tx, owner, limit))  # type: ignore[misc]
         sealed = []
-        for key in keys:
-            try:
-                await store.seal(SegmentKey(*key))
-            except SegmentNotFoundError:
-                pass  # an empty log never had bytes
-            except LogStoreError as error:
-                _log.warning("log.seal_failed", attempt_uid=key[0], error=str(error))
+        for key, next_sequence in rows:
+            if key in damaged:
                 continue
-            sealed.append(key)
+            try:
+                if next_sequence > key.first_sequence:  # an empty log never had bytes
+                    await _seal(store, key, next_sequence)
+            except (CorruptSegmentError, SegmentNotFoundError) as error:
+                _log.error("log.segment_damaged", attempt_uid=key.attempt_uid, error=str(error))
+                damaged.add(key)
+            except LogStoreError as error:
+                _log.warning("log.seal_failed", attempt_uid=key.attempt_uid, error=str(error))
+            else:
+                sealed.append((key.attempt_uid, key.first_sequence))
         if sealed:
             await database.write(lambda tx, done=sealed: mark_segments(tx, done, SegmentState.SEALED))  # type: ignore[misc]
-        await asyncio.sleep(0 if len(keys) == SEAL_BATCH and sealed else SEAL_IDLE_SECONDS)
+        await asyncio.sleep(0 if len(sealed) == SEAL_BATCH else SEAL_IDLE_SECONDS)
+
+
+async def _seal(store: LogStore, key: SegmentKey, next_sequence: int) -> None:
+    info = await store.seal(key)
+    if info.next_sequence != next_sequence:
+        raise CorruptSegmentError(f"{key} ends before chunk {info.next_sequence}, its row before {next_sequence}")
 
 
 async def retention_loop(store: LogStore, database: Database, interval: float) -> None:

@@ -19,7 +19,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor, MethodDescri
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]  # it has no stubs
 from grpc import aio
-from sqlalchemy import select
+from sqlalchemy import Engine, Select, select
 
 from hodei.transport import MAX_MESSAGE_BYTES
 from hodei.v1 import job_pb2, log_pb2, provider_pb2, worker_pb2
@@ -27,7 +27,8 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
-from hodei_server.db.schema import metadata
+from hodei_server.db.schema import log_segments, metadata
+from hodei_server.db.segments import SegmentState
 from hodei_server.rpc.requests import PageTokens
 
 METHODS: dict[str, MethodDescriptor] = {
@@ -286,6 +287,12 @@ class Stage:
         return grpc.StatusCode.OK, [], ""
 
 
+def rows_of(engine: Engine, query: Select[Any]) -> list[Any]:
+    """Return what a query finds."""
+    with engine.connect() as connection:
+        return list(connection.execute(query))
+
+
 def named(error: aio.AioRpcError) -> list[str]:
     """Return the fields of the BadRequest that a refusal carries."""
     encoded = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
@@ -319,6 +326,8 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
         job = await client.submit(["echo", "x"])
         await client.wait(job)
         worker_id = (await client.get(job)).attempts[0].worker_id
+        engine = open_engine(server.settings.resolved_database_url)
+        unsealed = select(log_segments).where(log_segments.c.state != int(SegmentState.SEALED))
         known = {
             "job_id": job,
             "name": "process",
@@ -339,8 +348,10 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
                 or not any(folder.rglob("*.sealed"))
                 or any(folder.rglob("*.open"))
                 or any(folder.glob("providers/process/workers/*"))
+                or rows_of(engine, unsealed)
             ):
                 await asyncio.sleep(0.02)
+        engine.dispose()
         yield ready
 
 

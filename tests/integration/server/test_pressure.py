@@ -61,7 +61,7 @@ async def test_one_line_without_an_end_is_no_trouble(client: Client) -> None:
     assert (receipt.lines, receipt.complete) == (0, True)
 
 
-async def test_hundreds_of_broken_follows_leave_nothing_behind(server: Server, client: Client) -> None:
+async def test_thousands_of_broken_follows_leave_nothing_behind(server: Server, client: Client) -> None:
     """L08, L10: each ends with its call; the server's memory stays where it was."""
     job = await client.submit(["sh", "-c", "echo here; exec sleep 600"])
     request = log_pb2.StreamLogsRequest(job_id=job, follow=True)
@@ -76,7 +76,8 @@ async def test_hundreds_of_broken_follows_leave_nothing_behind(server: Server, c
         for _ in range(5):
             await asyncio.gather(*(break_one() for _ in range(50)))
         before = resident_bytes()
-        for _ in range(10):
+        # More than may be open at once: each that ends makes room.
+        for _ in range(45):
             await asyncio.gather(*(break_one() for _ in range(50)))
         assert resident_bytes() - before < 32 << 20
         async with asyncio.timeout(60):

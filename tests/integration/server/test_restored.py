@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -22,7 +23,7 @@ MakeSettings = Callable[..., Settings]
 
 def copy_database(source: Path, target: Path) -> None:
     """Copy a SQLite database as a backup does."""
-    with sqlite3.connect(source) as live, sqlite3.connect(target) as copy:
+    with contextlib.closing(sqlite3.connect(source)) as live, contextlib.closing(sqlite3.connect(target)) as copy:
         live.backup(copy)
 
 

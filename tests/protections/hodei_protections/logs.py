@@ -1,0 +1,261 @@
+"""Protections of logs."""
+
+from __future__ import annotations
+
+from hodei_protections.protection import Protection
+
+SERVER = "tests/integration/server"
+
+LOGS: tuple[Protection, ...] = (
+    Protection(
+        "L01",
+        "pipes are drained to EOF; the job ends after its log is durable, or marked incomplete after a bounded wait",
+        "worker/hodei_worker/attempt.py",
+        "        whole = await self.output.drain(self._settings.drain_timeout)\n"
+        "        await process.kill_rest()\n"
+        "        await self.output.take_rest()\n"
+        "        return not whole",
+        "        return False",
+        f"{SERVER}/test_pressure.py::test_one_line_without_an_end_is_no_trouble",
+        "only what was read before the process ended is there",
+    ),
+    Protection(
+        "L02",
+        "a follower starts at 0 unless told otherwise",
+        "server/hodei_server/rpc/log_service.py",
+        "        if place is None or not log.attempt_uid:\n            return 0, 0",
+        "        if place is None:\n"
+        "            return await find_tail(self._lookup.book, log.attempt_uid, 10, streams)",
+        f"{SERVER}/test_jobs.py::test_a_follower_that_joins_late_or_twice_sees_the_same",
+        "the late follower has the last lines only",
+    ),
+    Protection(
+        "L03",
+        "the output of jobs that live for milliseconds is complete",
+        "worker/hodei_worker/attempt.py",
+        "        whole = await self.output.drain(self._settings.drain_timeout)\n"
+        "        await process.kill_rest()\n"
+        "        await self.output.take_rest()\n"
+        "        return not whole",
+        "        return False",
+        f"{SERVER}/test_jobs.py::test_a_job_runs_and_its_streams_are_kept_apart",
+        "the output is missing",
+    ),
+    Protection(
+        "L04",
+        "one sequence for history and live; a place is exclusive",
+        "server/hodei_server/rpc/log_service.py",
+        "            return request.after_sequence + 1, 0",
+        "            return request.after_sequence, 0",
+        "tests/integration/server/test_places.py::test_a_place_in_a_log_is_exclusive",
+        "the chunk at the place comes a second time",
+    ),
+    Protection(
+        "L05",
+        "repeats are known by (attempt, sequence), never by their text",
+        "client/hodei_client/logs.py",
+        "        if chunk.sequence < expected:\n            return None\n",
+        "",
+        "tests/unit/client/test_logs.py::test_what_a_server_sends_twice_is_read_once",
+        "what was sent twice is read twice",
+    ),
+    Protection(
+        "L06",
+        "a log ends with an explicit end; without it the client resumes",
+        "client/hodei_client/logs.py",
+        '                failure: HodeiError = UnavailableError("the log stream broke off without its end")',
+        "                return",
+        "tests/unit/client/test_logs.py::test_a_break_anywhere_neither_repeats_nor_skips",
+        "the rest after the break is missing",
+    ),
+    Protection(
+        "L07",
+        "messages stay far below what gRPC takes",
+        "worker/hodei_worker/outbox.py",
+        "BLOCK_BYTES = 256 << 10",
+        "BLOCK_BYTES = 6 << 20",
+        f"{SERVER}/test_pressure.py::test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops",
+        "the server refuses the blocks, and the log is not whole",
+    ),
+    Protection(
+        "L08",
+        "log streams have a bound per job and per client, answered with RESOURCE_EXHAUSTED",
+        "server/hodei_server/rpc/log_service.py",
+        "            if self._open[key] >= limit:",
+        "            if limit < 0:",
+        f"{SERVER}/test_services.py::test_open_streams_have_a_bound",
+        "no error is raised",
+    ),
+    Protection(
+        "L09",
+        "followers are cursors: a slow one costs the others nothing and misses nothing",
+        "server/hodei_server/logs/open_log.py",
+        "        if not self._recent or sequence < self._recent[0].first_sequence:",
+        "        if not self._recent:",
+        f"{SERVER}/test_faults.py::test_a_reader_of_one_kib_a_second_is_no_trouble_to_one_at_full_speed",
+        "the slow reader misses what is no longer in memory, and is told of a gap",
+    ),
+    Protection(
+        "L10",
+        "a broken follow leaves nothing behind",
+        "server/hodei_server/rpc/log_service.py",
+        "                self._open[key] -= 1\n",
+        "",
+        f"{SERVER}/test_pressure.py::test_thousands_of_broken_follows_leave_nothing_behind",
+        "the broken ones use up the bound, and the next is refused",
+    ),
+    Protection(
+        "L11",
+        "a line may have any length and no end",
+        "worker/hodei_worker/output.py",
+        "            self._outbox.add(self._open[descriptor], data, now)",
+        '            data = data[: data.rfind(b"\\n") + 1]\n'
+        "            self._outbox.add(self._open[descriptor], data, now)",
+        f"{SERVER}/test_pressure.py::test_one_line_without_an_end_is_no_trouble",
+        "the line is missing",
+    ),
+    Protection(
+        "L12",
+        "bytes end to end",
+        "worker/hodei_worker/output.py",
+        "            self._outbox.add(self._open[descriptor], data, now)",
+        '            self._outbox.add(self._open[descriptor], data.decode(errors="replace").encode()[:65536], now)',
+        f"{SERVER}/test_jobs.py::test_all_byte_values_come_through",
+        "other bytes arrive",
+    ),
+    Protection(
+        "L13",
+        "log bytes never go to the database",
+        "server/hodei_server/work/attempts.py",
+        "        repeated = block.next_sequence <= live.log.durable\n",
+        "        await self._database.write(\n"
+        "            lambda tx: tx.connection.exec_driver_sql(\n"
+        '                "UPDATE jobs SET reason = ?", (message.block.decode(errors="replace"),)\n'
+        "            )\n"
+        "        )\n"
+        "        repeated = block.next_sequence <= live.log.durable\n",
+        f"{SERVER}/test_places.py::test_log_bytes_are_in_no_database",
+        "the words of the log are found in the database's files",
+    ),
+    Protection(
+        "L14",
+        "a log has a byte budget, and the server's memory does not grow with it",
+        "server/hodei_server/logs/open_log.py",
+        "        while self._recent_held > self._recent_bytes and len(self._recent) > 1:",
+        "        while False:",
+        f"{SERVER}/test_pressure.py::test_one_line_without_an_end_is_no_trouble",
+        "the server has grown by the size of the log",
+    ),
+    Protection(
+        "L15",
+        "what was cut is marked; head and tail are kept",
+        "server/hodei_server/rpc/log_service.py",
+        "                if not piece.expired:",
+        "                if piece.first_sequence < 0:",
+        f"{SERVER}/test_jobs.py::test_the_budget_cuts_the_middle_and_says_so",
+        "the client finds a gap that nobody told of",
+    ),
+    Protection(
+        "L16",
+        "order by sequence; each chunk keeps its stream",
+        "worker/hodei_worker/attempt.py",
+        "        self.output.follow(pipes[1][0], log_wire.LOG_STREAM_STDERR)",
+        "        self.output.follow(pipes[1][0], log_wire.LOG_STREAM_STDOUT)",
+        f"{SERVER}/test_jobs.py::test_a_job_runs_and_its_streams_are_kept_apart",
+        "stderr is among stdout",
+    ),
+    Protection(
+        "L18",
+        "silence is no failure: the provider is asked, and only the lease decides",
+        "server/hodei_server/loops/leases.py",
+        "        gone = description.phase in {WorkerPhase.EXITED, WorkerPhase.MISSING} or description.permanent",
+        "        gone = True",
+        f"{SERVER}/test_faults.py::test_a_worker_that_is_stopped_for_many_leases_is_not_lost",
+        "the job is lost while its worker is stopped",
+    ),
+    Protection(
+        "L19",
+        "logs are archived in one way, whatever became of the job",
+        "server/hodei_server/db/attempts.py",
+        "    if log.open_segment is not None:\n        close_segment(tx, log.open_segment)",
+        "    if log.open_segment is not None and state is JobState.SUCCEEDED:\n"
+        "        close_segment(tx, log.open_segment)",
+        f"{SERVER}/test_retention.py::test_logs_are_compressed_after_the_end_and_read_the_same",
+        "the logs of jobs that failed are never compressed",
+    ),
+    Protection(
+        "L20",
+        "the open form goes only after the compressed one was read back and is the same",
+        "logstore/hodei_logstore/file.py",
+        "        except CorruptSegmentError:\n"
+        '            self._path(key, "sealed").unlink()\n'
+        "            return False\n",
+        "        except CorruptSegmentError:\n            pass\n",
+        "tests/unit/logstore/test_stores.py::test_a_crash_while_sealing_loses_nothing",
+        "the damaged form is kept and the whole one removed",
+    ),
+    Protection(
+        "L21",
+        "retention goes by the recorded end, never by a file's time",
+        "server/hodei_server/db/retention.py",
+        "where(jobs.c.logs_expire_at <= tx.now)",
+        "where(jobs.c.logs_expire_at.is_not(None))",
+        f"{SERVER}/test_retention.py::test_the_time_of_a_file_says_nothing_about_its_log",
+        "the log goes before its time",
+    ),
+    Protection(
+        "L22",
+        "retention works in small batches, and never on a running job's log",
+        "server/hodei_server/db/attempts.py",
+        '            "started_at": None,\n        },\n',
+        '            "started_at": None,\n            "logs_expire_at": tx.now,\n        },\n',
+        f"{SERVER}/test_retention.py::test_logs_go_when_their_time_has_passed_and_the_receipt_stays",
+        "the running job's log is gone",
+    ),
+    Protection(
+        "L24",
+        "stored raw; a terminal gets no dangerous escapes",
+        "cli/hodei_cli/log_output.py",
+        "        data = self._rest + data\n        unfinished",
+        "        return data\n        unfinished",
+        "tests/integration/cli/test_logs.py::test_a_terminal_is_spared_and_raw_is_not",
+        "the escape reaches the terminal",
+    ),
+    Protection(
+        "L25",
+        "an unknown job is NOT_FOUND; a finished one has its full log",
+        "server/hodei_server/rpc/log_lookup.py",
+        '            if job is None:\n                raise NotFoundError("job", job_id)\n            if attempt',
+        '            if job is None:\n                return AttemptLog(job_id, "", 0)\n            if attempt',
+        f"{SERVER}/test_places.py::test_an_unknown_job_has_no_log",
+        "an empty log ends in an error without a name",
+    ),
+    Protection(
+        "L26",
+        "every terminal state ends the log",
+        "server/hodei_server/rpc/log_lookup.py",
+        "            if ended or not wait:\n                return",
+        "            if not wait:\n                return",
+        f"{SERVER}/test_jobs.py::test_a_job_that_never_ran_ends_its_log",
+        "the follow never ends",
+    ),
+    Protection(
+        "L27",
+        "no channel between writer and reader: nothing to fill, nothing to wait for",
+        "server/hodei_server/logs/open_log.py",
+        "        if not self._recent or sequence < self._recent[0].first_sequence:\n            return None",
+        "        if not self._recent or sequence < self._recent[0].first_sequence:\n"
+        "            sequence = self._recent[0].first_sequence if self._recent else sequence",
+        f"{SERVER}/test_pressure.py::test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops",
+        "the reader that stopped finds a gap: history and live are one only by the cursor",
+    ),
+    Protection(
+        "L28",
+        "what is not acknowledged survives the connection",
+        "worker/hodei_worker/outbox.py",
+        "        self._ready.extendleft(reversed(self._sent))\n",
+        "",
+        f"{SERVER}/test_faults.py::test_a_worker_that_is_cut_off_comes_back_and_nothing_is_missing",
+        "what was under way when the connection broke is never sent again",
+    ),
+)
