@@ -55,3 +55,7 @@ docs:
 # kill tests for longer; prints the seed of a failing run
 soak seconds="600":
     {{bin}}/python tests/torture/torture.py --seconds {{seconds}}
+
+# benches: figures beside what the machine takes for the bare work; arguments go to bench.py
+bench *arguments:
+    {{bin}}/python tests/bench/bench.py {{arguments}}
