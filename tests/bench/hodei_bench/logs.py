@@ -53,7 +53,7 @@ async def follow_whole(client: Client, job_id: str, size: int, *, compress: bool
 
 
 async def follow_file(server: RunningServer, file: Path, *, compress: bool = False) -> tuple[float, float]:
-    """Have a job print a file to a live follower; return seconds from submission, and from RUNNING, to the log's end."""
+    """Have a job print a file to a live follower; return seconds from submission and from RUNNING on."""
     async with server.client() as client:
         began = time.time()
         job_id = await client.submit(["cat", str(file)])

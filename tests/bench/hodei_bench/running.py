@@ -84,7 +84,7 @@ def clean_environment() -> dict[str, str]:
 async def start_server(data_dir: Path, settings: Mapping[str, str]) -> AsyncIterator[RunningServer]:
     """Run `hodei server` until the block is left; then end it and kill the workers it has left.
 
-    :param settings: by the name of the variable without its prefix, in lower case; an upper case name is taken as it is.
+    :param settings: by the name of the variable without its prefix, in lower case; upper case names are whole.
     """
     address, workers = (f"127.0.0.1:{free_port()}" for _ in range(2))
     given = {"listen": address, "worker_listen": workers, "data_dir": str(data_dir), "log_level": "warn", **settings}
