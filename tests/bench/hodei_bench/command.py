@@ -23,7 +23,7 @@ from typing import Any
 
 from hodei_bench.harness import BENCHES, Registered, Result, Setup, table
 
-GROUPS = ("logs", "jobs")
+GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands")
 
 
 def machine() -> dict[str, Any]:
