@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import resource
+import signal
 import sqlite3
 import sys
 import tempfile
@@ -23,7 +24,7 @@ from typing import Any
 
 from hodei_bench.harness import BENCHES, Registered, Result, Setup, table
 
-GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands")
+GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet")
 
 
 def machine() -> dict[str, Any]:
@@ -68,6 +69,11 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(given)
 
 
+def end(number: int, frame: object) -> None:  # noqa: ARG001 - what signal handlers are given
+    """End, but not without ending what was started."""
+    sys.exit(128 + number)
+
+
 def main(given: Sequence[str] | None = None) -> int:
     """Run the benches; return 1 when one of them failed."""
     for group in GROUPS:
@@ -75,6 +81,9 @@ def main(given: Sequence[str] | None = None) -> int:
     options = arguments_of(given)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
+    signal.signal(signal.SIGTERM, end)
+    # Of the processes that the benches start, too.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     about = machine()
     results: list[Result] = []
     failures: dict[str, str] = {}

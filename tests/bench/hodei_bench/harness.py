@@ -75,7 +75,7 @@ class Setup:
     _numbers: itertools.count[int] = dataclasses.field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
-    async def server(self, data_dir: Path | None = None, **settings: str) -> AsyncIterator[RunningServer]:
+    async def server(self, data_dir: Path | None = None, /, **settings: str) -> AsyncIterator[RunningServer]:
         """Run a server in a process of its own; its workers are killed with it at the end.
 
         :param data_dir: a fresh folder when None.

@@ -47,7 +47,7 @@ def listing(**wanted: object) -> Measure:
     """
 
     async def measure(client: Client, job_id: str) -> float:  # noqa: ARG001 - one shape for all measures
-        request = job_pb2.ListJobsRequest(page_size=50, **wanted)  # type: ignore[arg-type]
+        request = job_pb2.ListJobsRequest(page_size=10, **wanted)  # type: ignore[arg-type]
         began = time.perf_counter()
         async with contextlib.aclosing(client.list(request)) as jobs:  # type: ignore[type-var]
             async for _ in jobs:

@@ -111,6 +111,25 @@ async def unary_times(count: int) -> list[float]:
         return times
 
 
+async def unary_rate(count: int, at_once: int) -> float:
+    """Make unary gRPC calls to another process; return how many in a second.
+
+    :param at_once: calls under way at once.
+    """
+    async with peer_process("serve") as (_, address), aio.insecure_channel(address) as channel:
+        call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/bench.Bench/Unary")
+        await call(b"x")
+        numbers = iter(range(count))
+
+        async def call_some() -> None:
+            for _ in numbers:
+                await call(b"x")
+
+        began = time.perf_counter()
+        await asyncio.gather(*(call_some() for _ in range(at_once)))
+        return count / (time.perf_counter() - began)
+
+
 async def echo_times(count: int, pause: float) -> list[float]:
     """Send messages on one bidirectional stream that another process echoes; return the seconds of each round trip.
 

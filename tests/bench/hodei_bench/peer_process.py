@@ -1,12 +1,14 @@
 """Bare gRPC in processes of their own, for comparison; messages are plain bytes.
 
 serve: a server that relays one stream to one follower, answers calls, echoes streams; prints its address.
+hold ADDRESS COUNT: opens so many silent streams, each on a connection of its own; prints a line.
 put ADDRESS BYTES: prints a line, waits for one, then sends so many bytes to the relay in blocks of 64 KiB.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import AsyncIterator
 from typing import Any
@@ -78,6 +80,22 @@ async def put(address: str, size: int) -> None:
         await call(blocks())
 
 
+async def hold(address: str, count: int) -> None:
+    """Open streams and keep them until killed."""
+    async with contextlib.AsyncExitStack() as stack:
+        streams = []
+        for _ in range(count):
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            channel = await stack.enter_async_context(aio.insecure_channel(address, options=options))
+            echo: aio.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream("/bench.Bench/Echo")
+            stream = echo()
+            await stream.write(b"x")
+            await stream.read()
+            streams.append(stream)
+        say("ready")
+        await asyncio.Event().wait()
+
+
 def say(text: str) -> None:
     """Tell the parent."""
     sys.stdout.write(f"{text}\n")
@@ -91,6 +109,8 @@ def main(arguments: list[str]) -> None:
             asyncio.run(serve())
         case ["put", address, size]:
             asyncio.run(put(address, int(size)))
+        case ["hold", address, count]:
+            asyncio.run(hold(address, int(count)))
         case _:
             sys.exit(f"unknown arguments: {arguments}")
 

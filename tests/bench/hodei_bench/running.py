@@ -49,7 +49,7 @@ class RunningServer:
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the server's process."""
-        return _number_in(Path(f"/proc/{self.pid}/status"), "VmRSS:") * 1024
+        return memory_bytes(self.pid)
 
     def cpu_seconds(self) -> float:
         """Return the processor time the server's process has used, user and system."""
@@ -59,6 +59,11 @@ class RunningServer:
 def _number_in(path: Path, key: str) -> int:
     line = next(line for line in path.read_text().splitlines() if line.startswith(key))
     return int(line.split()[1])
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return _number_in(Path(f"/proc/{pid}/status"), "VmRSS:") * 1024
 
 
 def cpu_seconds(pid: int) -> float:
@@ -86,8 +91,9 @@ async def start_server(data_dir: Path, settings: Mapping[str, str]) -> AsyncIter
 
     :param settings: by the name of the variable without its prefix, in lower case; upper case names are whole.
     """
-    address, workers = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    given = {"listen": address, "worker_listen": workers, "data_dir": str(data_dir), "log_level": "warn", **settings}
+    listen = {name: f"127.0.0.1:{free_port()}" for name in ("listen", "worker_listen")}
+    given = {**listen, "data_dir": str(data_dir), "log_level": "warn", **settings}
+    address = given["listen"]
     environment = clean_environment()
     for name, value in given.items():
         environment[name if name.isupper() else f"HODEI_{name.upper()}"] = value
