@@ -83,7 +83,7 @@ async def burst(client: Client, count: int) -> tuple[float, float]:
 @bench("jobs", durable=True)
 async def jobs(setup: Setup) -> list[Result]:
     """`echo hi` on warm workers, submitted by one client as fast as it can."""
-    count, workers = (300, 4) if setup.short else (3000, 8)
+    count, workers = (100, 4) if setup.short else (3000, 8)
     gate = setup.folder / "gate"
     gate.mkdir()
     async with (
