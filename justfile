@@ -59,3 +59,7 @@ soak seconds="600":
 # take out what keeps each promise, one at a time, and see its test fail; arguments are ids
 protections *ids:
     {{bin}}/python -m hodei_protections {{ids}}
+
+# benches: figures beside what the machine takes for the bare work; arguments go to the command
+bench *arguments:
+    {{bin}}/python -m hodei_bench {{arguments}}

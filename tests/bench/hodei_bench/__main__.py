@@ -1,0 +1,16 @@
+"""Benches: what Hodei takes, beside what the machine takes for the bare work in the same run.
+
+    python -m hodei_bench --only log jobs --short --json result.json
+
+Prints a table at the end and, if asked to, writes a JSON file. The exit code is 0 unless a bench failed: a figure that
+misses its aim is told, not punished, as the machine may be busy.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from hodei_bench.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""What every bench is made of: its surroundings, its results, the list of all benches, the table at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import statistics
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from hodei_bench.running import RunningServer, start_server
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Result:
+    """One figure.
+
+    :param name: group, a dot, what was measured.
+    :param unit: of `figure` and `peer`: s, ms, us, jobs/s, lines/s, bytes, %.
+    :param more_is_better: rates are, times and sizes are not.
+    :param peer: what the bare work took, measured in the same run, in the same unit.
+    :param peer_name: what the bare work was.
+    :param aim: the bound that the figure (or the ratio, see `aim_of`) is meant to reach.
+    :param note: what a reader must know to understand the figure.
+    """
+
+    name: str
+    figure: float
+    unit: str
+    more_is_better: bool = False
+    peer: float | None = None
+    peer_name: str = ""
+    aim: float | None = None
+    aim_of: Literal["figure", "ratio"] = "figure"
+    note: str = ""
+    durability: str = ""
+
+    @property
+    def ratio(self) -> float | None:
+        """The share of the peer's speed that was reached: 1 is as fast as the peer, 0.5 takes twice as long."""
+        if self.peer is None or not self.figure or not self.peer:
+            return None
+        return self.figure / self.peer if self.more_is_better else self.peer / self.figure
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the aim is reached; None without an aim."""
+        if self.aim is None:
+            return None
+        if self.aim_of == "ratio":
+            return self.ratio is not None and self.ratio >= self.aim
+        return self.figure >= self.aim if self.more_is_better else self.figure <= self.aim
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all of it, the derived values too."""
+        return dataclasses.asdict(self) | {"ratio": self.ratio, "reached": self.reached}
+
+
+@dataclasses.dataclass(slots=True)
+class Setup:
+    """What a bench is given.
+
+    :param short: smaller sizes, for a smoke test.
+    :param durability: the server's HODEI_DURABILITY.
+    :param folder: an empty folder of this bench's own, removed afterwards.
+    :param known: figures of the same run that other benches compare theirs with, by result name.
+    """
+
+    short: bool
+    durability: str
+    folder: Path
+    known: dict[str, float]
+    _numbers: itertools.count[int] = dataclasses.field(default_factory=itertools.count)
+
+    @contextlib.asynccontextmanager
+    async def server(self, data_dir: Path | None = None, /, **settings: str) -> AsyncIterator[RunningServer]:
+        """Run a server in a process of its own; its workers are killed with it at the end.
+
+        :param data_dir: a fresh folder when None.
+        :param settings: by the name of the variable without its prefix, in lower case.
+        """
+        folder = data_dir or self.folder / f"data{next(self._numbers)}"
+        async with start_server(folder, {"durability": self.durability, **settings}) as server:
+            yield server
+
+
+Bench = Callable[[Setup], Awaitable[Sequence[Result]]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Registered:
+    """A bench by its name.
+
+    :param durable: its figures depend on HODEI_DURABILITY.
+    """
+
+    name: str
+    run: Bench
+    durable: bool
+
+
+BENCHES: dict[str, Registered] = {}
+
+
+def bench(name: str, *, durable: bool = False) -> Callable[[Bench], Bench]:
+    """Put a bench on the list.
+
+    :param durable: run it for each durability that was asked for.
+    """
+
+    def register(function: Bench) -> Bench:
+        BENCHES[name] = Registered(name, function, durable)
+        return function
+
+    return register
+
+
+async def repeat(times: int, measure: Callable[[], Awaitable[float]]) -> float:
+    """Measure several times, one after the other; return the median."""
+    return statistics.median([await measure() for _ in range(times)])
+
+
+def percentile(values: Sequence[float], percent: int) -> float:
+    """Return the value that `percent` % of the values don't exceed (the nearest rank)."""
+    ordered = sorted(values)
+    return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
+
+
+def number(value: float | None) -> str:
+    """Write a figure with three significant digits, whole from 1,000 on."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+def table(results: Sequence[Result]) -> str:
+    """Return the results as a table for people, a line for each; ratios are shares of the peer's speed."""
+    rows = [("bench", "durability", "figure", "unit", "peer", "ratio", "aim", "reached", "peer is; note")]
+    for each in results:
+        sign = "≥" if each.aim_of == "ratio" or each.more_is_better else "≤"
+        aim = "" if each.aim is None else f"{'ratio ' if each.aim_of == 'ratio' else ''}{sign} {number(each.aim)}"
+        reached = {None: "", True: "yes", False: "NO"}[each.reached]
+        words = "; ".join(text for text in (each.peer_name, each.note) if text)
+        figures = number(each.figure), each.unit, number(each.peer), number(each.ratio)
+        rows.append((each.name, each.durability, *figures, aim, reached, words))
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column in {2, 4, 5} else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    )

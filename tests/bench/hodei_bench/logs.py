@@ -1,0 +1,175 @@
+"""A job that prints a million lines: what its log costs between the pipe and a live follower."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import statistics
+import time
+from pathlib import Path
+
+from hodei.v1 import types_pb2 as wire
+from hodei_bench.harness import Result, Setup, bench
+from hodei_bench.peer import pipe, two_hops
+from hodei_bench.running import HODEI, RunningServer
+from hodei_client import STDOUT, AttemptEnd, Chunk, Client
+
+LINE_BYTES = 80
+
+
+def write_lines(file: Path, lines: int) -> Path:
+    """Write numbered lines of 80 bytes."""
+    with file.open("w") as out:
+        for first in range(0, lines, 10_000):
+            out.write("".join(f"{n:>78} \n" for n in range(first, min(first + 10_000, lines))))
+    assert file.stat().st_size == lines * LINE_BYTES
+    return file
+
+
+async def running_at(client: Client, job_id: str) -> float:
+    """Wait for a job's process; return when the server says it ran (seconds since 1970)."""
+    async for response in client.watch(job_id):
+        if response.event.state == wire.JOB_STATE_RUNNING:
+            return response.event.time.ToNanoseconds() / 1e9
+    raise RuntimeError(f"job {job_id} never ran")
+
+
+async def follow_whole(client: Client, job_id: str, size: int, *, compress: bool = False) -> None:
+    """Follow a log to its end, as a program would, checksums verified.
+
+    :param size: bytes of its standard output.
+    :raise RuntimeError: it is not whole, or the job failed.
+    """
+    received = 0
+    async for event in client.logs(job_id, compress=compress):
+        if isinstance(event, Chunk) and event.stream == STDOUT:
+            received += len(event.data)
+        elif isinstance(event, AttemptEnd):
+            outcome = event.outcome
+            if not event.receipt.complete or outcome is None or outcome.state != wire.JOB_STATE_SUCCEEDED:
+                raise RuntimeError(f"job {job_id} has not gone well: {event}")
+    if received != size:
+        raise RuntimeError(f"{received} bytes came of {size}")
+
+
+async def follow_file(server: RunningServer, file: Path, *, compress: bool = False) -> tuple[float, float]:
+    """Have a job print a file to a live follower; return seconds from submission and from RUNNING on."""
+    async with server.client() as client:
+        began = time.time()
+        job_id = await client.submit(["cat", str(file)])
+        running = asyncio.create_task(running_at(client, job_id))
+        await follow_whole(client, job_id, file.stat().st_size, compress=compress)
+        ended = time.time()
+        return ended - began, ended - await running
+
+
+def sizes(setup: Setup) -> tuple[int, int]:
+    """Return how many lines, and how often."""
+    return (200_000, 3) if setup.short else (1_000_000, 3)
+
+
+@bench("log", durable=True)
+async def log(setup: Setup) -> list[Result]:
+    """The log's way from the job's pipe to a follower that waits for it."""
+    lines, times = sizes(setup)
+    file = write_lines(setup.folder / "lines", lines)
+    async with setup.server(worker_max_jobs="0") as server:
+        await follow_file(server, write_lines(setup.folder / "few", 10))
+        runs = [await follow_file(server, file) for _ in range(times)]
+    limit = statistics.median([await two_hops(lines * LINE_BYTES) for _ in range(times)])
+    bare = statistics.median([await pipe(file) for _ in range(times)])
+    whole, streaming = (statistics.median(column) for column in zip(*runs, strict=True))
+    note = f"{lines:,} lines of {LINE_BYTES} bytes"
+    hops = "two bare gRPC hops"
+    return [
+        Result("log.running-to-end", streaming, "s", peer=limit, peer_name=hops, aim=0.5, aim_of="ratio", note=note),
+        Result("log.submit-to-end", whole, "s", peer=limit, peer_name=hops, note="a warm worker"),
+        Result("log.lines", lines / streaming, "lines/s", more_is_better=True, peer=lines / bare, peer_name="a pipe"),
+    ]
+
+
+@bench("log-cli", durable=True)
+async def log_cli(setup: Setup) -> list[Result]:
+    """The same through `hodei run` into a file, the command's own start included."""
+    lines, times = sizes(setup)
+    file = write_lines(setup.folder / "lines", lines)
+
+    async def once(server: RunningServer) -> float:
+        began = time.perf_counter()
+        with (setup.folder / "out").open("wb") as out:
+            process = await asyncio.create_subprocess_exec(
+                HODEI, "--server", server.address, "run", "-q", "--", "cat", str(file), stdout=out
+            )
+            code = await process.wait()
+        took = time.perf_counter() - began
+        if code or (setup.folder / "out").stat().st_size != file.stat().st_size:
+            raise RuntimeError(f"`hodei run` ended with {code} and another file than the job's")
+        return took
+
+    async with setup.server(worker_max_jobs="0") as server:
+        await follow_file(server, write_lines(setup.folder / "few", 10))
+        client = statistics.median([(await follow_file(server, file))[0] for _ in range(times)])
+        took = statistics.median([await once(server) for _ in range(times)])
+    return [
+        Result(
+            "log-cli.run-to-file",
+            took,
+            "s",
+            peer=client,
+            peer_name="the client of bench log, from submission",
+            aim=1 / 1.3,
+            aim_of="ratio",
+            note=f"{lines:,} lines of {LINE_BYTES} bytes",
+        )
+    ]
+
+
+@bench("compression")
+async def compression(setup: Setup) -> list[Result]:
+    """The same log with gzip on the wire, where the client asks for it."""
+    lines, times = sizes(setup)
+    file = write_lines(setup.folder / "lines", lines)
+    took: dict[bool, float] = {}
+    async with setup.server(worker_max_jobs="0") as server:
+        await follow_file(server, write_lines(setup.folder / "few", 10))
+        for compress in (False, True):
+            runs = [(await follow_file(server, file, compress=compress))[1] for _ in range(times)]
+            took[compress] = statistics.median(runs)
+    return [
+        Result(
+            "compression.gzip", took[True], "s", peer=took[False], peer_name="the same without", note=f"{lines:,} lines"
+        )
+    ]
+
+
+@bench("many", durable=True)
+async def many(setup: Setup) -> list[Result]:
+    """A hundred jobs at once, each followed, beside one job that prints as much."""
+    jobs, lines = (20, 2000) if setup.short else (100, 10_000)
+    whole = write_lines(setup.folder / "whole", jobs * lines)
+    part = write_lines(setup.folder / "part", lines)
+    async with setup.server(worker_max_jobs="0", HODEI_PROVIDER_PROCESS_MAX_WORKERS=str(jobs)) as server:
+        await follow_file(server, write_lines(setup.folder / "few", 10))
+        one = statistics.median([(await follow_file(server, whole))[1] for _ in range(3)])
+        async with server.client() as client:
+            gate = setup.folder / "gate"
+            script = 'until [ -e "$0" ]; do sleep 0.05; done; exec cat "$1"'
+            ids = [await client.submit(["sh", "-c", script, str(gate), str(part)]) for _ in range(jobs)]
+            await asyncio.gather(*(running_at(client, job_id) for job_id in ids))
+            began = time.perf_counter()
+            gate.touch()
+            await asyncio.gather(*(follow_whole(client, job_id, part.stat().st_size) for job_id in ids))
+            together = time.perf_counter() - began
+        with contextlib.suppress(FileNotFoundError):
+            gate.unlink()
+    return [
+        Result(
+            "many.lines",
+            jobs * lines / together,
+            "lines/s",
+            more_is_better=True,
+            peer=jobs * lines / one,
+            peer_name="one job with all lines",
+            note=f"{jobs} jobs at once, {lines:,} lines each, each followed whole; up to 50 ms until all begin",
+        )
+    ]

@@ -1,0 +1,32 @@
+"""A short run of the benches, for CI: fails only where an order of magnitude is lost beside the bare work."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: The least share of the peer's speed, measured in the same run: a tenth of what a small and busy machine shows.
+FLOORS = {
+    "log.running-to-end": 0.03,
+    "jobs.finished": 0.002,
+    "latency.warm-p50": 0.004,
+    "cli.help": 0.01,
+    "cli.get": 0.04,
+    "cli.run-first-line": 0.03,
+}
+
+
+@pytest.mark.timeout(300)
+def test_no_order_of_magnitude_is_lost(tmp_path: Path) -> None:
+    """Ratios, never times: this machine may be slow, or busy."""
+    file = tmp_path / "result.json"
+    names = ["log", "jobs", "latency", "cli"]
+    command = [sys.executable, "-m", "hodei_bench", "--short", "--json", str(file), "--only", *names]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    ratios = {result["name"]: result["ratio"] for result in json.loads(file.read_text())["results"]}
+    assert {name: ratios[name] for name, floor in FLOORS.items() if ratios[name] < floor} == {}, done.stdout
