@@ -55,7 +55,8 @@ class Account:
             wire.JOB_STATE_SUCCEEDED if job.code == 0 else wire.JOB_STATE_FAILED,
         ):
             self._fault(f"{job.job_id}: ended as {outcome}")
-        starts = (job.marks / "starts").read_text().split()
+        started = job.marks / "starts"
+        starts = started.read_text().split() if started.exists() else []
         if len(starts) != len(set(starts)):
             self._fault(f"{job.job_id}: an attempt ran twice: {starts}")
         if (job.marks / "overlaps").exists():
