@@ -55,7 +55,7 @@ $(STAMP): requirements.lock pyproject.toml
 	echo "making $(VENV) with $$found ($$version)"; \
 	"$$found" -m venv $(VENV)
 	@echo 'installing what requirements.lock names'
-	@$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
 	@echo 'installing hodei'
 	@$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@

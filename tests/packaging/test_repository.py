@@ -8,9 +8,18 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 #: Joined here, so that this file is not its own finding.
-FORBIDDEN = tuple(
-    "".join(parts)
-    for parts in [("/wo", "rk/"), ("/ro", "ot/"), ("/opt/", "wheels"), ("--find", "-links"), ("--index", "-url ")]
+FORBIDDEN = re.compile(
+    "|".join(
+        # Only where a path begins: the project has folders of its own by such names.
+        "".join(parts)
+        for parts in [
+            (r"(?<![\w.-])/wo", "rk/"),
+            (r"(?<![\w.-])/ro", "ot/"),
+            ("/opt/", "wheels"),
+            ("--find", "-links"),
+            ("--index", "-url "),
+        ]
+    )
 )
 INDEX_HOST = re.compile("files.python" + "hosted|py" + "pi\\.org/simple|registry.npm" + "js|proxy.go" + "lang")
 
@@ -48,7 +57,7 @@ def test_no_tracked_file_names_a_machine_or_a_package_index(tracked_files: list[
             text = (ROOT / path).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             continue
-        found += [f"{path}: {word}" for word in FORBIDDEN if word in text]
+        found += [f"{path}: {word}" for word in FORBIDDEN.findall(text)]
         found += [f"{path}: {match}" for match in INDEX_HOST.findall(text)]
     assert found == []
 
