@@ -8,7 +8,8 @@ Errors a provider may raise, and no others:
     ProviderError                  something went wrong; `retryable` says whether trying again may help
     ├── ProviderUnavailableError   the infrastructure can't be reached or is overloaded: wait and try again
     ├── QuotaExceededError         there is no room now: wait and try again
-    ├── LaunchRejectedError        this worker can never be launched as asked (a bad image, an invalid request)
+    ├── LaunchRejectedError        this worker can never be launched as asked (an invalid request)
+    │   └── ImageRejectedError     its image is not there, or may not be had
     └── UnsupportedRequestError    the provider can't honour a field; `field` names it
 """
 
@@ -17,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
@@ -49,6 +50,10 @@ class LaunchRejectedError(ProviderError):
     """The worker can never be launched as asked."""
 
     retryable = False
+
+
+class ImageRejectedError(LaunchRejectedError):
+    """The worker's image is not there, or may not be had; trying again can't heal that."""
 
 
 class UnsupportedRequestError(ProviderError):
@@ -87,6 +92,8 @@ class Capabilities:
     :param images: jobs may name a container image.
     :param isolation: a job can't reach what its user could reach on the host.
     :param resource_limits: `Resources` of a launch are enforced.
+    :param refused_resources: fields of `Resources` that it can't honour all the same, each with the reason.
+    :param parallel_launches: how many launches may be under way at once.
     :param cost_per_hour: of one worker, in the installation's own unit.
     :param typical_startup: seconds from launch to registered.
     :param survives_server: workers outlive the server's process.
@@ -97,12 +104,33 @@ class Capabilities:
     images: bool = False
     isolation: bool = False
     resource_limits: bool = False
+    refused_resources: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parallel_launches: int = 16
     cost_per_hour: float = 0.0
     typical_startup: float = 1.0
     regions: tuple[str, ...] = ()
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gpu_types: tuple[str, ...] = ()
     survives_server: bool = True
+
+
+def say_nothing(line: str) -> None:
+    """Take a line of a launch's progress, for nobody."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Route:
+    """How a provider's workers reach the server, where they are not on its loopback.
+
+    :param host: the name or address they connect to; the server shows a certificate for it.
+    :param port: 0 is the port that the workers' listener has.
+    :param listen: an address of this machine at which the workers' listener opens for them; empty where somebody else
+        sees to it that `host` leads there.
+    """
+
+    host: str
+    port: int = 0
+    listen: str = ""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,6 +144,9 @@ class LaunchRequest:
     :param ca_pem: the certificate authority to trust for `server_address`, if it is not a public one.
     :param environment: more variables for the worker (its log level, its bounds); all begin with ``HODEI_``.
     :param max_jobs: how many jobs the worker may run before it goes; 0 is without end.
+    :param labels: what the worker is for, to be shown by the infrastructure's own tools: ``tenant``, and ``job``,
+        ``attempt`` and ``attempt-uid`` where it is launched for one.
+    :param report: takes a line of progress for people (an image being pulled); it ends up in the job's log.
     """
 
     worker_id: str
@@ -128,6 +159,7 @@ class LaunchRequest:
     ca_pem: bytes | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    report: Callable[[str], None] = dataclasses.field(default=say_nothing, compare=False, repr=False)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -183,10 +215,17 @@ class Description:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Health:
-    """Whether a provider can be used now."""
+    """Whether a provider can be used now.
+
+    :param message: why it can't, or why it is degraded; the same words as long as the reason is the same.
+    :param degraded: it works, but not as it should.
+    :param details: figures of this moment, such as how long it took to answer.
+    """
 
     healthy: bool
     message: str = ""
+    degraded: bool = False
+    details: str = dataclasses.field(default="", compare=False)
 
 
 class Provider(ABC):
@@ -217,6 +256,17 @@ class Provider(ABC):
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what the provider can hold; the same value as long as the provider lives."""
+
+    def route(self) -> Route | None:
+        """Return how workers reach the server, known once entered; None (the default) is by its loopback."""
+        return None
+
+    def startup_seconds(self, image: str) -> float:  # noqa: ARG002 - for those that measure
+        """Return how long a launch with an image is expected to take; `typical_startup` where nothing was measured.
+
+        :param image: empty for the provider's own.
+        """
+        return self.capabilities().typical_startup
 
     @abstractmethod
     async def health(self) -> Health:

@@ -15,6 +15,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
+from hodei_providers.config import ConfigError, given_options, known_configs, read_config
 from hodei_providers.contract import Provider
 
 GROUP = "hodei.providers"
@@ -41,12 +42,22 @@ def known_kinds() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=GROUP)})
 
 
-def load_provider(kind: str, name: str, *, data_dir: Path, options: Mapping[str, str]) -> Provider:
-    """Make a provider.
+def load_provider(
+    kind: str,
+    name: str,
+    *,
+    data_dir: Path,
+    options: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    shared: Mapping[str, str] | None = None,
+) -> Provider:
+    """Make a provider. A kind with a config class (see `hodei_providers.config`) is given one, others their options.
 
     :param name: what jobs call it.
     :param data_dir: where it may keep files of its own.
     :param options: from `HODEI_PROVIDER_<NAME>_<OPTION>`, in lower case.
+    :param environment: where a kind with a config class finds its own variables.
+    :param shared: defaults that all kinds have in common, by option.
     :raise ProviderSetupError: see the module.
     """
     found = next((entry for entry in entry_points(group=GROUP) if entry.name == kind), None)
@@ -59,7 +70,14 @@ def load_provider(kind: str, name: str, *, data_dir: Path, options: Mapping[str,
         raise MissingExtraError(
             f"the provider {kind!r} needs {error.name}: pip install 'hodei-jobs[{kind}]'"
         ) from error
-    return factory(name, data_dir=data_dir, options=options)
+    config = known_configs().get(kind)
+    if config is None:
+        return factory(name, data_dir=data_dir, options=options)
+    given = given_options(config, name, environment=environment or {}, own=options, shared=shared or {})
+    try:
+        return factory(name, data_dir=data_dir, config=read_config(config, given))
+    except ConfigError as error:
+        raise ProviderOptionError(str(error)) from None
 
 
 def take_options(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from types import TracebackType
 from typing import Any, Self
@@ -16,7 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
 
-from hodei.address import Address, parse_address
+from hodei.address import Address
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_logstore.contract import LogStoreError
@@ -45,10 +45,11 @@ from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work.attempts import Attempts, AttemptSettings
-from hodei_server.work.fleet import Fleet, FleetSettings
+from hodei_server.work.fleet import Fleet, FleetSettings, Reach
 from hodei_server.work.recovery import recover
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
+from hodei_server.worker_listeners import open_worker_listener
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -121,10 +122,16 @@ class Server:
         clients = Listener([JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE], public=True)
         for listener in (clients, workers):
             self._stack.push_async_callback(listener.server.stop, 0)
-        self._bind(clients, workers)
+        self.address = clients.bind(
+            settings.address,
+            ListenerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
+            variable="HODEI_LISTEN",
+            allow_plaintext=settings.allow_plaintext,
+        )
+        self.worker_address, reach = open_worker_listener(workers, settings, providers)
 
         sessions = self.sessions
-        fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id))
+        fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id, reach))
         book = LogBook(store, database, server_id, LogSettings(settings.log_segment))
         attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())
         scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
@@ -187,43 +194,33 @@ class Server:
             providers=sorted(providers),
         )
 
-    def _bind(self, clients: Listener, workers: Listener) -> None:
-        settings = self.settings
-        self.address = clients.bind(
-            settings.address,
-            ListenerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
-            variable="HODEI_LISTEN",
-            allow_plaintext=settings.allow_plaintext,
-        )
-        self.worker_address = workers.bind(
-            parse_address(settings.worker_listen),
-            ListenerTls(settings.worker_tls_cert, settings.worker_tls_key),
-            variable="HODEI_WORKER_LISTEN",
-            allow_plaintext=settings.allow_plaintext,
-        )
-
     async def _open_providers(self) -> dict[str, Provider]:
         settings = self.settings
         providers: dict[str, Provider] = {}
         for name, kind in settings.provider_kinds.items():
             options = settings.provider_options(name)
-            provider = load_provider(kind, name, data_dir=settings.data_dir / "providers" / name, options=options)
+            provider = load_provider(
+                kind,
+                name,
+                data_dir=settings.data_dir / "providers" / name,
+                options=options,
+                environment=os.environ,
+                shared=settings.shared_options,
+            )
             providers[name] = await self._stack.enter_async_context(provider)
         if not providers:
             raise SettingsError("HODEI_PROVIDERS: names no provider")
         return providers
 
-    def _fleet_settings(self, installation_id: str) -> FleetSettings:
+    def _fleet_settings(self, installation_id: str, reach: Mapping[str, Reach]) -> FleetSettings:
         settings = self.settings
-        authority = settings.worker_tls_ca.read_bytes() if settings.worker_tls_ca else None
         environment: dict[str, str] = {"HODEI_LOG_LEVEL": settings.log_level}
         if settings.allow_plaintext:
             environment["HODEI_ALLOW_PLAINTEXT"] = "true"
         return FleetSettings(
             installation_id=installation_id,
-            worker_address=settings.worker_address or str(self.worker_address),
+            reach=reach,
             otp_lifetime=settings.start_timeout,
-            ca_pem=authority,
             environment=environment,
         )
 

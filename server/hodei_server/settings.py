@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from hodei.address import Address, parse_address
 from hodei.quantities import format_duration, format_size, parse_duration, parse_size
+from hodei_providers.config import ConfigError, enabled_kinds, given_options, known_configs, options_of, shown_options
 
 PREFIX = "HODEI_"
 _PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
@@ -87,6 +88,9 @@ class Settings(BaseSettings):
     providers: str = Field(
         "process",
         description="Providers, a list of `kind` or `name=kind`. Options: `HODEI_PROVIDER_<NAME>_<OPTION>`.",
+    )
+    worker_image: str = Field(
+        "hodei-jobs-worker:latest", description="Image of workers in containers, on every provider that runs them."
     )
     strategy: Literal["lowest_cost", "fastest_startup", "most_capacity", "healthiest", "labels"] = Field(
         "fastest_startup", description="How a provider is chosen where the job does not say."
@@ -165,7 +169,16 @@ class Settings(BaseSettings):
     def provider_kinds(self) -> dict[str, str]:
         """The kind of each provider by its name."""
         pairs = (entry.strip().partition("=") for entry in self.providers.split(",") if entry.strip())
-        return {name.strip(): (kind or name).strip() for name, _, kind in pairs}
+        kinds = {name.strip(): (kind or name).strip() for name, _, kind in pairs}
+        try:
+            return kinds | {kind: kind for kind in enabled_kinds(os.environ) if kind not in kinds}
+        except ConfigError as error:
+            raise SettingsError(str(error)) from None
+
+    @property
+    def shared_options(self) -> dict[str, str]:
+        """Options that providers have in common."""
+        return {"worker_image": self.worker_image}
 
     def provider_options(self, name: str) -> dict[str, str]:
         """A provider's options, from the environment."""
@@ -208,6 +221,8 @@ def _line(error: Any) -> str:
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return the `HODEI_*` variables that nothing of Hodei reads: typing errors, most likely."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    for kind in known_configs().values():
+        known |= {f"{kind.prefix}ENABLED", *(info.variable for info in options_of(kind))}
     return sorted(
         name
         for name in environment
@@ -216,13 +231,24 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def show(settings: Settings) -> dict[str, str]:
-    """Return every setting as it would be written, without secrets."""
+    """Return every setting as it would be written, without secrets; those of the enabled providers too."""
     shown: dict[str, str] = {}
     for name, field in Settings.model_fields.items():
         value = getattr(settings, name)
         if name == "database_url":
             value = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)
         shown[name] = _written(field.metadata, value)
+    configs = known_configs()
+    for name, kind in settings.provider_kinds.items():
+        if kind in configs:
+            given = given_options(
+                configs[kind],
+                name,
+                environment=os.environ,
+                own=settings.provider_options(name),
+                shared=settings.shared_options,
+            )
+            shown |= {key.removeprefix(PREFIX).lower(): text for key, text in shown_options(configs[kind], given)}
     return shown
 
 
@@ -263,6 +289,21 @@ def markdown() -> str:
         "`WORKER_COMMAND`; for the provider named `process`, `HODEI_PROVIDER_PROCESS_MAX_WORKERS=16`.",
         "",
     ]
+    for kind, config in known_configs().items():
+        lines += [
+            f"## {kind}",
+            "",
+            f"`{config.prefix}ENABLED=true` adds a provider named `{kind}`. Where there are several of the kind,",
+            "`HODEI_PROVIDER_<NAME>_<OPTION>` wins for one of them. These are variables only, and not for the file.",
+            "",
+            "| variable | default | meaning |",
+            "|---|---|---|",
+            *(
+                f"| `{info.variable}` | {f'`{info.default}`' if info.default else ''} | {info.description} |"
+                for info in options_of(config)
+            ),
+            "",
+        ]
     return "\n".join(lines)
 
 

@@ -17,6 +17,7 @@ class Candidate:
     """A provider as the scheduler sees it.
 
     :param max_resources: the most one worker can be given; 0 in a field is no limit.
+    :param refused_resources: what it can't honour of them all the same, with the reason.
     :param held: workers there now, those that are starting or being removed included.
     :param startup: seconds that a launch typically takes.
     :param failures: failed launches in a row.
@@ -29,6 +30,7 @@ class Candidate:
     max_workers: int
     images: bool = False
     resource_limits: bool = False
+    refused_resources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_resources: wire.Resources = dataclasses.field(default_factory=wire.Resources)
     gpu_types: tuple[str, ...] = ()
     cost_per_hour: float = 0.0
@@ -91,6 +93,8 @@ def _resources(asked: wire.Resources, candidate: Candidate) -> str | None:
         wanted, most = getattr(asked, name), getattr(candidate.max_resources, name)
         if wanted and not candidate.resource_limits:
             return f"resources.{name}: it can't limit or promise resources"
+        if wanted and name in candidate.refused_resources:
+            return f"resources.{name}: {candidate.refused_resources[name]}"
         if wanted and most and wanted > most:
             return f"resources.{name}: it offers at most {most} to one worker"
     if asked.gpu_type and asked.gpu_type not in candidate.gpu_types:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import grpc
 from grpc import aio
@@ -18,6 +19,13 @@ from hodei_server.rpc.interceptors import CallInterceptor
 
 class ListenerError(Exception):
     """A listener can't be opened as the settings say."""
+
+
+class Credentials(Protocol):
+    """What a listener shows to who connects."""
+
+    def credentials(self) -> grpc.ServerCredentials | None:
+        """Return it; None for plain text."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,7 +69,7 @@ class Listener:
             names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.server)
 
-    def bind(self, address: Address, tls: ListenerTls, *, variable: str, allow_plaintext: bool) -> Address:
+    def bind(self, address: Address, tls: Credentials, *, variable: str, allow_plaintext: bool) -> Address:
         """Take the address; return it with the port that was given where 0 was asked for.
 
         :param variable: names the setting in errors.

@@ -301,8 +301,19 @@ class Attempts:
         result.next_sequence = live.log.accepted
         await self._complete(live, kept=True)
 
+    def tell(self, live: LiveAttempt, line: str) -> None:
+        """Write a line of progress to a log, as long as no worker writes it."""
+        if not live.run_sent and not live.losing and live.result is None and not live.log.ended:
+            self._write_lines(live, [line])
+            self._fleet.start(live.log.flush(), f"log of {live.attempt_uid}")
+
     async def _say(self, live: LiveAttempt, lines: Sequence[str]) -> None:
-        """Write the server's own lines to the end of a log."""
+        """Write the server's own lines to the end of a log, and wait for them to be durable."""
+        self._write_lines(live, lines)
+        await live.log.flush()
+
+    @staticmethod
+    def _write_lines(live: LiveAttempt, lines: Sequence[str]) -> None:
         data = "".join(f"{line}\n" for line in lines).encode()[-65536:]
         chunk = log_wire.LogChunk(
             sequence=live.log.accepted,
@@ -311,7 +322,6 @@ class Attempts:
             data=data,
         )
         live.log.add(make_block([chunk]), live.epoch)
-        await live.log.flush()
 
     # The end
 

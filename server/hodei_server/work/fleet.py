@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
@@ -22,6 +22,7 @@ from hodei_providers.contract import (
     ProviderError,
     Resources,
     WorkerPhase,
+    say_nothing,
 )
 from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
@@ -31,7 +32,7 @@ from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: Launches, and removals, under way at once.
+#: Removals under way at once.
 PARALLEL = 16
 #: Seconds between attempts to remove a worker that is not gone yet.
 REMOVAL_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -40,18 +41,29 @@ OWN_END_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Reach:
+    """How a provider's workers reach the server.
+
+    :param address: the worker listener as they see it.
+    :param ca_pem: the authority to trust for it, if it is not a public one.
+    """
+
+    address: str
+    ca_pem: bytes | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class FleetSettings:
     """How workers are launched.
 
-    :param worker_address: the worker listener as seen by workers.
+    :param reach: of each provider.
     :param otp_lifetime: seconds.
     :param environment: more variables for every worker.
     """
 
     installation_id: str
-    worker_address: str
+    reach: Mapping[str, Reach]
     otp_lifetime: float
-    ca_pem: bytes | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -68,19 +80,26 @@ class Fleet:
         self._database = database
         self._sessions = sessions
         self._settings = settings
-        self._launches = asyncio.Semaphore(PARALLEL)
+        self._launches = {
+            name: asyncio.Semaphore(provider.capabilities().parallel_launches) for name, provider in providers.items()
+        }
         self._removals = asyncio.Semaphore(PARALLEL)
         self._removing: dict[str, asyncio.Task[bool]] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
 
-    async def launch(self, row: RowMapping) -> None:
+    async def launch(
+        self, row: RowMapping, *, labels: Mapping[str, str] | None = None, report: Callable[[str], None] = say_nothing
+    ) -> None:
         """Launch a worker that is written down. Launching it again, after a restart, is harmless.
 
+        :param labels: what it is for; see `LaunchRequest.labels`.
+        :param report: takes a line of progress.
         :raise ProviderError: it could not be launched; nothing of it is left that `list` would not find.
         """
         worker_id = row["worker_id"]
         provider = self.providers[row["provider"]]
-        async with self._launches:
+        reach = self._settings.reach[row["provider"]]
+        async with self._launches[row["provider"]]:
             otp = new_token()
             lifetime = int(self._settings.otp_lifetime * 1e6)
             if not await self._database.write(lambda tx: set_otp(tx, worker_id, otp, lifetime)):
@@ -89,14 +108,16 @@ class Fleet:
             request = LaunchRequest(
                 worker_id=worker_id,
                 installation_id=self._settings.installation_id,
-                server_address=self._settings.worker_address,
+                server_address=reach.address,
                 otp=otp,
                 resources=Resources(
                     asked.cpu_millis, asked.memory_bytes, asked.disk_bytes, asked.gpu_count, asked.gpu_type
                 ),
                 image=row["image"],
                 max_jobs=row["max_jobs"],
-                ca_pem=self._settings.ca_pem,
+                ca_pem=reach.ca_pem,
+                labels={"tenant": row["tenant"], **(labels or {})},
+                report=report,
                 environment=self._settings.environment,
             )
             try:
@@ -202,9 +223,10 @@ class Fleet:
         """Ask every provider how it is."""
         for name, provider in self.providers.items():
             health = await provider.health()
-            if health != self.health[name]:
+            changed = health != self.health[name]
+            self.health[name] = health
+            if changed:
                 _log.info("provider.health", provider=name, healthy=health.healthy, message=health.message)
-                self.health[name] = health
                 self.room.moved()
 
     async def close(self) -> None:

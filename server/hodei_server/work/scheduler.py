@@ -10,7 +10,13 @@ from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import LaunchRejectedError, ProviderError, QuotaExceededError, UnsupportedRequestError
+from hodei_providers.contract import (
+    ImageRejectedError,
+    LaunchRejectedError,
+    ProviderError,
+    QuotaExceededError,
+    UnsupportedRequestError,
+)
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.job_queries import queue_page
@@ -104,6 +110,7 @@ class Scheduler:
                     max_workers=offers.max_workers,
                     images=offers.images,
                     resource_limits=offers.resource_limits,
+                    refused_resources=offers.refused_resources,
                     max_resources=wire.Resources(
                         cpu_millis=most.cpu_millis,
                         memory_bytes=most.memory_bytes,
@@ -218,7 +225,11 @@ class Scheduler:
             lambda tx: tx.execute(select(*workers.c).where(workers.c.worker_id == live.worker_id)).mappings().one()
         )
         try:
-            await self.fleet.launch(row)
+            await self.fleet.launch(
+                row,
+                labels={"job": live.job_id, "attempt": str(live.number), "attempt-uid": live.attempt_uid},
+                report=lambda line: self.attempts.tell(live, line),
+            )
         except ProviderError as error:
             self.failures[live.provider] = self.failures.get(live.provider, 0) + 1
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
@@ -230,6 +241,8 @@ class Scheduler:
 def _cause_of(error: ProviderError) -> Cause:
     if isinstance(error, QuotaExceededError):
         return Cause.QUOTA
+    if isinstance(error, ImageRejectedError):
+        return Cause.IMAGE
     if isinstance(error, (LaunchRejectedError, UnsupportedRequestError)):
         return Cause.UNSCHEDULABLE
     return Cause.PROVIDER_ERROR

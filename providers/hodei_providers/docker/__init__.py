@@ -1,0 +1,1 @@
+"""Workers in Docker containers; `provider.DockerProvider` needs the extra ``docker``."""

@@ -1,0 +1,64 @@
+"""Where the workers' listener opens: at its own address, and at each that an enabled provider's workers need."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from hodei.address import Address, parse_address
+from hodei_providers.contract import Provider
+from hodei_server.authority import WorkerAuthority
+from hodei_server.rpc.listener import Credentials, Listener, ListenerTls
+from hodei_server.settings import Settings
+from hodei_server.work.fleet import Reach
+
+
+def open_worker_listener(
+    listener: Listener, settings: Settings, providers: Mapping[str, Provider]
+) -> tuple[Address, dict[str, Reach]]:
+    """Take the addresses.
+
+    Where a provider's workers are not on the loopback, everything they use is encrypted: with the certificate that the
+    settings name, else with one of an authority that is made for the purpose.
+
+    :return: the listener's own address, and how the workers of each provider reach it.
+    :raise hodei_server.rpc.listener.ListenerError: an address can't be listened on.
+    """
+    routes = {name: route for name, provider in providers.items() if (route := provider.route()) is not None}
+    asked = parse_address(settings.worker_listen)
+    given = ListenerTls(settings.worker_tls_cert, settings.worker_tls_key)
+    hosts = {host for route in routes.values() for host in (route.host, route.listen) if host}
+    abroad: Credentials = given
+    authority_pem = settings.worker_tls_ca.read_bytes() if settings.worker_tls_ca else None
+    made: bytes | None = None
+    if routes and settings.worker_tls_cert is None:
+        authority = WorkerAuthority(settings.data_dir / "tls", [*hosts, asked.host])
+        abroad, made = authority, authority.ca_pem
+    own_made = made is not None and (asked.tls is True or not (asked.is_loopback or settings.allow_plaintext))
+    own = listener.bind(
+        asked,
+        abroad if own_made else given,
+        variable="HODEI_WORKER_LISTEN",
+        allow_plaintext=settings.allow_plaintext,
+    )
+    here = Reach(settings.worker_address or str(own), made if own_made else authority_pem)
+    for host in sorted({route.listen for route in routes.values() if route.listen and not _covers(own, route.listen)}):
+        names = ", ".join(name for name, route in routes.items() if route.listen == host)
+        listener.bind(
+            Address(host, own.port), abroad, variable=f"the workers' listener for {names}", allow_plaintext=False
+        )
+    reach = dict.fromkeys(providers, here)
+    for name, route in routes.items():
+        # An own listener in plain text, allowed by a setting, that covers the route's address is what answers there.
+        encrypted = own.tls or not _covers(own, route.listen or route.host)
+        address = Address(route.host, route.port or own.port, encrypted)
+        reach[name] = Reach(str(address), (made or authority_pem) if encrypted else None)
+    return own, reach
+
+
+def _covers(own: Address, host: str) -> bool:
+    """Whether a listener at one address is one at another, too."""
+    try:
+        return own.host == host or ipaddress.ip_address(own.host).is_unspecified
+    except ValueError:
+        return False

@@ -1,0 +1,94 @@
+"""Settings of providers: read by kind and by name, named when wrong."""
+
+from __future__ import annotations
+
+import pytest
+
+from hodei_providers.config import ConfigError, Given, given_options, options_of, read_config, shown_options
+from hodei_providers.docker.config import Device, DockerConfig, Mount
+
+
+def read(**variables: str) -> DockerConfig:
+    """Read variables as a server would."""
+    environment = {f"HODEI_DOCKER_{name.upper()}": text for name, text in variables.items()}
+    return read_config(DockerConfig, given_options(DockerConfig, "docker", environment=environment, own={}, shared={}))
+
+
+def test_each_option_is_read_as_what_it_is() -> None:
+    """Sizes, processors, lists, pairs."""
+    config = read(
+        default_cpu="0.5",
+        max_memory="2Gi",
+        mounts="/etc/ssl:/etc/ssl:ro,/data:/data",
+        devices="/dev/fuse,/dev/kvm:/dev/kvm:rw",
+        container_labels="team=ops",
+        read_only_root="false",
+        stray_grace="5m",
+    )
+    assert (config.default_cpu, config.max_memory, config.stray_grace) == (500, 2 << 30, 300.0)
+    assert config.mounts == (Mount("/etc/ssl", "/etc/ssl", read_only=True), Mount("/data", "/data", read_only=False))
+    assert config.devices == (Device("/dev/fuse", "/dev/fuse", "rwm"), Device("/dev/kvm", "/dev/kvm", "rw"))
+    assert config.container_labels == {"team": "ops"}
+    assert not config.read_only_root
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("host", "somewhere"),
+        ("tls_ca", "/nowhere/ca.pem"),
+        ("pull_policy", "sometimes"),
+        ("max_workers", "-1"),
+        ("default_memory", "lots"),
+        ("max_cpu", "two"),
+        ("mounts", "relative:/x"),
+        ("devices", "/etc/passwd"),
+        ("read_only_root", "maybe"),
+        ("cost_per_hour", "-1"),
+        ("server_address", "http://a:b"),
+        ("pids_limit", "0"),
+    ],
+)
+def test_what_cannot_be_read_is_named(name: str, text: str) -> None:
+    """By its variable."""
+    with pytest.raises(ConfigError, match=f"HODEI_DOCKER_{name.upper()}: .*can't be used"):
+        read(**{name: text})
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """A line for each."""
+    with pytest.raises(ConfigError) as caught:
+        read(pids_limit="0", max_cpu="x")
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_options_that_contradict_each_other_are_named() -> None:
+    """A default beyond the limit would refuse every job."""
+    with pytest.raises(ConfigError, match="HODEI_DOCKER_DEFAULT_MEMORY is more than HODEI_DOCKER_MAX_MEMORY"):
+        read(default_memory="2Gi", max_memory="1Gi")
+
+
+def test_a_providers_own_option_wins_over_its_kinds() -> None:
+    """And that over what all kinds share."""
+    given = given_options(
+        DockerConfig,
+        "big",
+        environment={"HODEI_DOCKER_NETWORK": "kind", "HODEI_DOCKER_WORKER_IMAGE": "kind"},
+        own={"network": "own"},
+        shared={"worker_image": "shared"},
+    )
+    assert given["network"] == Given("HODEI_PROVIDER_BIG_NETWORK", "own")
+    assert given["worker_image"] == Given("HODEI_DOCKER_WORKER_IMAGE", "kind")
+    assert dict(shown_options(DockerConfig, given))["HODEI_PROVIDER_BIG_NETWORK"] == "own"
+
+
+def test_an_unknown_option_of_a_provider_is_named() -> None:
+    """A typing error is not read as a default."""
+    given = given_options(DockerConfig, "big", environment={}, own={"netwrok": "x"}, shared={})
+    with pytest.raises(ConfigError, match="HODEI_PROVIDER_BIG_NETWROK: there is no such option"):
+        read_config(DockerConfig, given)
+
+
+def test_every_option_is_described() -> None:
+    """For docs/configuration.md."""
+    assert all(info.description.endswith(".") for info in options_of(DockerConfig))
