@@ -20,7 +20,8 @@ from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_worker.attempt import DEFAULT_GRACE, Attempt
 from hodei_worker.backoff import retry_after, wait_seconds
-from hodei_worker.connection import Connection, ConnectionLostError
+from hodei_worker.connection import SILENT_INTERVALS, Connection, ConnectionLostError
+from hodei_worker.health import HealthFile
 from hodei_worker.process import descendants
 from hodei_worker.settings import WorkerSettings
 
@@ -52,6 +53,7 @@ class Agent:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self._health = HealthFile(settings.directory)
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
         self._attempt: Attempt | None = None
@@ -83,6 +85,7 @@ class Agent:
             _log.error("refused by the server: %s", over)
             return EXIT_REFUSED
         finally:
+            self._health.clear()
             watchdog.cancel()
             await self._end_attempt()
 
@@ -129,6 +132,7 @@ class Agent:
             except ConnectionLostError as error:
                 _log.info("connection ended: %s", error)
             finally:
+                self._health.clear()
                 if self._connection is not None:
                     lost_at = time.monotonic()
                 self._connection = None
@@ -159,6 +163,7 @@ class Agent:
         self._ping_interval = welcome.ping_interval.ToTimedelta().total_seconds() or self._ping_interval
         self._orphan_after = welcome.orphan_after.ToTimedelta().total_seconds() or self._orphan_after
         self._acknowledged_at = _boottime()
+        self._health.confirm(SILENT_INTERVALS * self._ping_interval)
         for resume in welcome.attempts:
             self._resume(resume)
         self._connection = connection
@@ -215,6 +220,7 @@ class Agent:
         }
         if kind == "pong":
             self._acknowledged_at = _boottime()
+            self._health.confirm(SILENT_INTERVALS * self._ping_interval)
         elif kind == "closed":
             raise SessionOverError(message.closed.reason)
         elif kind in handlers:

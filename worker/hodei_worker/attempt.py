@@ -26,9 +26,6 @@ from hodei_worker.settings import WorkerSettings
 _log = logging.getLogger("hodei.worker")
 
 DEFAULT_GRACE = 10.0
-#: What a job inherits of the worker's environment.
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
-_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Attempt:
@@ -113,7 +110,7 @@ class Attempt:
             self._process = JobProcess(
                 argv,
                 environment=self._environment(),
-                directory=Path(spec.working_directory) if spec.working_directory else self._scratch,
+                directory=self._directory(),
                 descriptors=(stdin, pipes[0][1], pipes[1][1]),
             )
         except ExecError:
@@ -144,12 +141,14 @@ class Attempt:
         _log.info("job started", extra={**self.names, "pid": self._process.pid})
         self._changed()
 
+    def _directory(self) -> Path:
+        if self._run.spec.working_directory:
+            return Path(self._run.spec.working_directory)
+        return self._settings.job_directory or self._scratch
+
     def _environment(self) -> dict[str, str]:
         run = self._run
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment.setdefault("PATH", _DEFAULT_PATH)
-        environment |= dict(run.spec.environment)
-        return environment | {
+        return {**self._settings.job_environment, **run.spec.environment} | {
             "HODEI_JOB_ID": run.job_id,
             "HODEI_ATTEMPT": str(run.attempt_number),
             "HODEI_ATTEMPT_UID": run.attempt_uid,

@@ -10,11 +10,14 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 # gRPC must not meddle with the forks that start jobs (W23); it reads this when it is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
+import hodei
+from hodei_worker.health import check_health
 from hodei_worker.settings import WorkerSettingsError, read_settings, scrub_environment
 
 _EXTRA = ("job_id", "attempt_uid", "trace_id", "pid")
@@ -41,6 +44,11 @@ class _Format(logging.Formatter):
         return f"{stamp} {record.levelname.lower():7} {text} " + " ".join(f"{k}={v}" for k, v in fields.items())
 
 
+def _tell(succeeded: bool, message: str) -> int:  # noqa: FBT001 - a pair, taken apart
+    print(f"hodei worker: {message}", file=sys.stdout if succeeded else sys.stderr)
+    return 0 if succeeded else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a worker; return its exit code: 0 done, 2 wrong settings, 3 refused, 4 no server."""
     parser = argparse.ArgumentParser(
@@ -52,7 +60,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--max-jobs", type=int, default=None, help="jobs to run before going, 0 without end (default 1)"
     )
+    parser.add_argument("--version", action="version", version=hodei.__version__)
+    parser.add_argument(
+        "--health",
+        action="store_true",
+        help="run nothing; exit with 0 when the worker of HODEI_WORKER_DIR is connected to its server, else with 1",
+    )
+    parser.add_argument(
+        "--copy-agent",
+        type=Path,
+        metavar="FOLDER",
+        help="run nothing; copy the agent's self-contained folder, for containers whose image has no worker",
+    )
     options = parser.parse_args(arguments)
+    if options.health:
+        return _tell(*check_health(os.environ))
+    if options.copy_agent:
+        from hodei_worker.folder import copy_agent  # noqa: PLC0415 - workers have no use for it
+
+        return _tell(*copy_agent(options.copy_agent))
     try:
         settings = read_settings(os.environ, worker_id=options.worker_id, max_jobs=options.max_jobs)
     except WorkerSettingsError as error:

@@ -15,6 +15,12 @@ from hodei.transport import TlsFiles
 
 T = TypeVar("T")
 
+#: The launcher of the agent's own folder (worker/image/launcher.c) hands a container's environment on under such names.
+JOB_PREFIX = "HODEI_JOB_ENV_"
+#: What a job inherits of the worker's environment where there is no container that it belongs to.
+INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
+_DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 _LEVELS = {"error": logging.ERROR, "warn": logging.WARNING, "info": logging.INFO, "debug": logging.DEBUG}
 
 
@@ -26,7 +32,9 @@ class WorkerSettingsError(ValueError):
 class WorkerSettings:
     """Times in seconds, sizes in bytes.
 
-    :param directory: for what overflows memory and for the jobs' scratch folders.
+    :param directory: for what overflows memory, for the jobs' scratch folders, and for whether the server is there.
+    :param job_environment: what jobs start from: all that the container's image says, or a part of the worker's own.
+    :param job_directory: where jobs run that don't say: the image's own, or None for their scratch folder.
     :param max_jobs: how many jobs to run before going; 0 is without end.
     :param log_memory: of a log that is not acknowledged, what is kept in memory.
     :param spool_limit: what overflows to disk at most; then the job waits on a full pipe.
@@ -42,6 +50,8 @@ class WorkerSettings:
     allow_plaintext: bool
     level: int
     directory: Path
+    job_environment: Mapping[str, str]
+    job_directory: Path | None
     max_jobs: int
     log_memory: int
     spool_limit: int
@@ -73,6 +83,7 @@ def read_settings(
         return Path(text) if text else None
 
     directory = path("HODEI_WORKER_DIR")
+    in_container = any(name.startswith(JOB_PREFIX) for name in environment)
     return WorkerSettings(
         worker_id=worker_id or read("HODEI_WORKER_ID", "", str),
         server=read("HODEI_SERVER_ADDRESS", "", parse_address),
@@ -80,6 +91,8 @@ def read_settings(
         allow_plaintext=read("HODEI_ALLOW_PLAINTEXT", "false", _boolean),
         level=read("HODEI_LOG_LEVEL", "info", _level),
         directory=directory or Path(tempfile.mkdtemp(prefix="hodei-worker-")),
+        job_environment=_job_environment(environment, in_container=in_container),
+        job_directory=Path.cwd() if in_container else None,
         max_jobs=read("HODEI_MAX_JOBS", "1", _count) if max_jobs is None else max_jobs,
         log_memory=read("HODEI_LOG_MEMORY_BYTES", str(8 << 20), _memory),
         spool_limit=read("HODEI_SPOOL_BYTES", str(1 << 30), _count),
@@ -89,6 +102,16 @@ def read_settings(
         # Last: a variable that can't be read must not cost the token.
         otp=_read_otp(environment),
     )
+
+
+def _job_environment(environment: Mapping[str, str], *, in_container: bool) -> dict[str, str]:
+    if in_container:
+        found = {
+            name.removeprefix(JOB_PREFIX): value for name, value in environment.items() if name.startswith(JOB_PREFIX)
+        }
+    else:
+        found = {name: environment[name] for name in INHERITED if name in environment}
+    return {"PATH": _DEFAULT_PATH} | found
 
 
 def _read_otp(environment: Mapping[str, str]) -> str:
