@@ -1,19 +1,20 @@
 """How a provider of containers brings the agent into an image that has no worker in it.
 
 The worker's image has the agent as a folder of its own, `AGENT_FOLDER`, which needs nothing of another image but a
-kernel: it holds its Python, C library and loader, and a static launcher that starts the one through the other. A provider
-makes that folder appear in the container of any image, read-only and at the same path, and runs `AGENT_COMMAND` there in
-place of the image's ENTRYPOINT and CMD, as the image's own user and in its own working directory:
+kernel: it holds its Python, C library and loader, and a static launcher that starts the one through the other. A
+provider makes that folder appear in the container of any image, read-only and at the same path, and runs
+`AGENT_COMMAND` there in place of the image's ENTRYPOINT and CMD, as the image's own user and in its own working
+directory:
 
-- Docker: a named volume for each worker image, filled by a container of it that runs `copy_command` with the volume as
-  target, as root. To fill it again does nothing, so it is done once by each server; then it is mounted read-only.
+- Docker: a named volume for each worker image, filled by a container of it that runs `copy_command` with the volume
+  as target, as root. To fill it again does nothing, so it is done once by each server; then it is mounted read-only.
 - Kubernetes: an init container of the worker's image runs `copy_command` with an emptyDir as target.
 
 All that the container's environment says, HODEI_* excepted, is the job's, and the agent itself takes no notice of it.
 The container's working directory is that of jobs that name none.
 
-The files are readable and executable by everyone. What the agent writes goes to HODEI_WORKER_DIR, which must be writable
-by the user that the container runs as, and to nowhere else.
+The files are readable and executable by everyone. What the agent writes goes to HODEI_WORKER_DIR, which must be
+writable by the user that the container runs as, and to nowhere else.
 """
 
 from __future__ import annotations

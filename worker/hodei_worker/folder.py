@@ -14,8 +14,8 @@ COMPLETE = ".complete"
 def copy_agent(target: Path) -> tuple[bool, str]:
     """Copy the folder that this agent runs from; where it is already, do nothing.
 
-    Every file is put in place whole, so that several may copy to one target at once, and a copy that was interrupted may
-    be repeated.
+    Every file is put in place whole, so that several may copy to one target at once, and a copy that was interrupted
+    may be repeated.
 
     :param target: a folder, made when it is missing; what else is in it stays.
     :return: whether the folder is there now, and that in words.

@@ -1,4 +1,6 @@
-"""Puts the agent's self-contained folder together, in a build stage of Dockerfile.worker: ``agent_folder.py TARGET APP``.
+"""Puts the agent's self-contained folder together, in a build stage of Dockerfile.worker.
+
+``agent_folder.py TARGET APP``: APP holds the agent and its packages.
 
 The folder needs nothing of the image that it is mounted into but a kernel::
 
