@@ -17,6 +17,8 @@ def main() -> None:
         sys.exit(EXIT_HODEI)
     # gRPC's own log is for its developers; what concerns a user comes as an error.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    # A server in this process starts workers: gRPC, which reads this when it is first imported, keeps out of that.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
     from hodei_cli.commands import run_cli  # noqa: PLC0415 - needs click
 
     run_cli()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +20,7 @@ from hodei.v1 import (
     provider_pb2_grpc,
 )
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.connection import Connection, trace_of_environment
+from hodei_client.connection import Connection, responses_of, trace_of_environment
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, UnavailableError
 from hodei_client.logs import LogEvent, LogPlace, LogReader
@@ -142,7 +143,7 @@ class Client:
         )
         return response
 
-    async def watch(self, job_id: str, *, after_version: int = 0) -> AsyncIterator[job_pb2.WatchJobResponse]:
+    async def watch(self, job_id: str, *, after_version: int = 0) -> AsyncGenerator[job_pb2.WatchJobResponse, None]:
         """Yield every state change of a job, each once, until it has ended, over any number of broken connections."""
         version, connection = after_version, self._connected
         endurance = Endurance(self.settings.patience)
@@ -151,16 +152,14 @@ class Client:
             try:
                 await connection.reach()
                 request = job_pb2.WatchJobRequest(job_id=job_id, after_version=version)
-                call = self._jobs.WatchJob(request, metadata=connection.metadata())
-                try:
-                    async for response in call:
+                # No name for the call: this frame lives in what is raised here, and would keep it.
+                async with responses_of(self._jobs.WatchJob(request, metadata=connection.metadata())) as responses:
+                    async for response in responses:
                         endurance.served()
                         version = response.event.version
                         yield response
                         if response.HasField("outcome"):
                             return
-                finally:
-                    call.cancel()
                 # Without an outcome this is a break (L06), unless nothing came after the version that was asked for.
                 job = await self.get(job_id)
                 if job.state in _ENDED and job.version <= version:
@@ -174,9 +173,10 @@ class Client:
 
     async def wait(self, job_id: str) -> types_wire.Outcome:
         """Wait for a job's end; return its outcome."""
-        async for response in self.watch(job_id):
-            if response.HasField("outcome"):
-                return response.outcome
+        async with contextlib.aclosing(self.watch(job_id)) as watching:
+            async for response in watching:
+                if response.HasField("outcome"):
+                    return response.outcome
         job = await self.get(job_id)
         return job.outcome
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import re
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import grpc
 from grpc import aio
@@ -16,6 +17,8 @@ from grpc import aio
 from hodei.transport import open_channel
 from hodei_client.errors import HodeiError, UnavailableError, from_rpc, no_server
 from hodei_client.settings import ClientSettings
+
+T = TypeVar("T")
 
 #: Seconds that a first connection may take.
 CONNECT_SECONDS = 5.0
@@ -29,6 +32,21 @@ def trace_of_environment() -> str:
     """Return the trace that TRACEPARENT (W3C) names, else a new one: 32 hexadecimal digits."""
     given = _TRACEPARENT.fullmatch(os.environ.get("TRACEPARENT", ""))
     return given[1] if given is not None and given[1].strip("0") else secrets.token_hex(16)
+
+
+@contextlib.asynccontextmanager
+async def responses_of(call: aio.UnaryStreamCall[Any, T]) -> AsyncGenerator[AsyncGenerator[T, None], None]:
+    """Yield a streaming call's answers; whatever becomes of them, the call is over afterwards.
+
+    The call and what iterates over it hold each other. Left half-way, both would be there until the garbage collector
+    comes by, and with them the connection, even once its channel is closed.
+    """
+    responses: Any = aiter(call)
+    try:
+        yield responses
+    finally:
+        call.cancel()
+        await responses.aclose()
 
 
 class Connection:
@@ -83,9 +101,7 @@ class Connection:
         """
         for attempt in range(1, TRIES + 1):
             try:
-                await self.reach()
-                call: Awaitable[Any] = method(request, timeout=CALL_SECONDS, metadata=self.metadata())
-                return await call
+                return await self._once(method, request)
             except aio.AioRpcError as error:
                 failure = self.failure(error)
             except UnavailableError as error:
@@ -94,3 +110,9 @@ class Connection:
                 raise failure from None
             await asyncio.sleep(random.uniform(0.0, 0.1 * 2.0**attempt))  # noqa: S311 - jitter, not a secret
         raise AssertionError
+
+    async def _once(self, method: Callable[..., Any], request: Any) -> Any:
+        # Not in `call`: its frame lives in what it raises, and would keep a failed call, and so the connection.
+        await self.reach()
+        call: Awaitable[Any] = method(request, timeout=CALL_SECONDS, metadata=self.metadata())
+        return await call

@@ -13,7 +13,7 @@ from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import log_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.connection import Connection
+from hodei_client.connection import Connection, responses_of
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, LogGapError, LogIntegrityError, NotFoundError, UnavailableError
 
@@ -171,8 +171,8 @@ class LogReader:
 
     async def _stream(self) -> AsyncGenerator[LogEvent, None]:
         call = self._stub.StreamLogs(self._request(), metadata=self._connection.metadata())
-        try:
-            async for response in call:
+        async with responses_of(call) as responses:
+            async for response in responses:
                 kind = response.WhichOneof("event")
                 if kind == "start":
                     # Alone it is no sign of health: a log that can't be read begins like any other.
@@ -191,8 +191,6 @@ class LogReader:
                 elif kind == "end":
                     yield self._end(response.end)
                     return
-        finally:
-            call.cancel()
 
     def _begin(self, start: wire.LogStreamStart) -> None:
         if start.attempt_uid != self._attempt_uid or self._next is None:

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Any, Self
 
 # gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from hodei.transport import CHANNEL_OPTIONS, SERVER_OPTIONS
@@ -25,3 +29,22 @@ def test_pings_of_worker_and_server_come_within_a_minute() -> None:
     assert load_settings({"ping_interval": "59s"}).ping_interval == 59
     with pytest.raises(SettingsError, match="HODEI_PING_INTERVAL"):
         load_settings({"ping_interval": "60s"})
+
+
+@pytest.mark.parametrize(
+    "start",
+    ["import hodei_server.app", "import hodei_worker.main", "hodei_cli.main.main()"],
+    ids=["server", "worker", "command"],
+)
+def test_grpc_keeps_out_of_forks_whatever_the_environment_says(start: str) -> None:
+    """W23: whoever starts processes has gRPC's fork support switched off, before gRPC is imported."""
+    program = f"""
+import contextlib, sys
+import hodei_cli.main
+sys.argv = ["hodei", "server", "--help"]
+with contextlib.suppress(SystemExit), contextlib.redirect_stdout(sys.stderr):
+    {start}
+from grpc._cython import cygrpc
+sys.exit(cygrpc._GRPC_ENABLE_FORK_SUPPORT)
+"""
+    subprocess.run([sys.executable, "-c", program], env=os.environ | {"GRPC_ENABLE_FORK_SUPPORT": "1"}, check=True)

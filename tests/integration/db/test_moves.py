@@ -6,7 +6,8 @@ import asyncio
 from typing import Any
 
 import pytest
-from sqlalchemy import insert, select
+from google.protobuf.duration_pb2 import Duration
+from sqlalchemy import insert, select, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
@@ -15,13 +16,23 @@ from hodei_server.db.check import differences
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.engine import open_engine
 from hodei_server.db.job_queries import JobFilter, events_after, list_jobs, next_wake, queue_page, queue_position
-from hodei_server.db.jobs import CancelWish, NewJob, expire_queued, insert_job, job_row, request_cancel
+from hodei_server.db.jobs import (
+    CancelWish,
+    NewJob,
+    duration_micros,
+    expire_queued,
+    insert_job,
+    job_row,
+    request_cancel,
+)
 from hodei_server.db.retention import expired_jobs, mark_expired
-from hodei_server.db.schema import job_events, jobs
+from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.db.schema_version import SchemaVersionError, require_newest
 from hodei_server.db.workers import NewWorker, burn_otp, insert_worker, said_hello, set_otp, worker_of_session
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.states import JobState
+
+HOUR = 3_600_000_000
 
 
 async def submit(database: Database, **fields: Any) -> str:
@@ -184,6 +195,35 @@ async def test_waiting_too_long_ends_a_job(database: Database) -> None:
     await database.write(expire_queued)
     assert await state(database, job_id) is JobState.TIMED_OUT
     assert await state(database, other) is JobState.QUEUED
+
+
+async def test_the_queues_clock_stands_still_while_there_is_an_attempt(database: Database) -> None:
+    """W05: what a job spent starting and running does not count as waiting when it is queued again."""
+    job_id = await submit(database, queue_timeout={"seconds": 60}, retry={"max_attempts": 2, "initial_backoff": {}})
+    uid = await dispatch(database, job_id)
+
+    def an_hour_passes(tx: Transaction) -> None:
+        tx.execute(update(attempts).values(created_at=attempts.c.created_at - HOUR))
+        tx.execute(update(jobs).values(queue_deadline=jobs.c.queue_deadline - HOUR))
+
+    await database.write(an_hour_passes)
+    await end(database, result(uid, exit_code=1))
+    assert await database.write(expire_queued) == []
+    assert await state(database, job_id) is JobState.QUEUED
+
+
+async def test_durations_are_kept_to_the_microsecond(database: Database) -> None:
+    """W40: a second and a half is neither one nor two, and what is positive is never nothing."""
+    job_id = await submit(database, queue_timeout={"seconds": 1, "nanos": 500_000_900})
+    row = await database.read(lambda tx: job_row(tx, job_id))
+    assert row is not None
+    assert row["queue_deadline"] - row["submitted_at"] == 1_500_000
+    assert duration_micros(Duration(nanos=1)) == 1
+    ended = await submit(database, log_ttl={"nanos": 250_000_000})
+    await end(database, result(await dispatch(database, ended)))
+    row = await database.read(lambda tx: job_row(tx, ended))
+    assert row is not None
+    assert row["logs_expire_at"] - row["ended_at"] == 250_000
 
 
 async def test_filters_of_the_list_work_together(database: Database) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shlex
 import sys
 import threading
@@ -124,6 +125,17 @@ async def test_a_pid_that_means_another_process_by_now_is_left_alone(tmp_path: P
         assert procfs.look_up(bystander.pid) is not None
         bystander.kill()
         await bystander.wait()
+
+
+async def test_a_worker_is_no_part_of_the_servers_session(tmp_path: Path) -> None:
+    """W26: what ends a server's whole process group, as an interrupt at a terminal does, does not reach its workers."""
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        handle = await provider.launch(make_request())
+        pid = int(handle.data["pid"])
+        assert os.getsid(pid) == pid
+        assert os.getsid(pid) != os.getsid(0)
+        await provider.destroy(handle)
 
 
 async def test_an_ended_worker_leaves_no_zombie(tmp_path: Path) -> None:

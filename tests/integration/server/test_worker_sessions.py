@@ -6,7 +6,9 @@ import asyncio
 import time
 from typing import Any
 
+import grpc
 import pytest
+from grpc import aio
 
 from hodei.v1 import provider_pb2, worker_pb2
 from hodei.v1 import types_pb2 as types_wire
@@ -95,3 +97,18 @@ async def test_the_end_of_an_old_stream_leaves_the_new_connection_alone(impostor
     assert [each.connected async for each in client.workers()] == [True]
     await client.cancel(job)
     assert (await worker.next_message(new)).cancel.attempt_uid == run.attempt_uid
+
+
+async def test_a_job_cancelled_while_its_worker_starts_is_never_run(impostor: Cast) -> None:
+    """W16: the pending worker is removed, its token is worth nothing, and the job ends as cancelled."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    worker_id, otp = await worker.credentials()
+    assert (await client.get(job)).state == types_wire.JOB_STATE_STARTING
+    await client.cancel(job)
+    async with asyncio.timeout(30):
+        assert (await client.wait(job)).state == types_wire.JOB_STATE_CANCELLED
+    with pytest.raises(aio.AioRpcError) as caught:
+        await worker.register(worker_id, otp)
+    assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    assert [each async for each in client.workers()] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import sys
 import time
@@ -75,6 +76,13 @@ async def test_a_background_child_can_not_hold_the_job(server: Any, run_worker: 
     assert server.data(OUT) == b"done\n"
 
 
+async def test_what_a_job_has_left_behind_in_a_session_of_its_own_ends_with_it(server: Any, run_worker: Any) -> None:
+    """Nothing that descends from a job outlives it (W17)."""
+    assert await run_worker("sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & echo $!") == 0
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(server.data(OUT)), 0)
+
+
 async def test_stdin_is_closed_unless_given(server: Any, run_worker: Any) -> None:
     """`cat` ends (W39)."""
     assert await run_worker("cat") == 0
@@ -105,6 +113,16 @@ async def test_the_job_sees_none_of_the_worker_s_secrets(server: Any, run_worker
         "HODEI_WORKER_ID",
     }
     assert not (tmp_path / "otp").exists()
+
+
+async def test_a_job_of_the_same_user_can_not_read_the_worker(server: Any, run_worker: Any) -> None:
+    """The agent is not dumpable: its environment and its memory are closed to what it runs (W24)."""
+    script = "cat /proc/$PPID/environ; head -c 1 /proc/$PPID/mem; readlink -v /proc/$PPID/exe"
+    # Root may read everything, unless it lays that right down.
+    plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
+    assert await run_worker(*plain, "sh", "-c", script) == 0
+    assert server.data(OUT) == b""
+    assert server.data(ERR).count(b"ermission denied") == 3
 
 
 async def test_a_refused_worker_ends_itself(server: Any, run_worker: Any) -> None:

@@ -1,9 +1,135 @@
-"""Protections of jobs, attempts and workers."""
+"""Protections of jobs: their clocks, their moves, where they run, what becomes of their end."""
 
 from __future__ import annotations
 
 from hodei_protections.protection import Protection
 
 SERVER = "tests/integration/server"
+MOVES = "tests/integration/db/test_moves.py"
 
-JOBS: tuple[Protection, ...] = ()
+JOBS: tuple[Protection, ...] = (
+    Protection(
+        "W05",
+        "waiting, starting and running have a clock each: one stands still while another runs",
+        "server/hodei_server/db/attempts.py",
+        '                "queue_deadline": jobs.c.queue_deadline + (tx.now - attempt["created_at"]),\n',
+        "",
+        f"{MOVES}::test_the_queues_clock_stands_still_while_there_is_an_attempt",
+        "the time the attempt took counts as waiting, and the job has waited too long",
+    ),
+    Protection(
+        "W07",
+        "a signal is told apart from an exit code",
+        "worker/hodei_worker/process.py",
+        "        return os.WEXITSTATUS(self.status) if self.status is not None and os.WIFEXITED(self.status) else None",
+        "        return None if self.status is None else os.waitstatus_to_exitcode(self.status) & 0xFF",
+        f"{SERVER}/test_jobs.py::test_a_signal_is_no_exit_code",
+        "a killed process has an exit code, and the server calls that a lie",
+    ),
+    Protection(
+        "W14",
+        "an attempt is written down before its job is given out, by a move that only one can make",
+        "server/hodei_server/db/events.py",
+        "    statement = update(jobs).where(jobs.c.state.in_([int(state) for state in allowed]), *only_if)",
+        "    statement = update(jobs).where(jobs.c.state.is_not(None) | (len(allowed) > 99), *only_if)",
+        f"{MOVES}::test_a_job_is_given_out_once",
+        "the job is given out ten times",
+    ),
+    Protection(
+        "W14",
+        "what a fenced worker says does not count",
+        "server/hodei_server/db/attempts.py",
+        "    conditions = [\n"
+        "        attempts.c.attempt_uid == result.attempt_uid,\n"
+        "        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),\n"
+        "    ]\n"
+        "    if not fence:\n"
+        "        conditions.append(attempts.c.epoch == result.epoch)\n",
+        "    conditions = [attempts.c.attempt_uid == result.attempt_uid]\n",
+        f"{MOVES}::test_a_fenced_worker_is_not_heard",
+        "the lost attempt's result is kept after all",
+    ),
+    Protection(
+        "W15",
+        "capacity is counted from rows and reserved in the transaction that gives a job out",
+        "server/hodei_server/work/scheduler.py",
+        "            held[chosen] = held.get(chosen, 0) + 1\n",
+        "",
+        f"{SERVER}/test_pressure.py::test_many_jobs_at_once_each_have_their_own_log",
+        "more workers are launched than the provider may hold",
+    ),
+    Protection(
+        "W16",
+        "a job that is cancelled before it runs is never run, and its pending worker is removed",
+        "server/hodei_server/work/attempts.py",
+        '        self.lose_soon(live, Cause.CANCELLED, "Cancelled before it was started")\n',
+        "",
+        f"{SERVER}/test_worker_sessions.py::test_a_job_cancelled_while_its_worker_starts_is_never_run",
+        "the cancelled job waits for its worker, which could still run it",
+    ),
+    Protection(
+        "W30",
+        "the command ends with the job's own code once its state is final",
+        "cli/hodei_cli/display.py",
+        "        return 128 + outcome.signal",
+        "        return 0",
+        "tests/e2e/test_run.py::test_codes_are_those_of_a_shell",
+        "a killed job looks like success",
+    ),
+    Protection(
+        "W31",
+        "a cancel reaches the process and is confirmed",
+        "worker/hodei_worker/agent.py",
+        "            attempt.stop(cancel.cause or types_wire.CAUSE_CANCELLED, grace)\n",
+        "            del grace\n",
+        "tests/integration/worker/test_worker.py::test_a_cancel_reaches_the_process",
+        "the process goes on, and the test waits in vain",
+    ),
+    Protection(
+        "W32",
+        "late, early and repeated messages are legal moves, or harmless",
+        "server/hodei_server/domain/states.py",
+        "    JobState.STARTING: frozenset({JobState.RUNNING, JobState.FINISHING, JobState.QUEUED}),",
+        "    JobState.STARTING: frozenset({JobState.RUNNING, JobState.QUEUED}),",
+        f"{MOVES}::test_a_result_that_comes_twice_or_late_changes_nothing",
+        "a result that comes before its start is dropped, and the job stays where it was",
+    ),
+    Protection(
+        "W38",
+        "every field is honoured, or refused by its name",
+        "server/hodei_server/domain/spec.py",
+        '    found = [*unknown_fields(spec, "spec")]\n',
+        "    found: list[Violation] = []\n",
+        "tests/unit/server/test_spec.py",
+        "a field that the server does not know is taken and dropped",
+    ),
+    Protection(
+        "W40",
+        "durations are exact to the microsecond, and what is positive is never nothing",
+        "server/hodei_server/db/jobs.py",
+        "    micros = duration.seconds * 1_000_000 + duration.nanos // 1000\n",
+        "    micros = duration.seconds * 1_000_000\n",
+        f"{MOVES}::test_durations_are_kept_to_the_microsecond",
+        "a second and a half is one second",
+    ),
+    Protection(
+        "W44",
+        "what is starting, or being removed, counts as there",
+        "server/hodei_server/db/workers.py",
+        '        select(workers.c.provider, func.count().label("held"))\n'
+        "        .where(workers.c.state != int(WorkerState.GONE))\n",
+        '        select(workers.c.provider, func.count().label("held"))\n'
+        "        .where(workers.c.state.in_([int(WorkerState.IDLE), int(WorkerState.BUSY)]))\n",
+        f"{SERVER}/test_pressure.py::test_many_jobs_at_once_each_have_their_own_log",
+        "each look at the queue launches more, and more than the provider may hold",
+    ),
+    Protection(
+        "W45",
+        "a cancelled job is never queued again",
+        "server/hodei_server/db/attempts.py",
+        '    if job["cancel_requested_at"] is None:\n        retry =',
+        "    if job is not None:\n        retry =",
+        f"{MOVES}::test_a_cancelled_job_is_neither_given_out_nor_queued_again",
+        "the retry policy queues the cancelled job again",
+    ),
+)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from hodei_protections.jobs import JOBS
 from hodei_protections.logs import LOGS
+from hodei_protections.processes import PROCESSES
 from hodei_protections.protection import Protection
+from hodei_protections.workers import WORKERS
 
-PROTECTIONS: tuple[Protection, ...] = (*LOGS, *JOBS)
+PROTECTIONS: tuple[Protection, ...] = (*LOGS, *sorted([*JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id))
 
 
 def markdown() -> str:

@@ -50,23 +50,36 @@ async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: fl
             deadline = time.monotonic() + seconds
             while (time.monotonic() < deadline or hand.kills < kills) and not hurting.done():
                 await asyncio.sleep(0.2)
-            for task in (hurting, loading):
-                task.cancel()
-            outcomes = await asyncio.gather(hurting, loading, return_exceptions=True)
-            site.faults += [repr(each) for each in outcomes if not isinstance(each, asyncio.CancelledError)]
+            site.faults += await _stop(hurting, loading)
         site.heal()
-        if not site.server_is_up():
-            await site.start_server()
         site.note("the hand rests")
+        # The hand may have been stopped between a kill and what follows it, or a server have met a full disk.
+        keeping = asyncio.create_task(site.keep_server())
         try:
-            async with asyncio.timeout(PATIENCE), Client(settings=site.settings) as client:
-                await site.server_answers()
-                # All that was submitted ends, and each follower sees its end, before anything is compared.
-                for job in load.jobs:
-                    await client.wait(job.job_id)
-                await asyncio.gather(*load.followers)
-        except TimeoutError:
-            site.faults.append("not everything has ended")
-        async with Client(settings=site.direct) as client:
-            await account.of_jobs(client, load.jobs)
-        await account.of_leftovers()
+            await _take_account(site, load, account)
+        finally:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+
+
+async def _stop(*tasks: asyncio.Task[None]) -> list[str]:
+    """Cancel tasks; return what they had failed with before."""
+    for task in tasks:
+        task.cancel()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    return [repr(each) for each in outcomes if not isinstance(each, asyncio.CancelledError)]
+
+
+async def _take_account(site: Site, load: Load, account: Account) -> None:
+    try:
+        async with asyncio.timeout(PATIENCE), Client(settings=site.settings) as client:
+            await site.server_answers()
+            # All that was submitted ends, and each follower sees its end, before anything is compared.
+            for job in load.jobs:
+                await client.wait(job.job_id)
+            await asyncio.gather(*load.followers)
+    except TimeoutError:
+        site.faults.append("not everything has ended")
+    async with Client(settings=site.direct) as client:
+        await account.of_jobs(client, load.jobs)
+    await account.of_leftovers()

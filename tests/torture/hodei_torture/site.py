@@ -115,6 +115,14 @@ class Site:
             self.server.kill()
         await self.server.wait()
 
+    async def keep_server(self) -> None:
+        """Start the server again whenever it has ended, as whoever watches over it would do; until cancelled."""
+        while True:
+            if self.server is not None:
+                code = await self.server.wait()
+                self.note(f"the server has ended with {code}")
+            await self.start_server()
+
     def server_is_up(self) -> bool:
         """Whether the server's process is there."""
         return self.server is not None and self.server.returncode is None
