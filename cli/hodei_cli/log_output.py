@@ -103,6 +103,8 @@ async def copy_log(events: AsyncIterator[LogEvent], output: LogOutput) -> Attemp
         if isinstance(event, Chunk):
             output.write(event)
         elif isinstance(event, Cut):
+            if event.expired:
+                continue  # the end says so
             output.note(f"hodei: {event.lines} lines ({event.bytes} bytes) are not here: the log outgrew its budget")
         else:
             end = event

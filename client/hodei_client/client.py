@@ -20,7 +20,7 @@ from hodei.v1 import (
     provider_pb2_grpc,
 )
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.connection import Connection, responses_of, trace_of_environment
+from hodei_client.connection import Connection, Responses, trace_of_environment
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, UnavailableError
 from hodei_client.logs import LogEvent, LogPlace, LogReader
@@ -153,7 +153,7 @@ class Client:
                 await connection.reach()
                 request = job_pb2.WatchJobRequest(job_id=job_id, after_version=version)
                 # No name for the call: this frame lives in what is raised here, and would keep it.
-                async with responses_of(self._jobs.WatchJob(request, metadata=connection.metadata())) as responses:
+                async with Responses(self._jobs.WatchJob(request, metadata=connection.metadata())) as responses:
                     async for response in responses:
                         endurance.served()
                         version = response.event.version

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import random
 import re
 import secrets
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from types import TracebackType
+from typing import Any, Generic, TypeVar
 
 import grpc
 from grpc import aio
@@ -34,19 +34,30 @@ def trace_of_environment() -> str:
     return given[1] if given is not None and given[1].strip("0") else secrets.token_hex(16)
 
 
-@contextlib.asynccontextmanager
-async def responses_of(call: aio.UnaryStreamCall[Any, T]) -> AsyncGenerator[AsyncGenerator[T, None], None]:
-    """Yield a streaming call's answers; whatever becomes of them, the call is over afterwards.
+class Responses(Generic[T]):
+    """A streaming call's answers. An asynchronous context manager, after which the call is over.
 
     The call and what iterates over it hold each other. Left half-way, both would be there until the garbage collector
     comes by, and with them the connection, even once its channel is closed.
     """
-    responses: Any = aiter(call)
-    try:
-        yield responses
-    finally:
-        call.cancel()
-        await responses.aclose()
+
+    def __init__(self, call: aio.UnaryStreamCall[Any, T]) -> None:
+        self._call = call
+        self._responses: Any = aiter(call)
+
+    async def __aenter__(self) -> AsyncIterator[T]:
+        responses: AsyncIterator[T] = self._responses
+        return responses
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Cancel what is still under way."""
+        self._call.cancel()
+        await self._responses.aclose()
 
 
 class Connection:

@@ -13,7 +13,7 @@ from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import log_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
-from hodei_client.connection import Connection, responses_of
+from hodei_client.connection import Connection, Responses
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, LogGapError, LogIntegrityError, NotFoundError, UnavailableError
 
@@ -39,13 +39,14 @@ class Chunk:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Cut:
-    """A stretch that was dropped because the log outgrew its budget."""
+    """A stretch that is not kept any more: the log outgrew its budget or, `expired`, its time to live has passed."""
 
     attempt_number: int
     first_sequence: int
     last_sequence: int
     bytes: int
     lines: int
+    expired: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -171,7 +172,7 @@ class LogReader:
 
     async def _stream(self) -> AsyncGenerator[LogEvent, None]:
         call = self._stub.StreamLogs(self._request(), metadata=self._connection.metadata())
-        async with responses_of(call) as responses:
+        async with Responses(call) as responses:
             async for response in responses:
                 kind = response.WhichOneof("event")
                 if kind == "start":
@@ -225,12 +226,12 @@ class LogReader:
         self._next = cut.last_sequence + 1
         self._skip = 0
         self._summed_from_start = False
-        return Cut(self._number, cut.first_sequence, cut.last_sequence, cut.bytes, cut.lines)
+        return Cut(self._number, cut.first_sequence, cut.last_sequence, cut.bytes, cut.lines, cut.expired)
 
     def _end(self, end: wire.LogStreamEnd) -> AttemptEnd:
         receipt = end.receipt
         expected = self._next or 0
-        if end.next_sequence > expected and not self._streams and not receipt.expired:
+        if end.next_sequence > expected and not self._streams:
             raise LogGapError(f"the log ends before chunk {end.next_sequence} where {expected} belongs")
         whole = self._verify and self._summed_from_start and receipt.ended and not receipt.expired
         if whole and receipt.complete and encode_checksum(self._sum) != receipt.checksum:

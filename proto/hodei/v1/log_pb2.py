@@ -27,41 +27,41 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hodei.v1 import types_pb2 as hodei_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12hodei/v1/log.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"h\n\x08LogChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x17\n\x0ftime_unix_nanos\x18\x02 \x01(\x03\x12#\n\x06stream\x18\x03 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\".\n\x08LogBlock\x12\"\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x12.hodei.v1.LogChunk\"U\n\x06LogCut\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\"\xa5\x02\n\nLogReceipt\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x0c\x12.\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttruncated\x18\x08 \x01(\x08\x12\x10\n\x08\x63omplete\x18\t \x01(\x08\x12\x1e\n\x04\x63uts\x18\n \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\r\n\x05\x65nded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xpired\x18\x0c \x01(\x08\"\xb2\x02\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x18\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04H\x00\x12\x14\n\ntail_lines\x18\x05 \x01(\x03H\x00\x12\x30\n\nsince_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12.\n\tsince_ago\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12$\n\x07streams\x18\x08 \x03(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08\x63ompress\x18\t \x01(\x08\x42\x06\n\x04\x66rom\"y\n\x0eLogStreamStart\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x04\x12\x12\n\nskip_bytes\x18\x05 \x01(\r\"\xcd\x01\n\x0cLogStreamEnd\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.hodei.v1.LogReceipt\x12\"\n\x07outcome\x18\x03 \x01(\x0b\x32\x11.hodei.v1.Outcome\x12\x17\n\x0f\x61nother_attempt\x18\x04 \x01(\x08\x12\x1b\n\x13next_attempt_number\x18\x05 \x01(\x05\x12%\n\tjob_state\x18\x06 \x01(\x0e\x32\x12.hodei.v1.JobState\"+\n\x12LogStreamHeartbeat\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\"\xe8\x01\n\x12StreamLogsResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.hodei.v1.LogStreamStartH\x00\x12#\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.hodei.v1.LogBlockH\x00\x12\x1f\n\x03\x63ut\x18\x03 \x01(\x0b\x32\x10.hodei.v1.LogCutH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.hodei.v1.LogStreamEndH\x00\x12\x31\n\theartbeat\x18\x05 \x01(\x0b\x32\x1c.hodei.v1.LogStreamHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x9a\x01\n\x0eGetLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12$\n\x07streams\x18\x06 \x03(\x0e\x32\x13.hodei.v1.LogStream\"\x83\x01\n\x0fGetLogsResponse\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.hodei.v1.LogChunk\x12\x1e\n\x04\x63uts\x18\x03 \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x14GetLogReceiptRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\">\n\x15GetLogReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hodei.v1.LogReceipt*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03\x32\xef\x01\n\x10LogStreamService\x12I\n\nStreamLogs\x12\x1b.hodei.v1.StreamLogsRequest\x1a\x1c.hodei.v1.StreamLogsResponse0\x01\x12>\n\x07GetLogs\x12\x18.hodei.v1.GetLogsRequest\x1a\x19.hodei.v1.GetLogsResponse\x12P\n\rGetLogReceipt\x12\x1e.hodei.v1.GetLogReceiptRequest\x1a\x1f.hodei.v1.GetLogReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12hodei/v1/log.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"h\n\x08LogChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x17\n\x0ftime_unix_nanos\x18\x02 \x01(\x03\x12#\n\x06stream\x18\x03 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\".\n\x08LogBlock\x12\"\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x12.hodei.v1.LogChunk\"f\n\x06LogCut\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x08\"\xa5\x02\n\nLogReceipt\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x0c\x12.\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttruncated\x18\x08 \x01(\x08\x12\x10\n\x08\x63omplete\x18\t \x01(\x08\x12\x1e\n\x04\x63uts\x18\n \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\r\n\x05\x65nded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xpired\x18\x0c \x01(\x08\"\xb2\x02\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x18\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04H\x00\x12\x14\n\ntail_lines\x18\x05 \x01(\x03H\x00\x12\x30\n\nsince_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12.\n\tsince_ago\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12$\n\x07streams\x18\x08 \x03(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08\x63ompress\x18\t \x01(\x08\x42\x06\n\x04\x66rom\"y\n\x0eLogStreamStart\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x04\x12\x12\n\nskip_bytes\x18\x05 \x01(\r\"\xcd\x01\n\x0cLogStreamEnd\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.hodei.v1.LogReceipt\x12\"\n\x07outcome\x18\x03 \x01(\x0b\x32\x11.hodei.v1.Outcome\x12\x17\n\x0f\x61nother_attempt\x18\x04 \x01(\x08\x12\x1b\n\x13next_attempt_number\x18\x05 \x01(\x05\x12%\n\tjob_state\x18\x06 \x01(\x0e\x32\x12.hodei.v1.JobState\"+\n\x12LogStreamHeartbeat\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\"\xe8\x01\n\x12StreamLogsResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.hodei.v1.LogStreamStartH\x00\x12#\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.hodei.v1.LogBlockH\x00\x12\x1f\n\x03\x63ut\x18\x03 \x01(\x0b\x32\x10.hodei.v1.LogCutH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.hodei.v1.LogStreamEndH\x00\x12\x31\n\theartbeat\x18\x05 \x01(\x0b\x32\x1c.hodei.v1.LogStreamHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x9a\x01\n\x0eGetLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12$\n\x07streams\x18\x06 \x03(\x0e\x32\x13.hodei.v1.LogStream\"\x83\x01\n\x0fGetLogsResponse\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.hodei.v1.LogChunk\x12\x1e\n\x04\x63uts\x18\x03 \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x14GetLogReceiptRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\">\n\x15GetLogReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hodei.v1.LogReceipt*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03\x32\xef\x01\n\x10LogStreamService\x12I\n\nStreamLogs\x12\x1b.hodei.v1.StreamLogsRequest\x1a\x1c.hodei.v1.StreamLogsResponse0\x01\x12>\n\x07GetLogs\x12\x18.hodei.v1.GetLogsRequest\x1a\x19.hodei.v1.GetLogsResponse\x12P\n\rGetLogReceipt\x12\x1e.hodei.v1.GetLogReceiptRequest\x1a\x1f.hodei.v1.GetLogReceiptResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hodei.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=2016
-  _globals['_LOGSTREAM']._serialized_end=2124
+  _globals['_LOGSTREAM']._serialized_start=2033
+  _globals['_LOGSTREAM']._serialized_end=2141
   _globals['_LOGCHUNK']._serialized_start=119
   _globals['_LOGCHUNK']._serialized_end=223
   _globals['_LOGBLOCK']._serialized_start=225
   _globals['_LOGBLOCK']._serialized_end=271
   _globals['_LOGCUT']._serialized_start=273
-  _globals['_LOGCUT']._serialized_end=358
-  _globals['_LOGRECEIPT']._serialized_start=361
-  _globals['_LOGRECEIPT']._serialized_end=654
-  _globals['_STREAMLOGSREQUEST']._serialized_start=657
-  _globals['_STREAMLOGSREQUEST']._serialized_end=963
-  _globals['_LOGSTREAMSTART']._serialized_start=965
-  _globals['_LOGSTREAMSTART']._serialized_end=1086
-  _globals['_LOGSTREAMEND']._serialized_start=1089
-  _globals['_LOGSTREAMEND']._serialized_end=1294
-  _globals['_LOGSTREAMHEARTBEAT']._serialized_start=1296
-  _globals['_LOGSTREAMHEARTBEAT']._serialized_end=1339
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=1342
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=1574
-  _globals['_GETLOGSREQUEST']._serialized_start=1577
-  _globals['_GETLOGSREQUEST']._serialized_end=1731
-  _globals['_GETLOGSRESPONSE']._serialized_start=1734
-  _globals['_GETLOGSRESPONSE']._serialized_end=1865
-  _globals['_GETLOGRECEIPTREQUEST']._serialized_start=1867
-  _globals['_GETLOGRECEIPTREQUEST']._serialized_end=1950
-  _globals['_GETLOGRECEIPTRESPONSE']._serialized_start=1952
-  _globals['_GETLOGRECEIPTRESPONSE']._serialized_end=2014
-  _globals['_LOGSTREAMSERVICE']._serialized_start=2127
-  _globals['_LOGSTREAMSERVICE']._serialized_end=2366
+  _globals['_LOGCUT']._serialized_end=375
+  _globals['_LOGRECEIPT']._serialized_start=378
+  _globals['_LOGRECEIPT']._serialized_end=671
+  _globals['_STREAMLOGSREQUEST']._serialized_start=674
+  _globals['_STREAMLOGSREQUEST']._serialized_end=980
+  _globals['_LOGSTREAMSTART']._serialized_start=982
+  _globals['_LOGSTREAMSTART']._serialized_end=1103
+  _globals['_LOGSTREAMEND']._serialized_start=1106
+  _globals['_LOGSTREAMEND']._serialized_end=1311
+  _globals['_LOGSTREAMHEARTBEAT']._serialized_start=1313
+  _globals['_LOGSTREAMHEARTBEAT']._serialized_end=1356
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=1359
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=1591
+  _globals['_GETLOGSREQUEST']._serialized_start=1594
+  _globals['_GETLOGSREQUEST']._serialized_end=1748
+  _globals['_GETLOGSRESPONSE']._serialized_start=1751
+  _globals['_GETLOGSRESPONSE']._serialized_end=1882
+  _globals['_GETLOGRECEIPTREQUEST']._serialized_start=1884
+  _globals['_GETLOGRECEIPTREQUEST']._serialized_end=1967
+  _globals['_GETLOGRECEIPTRESPONSE']._serialized_start=1969
+  _globals['_GETLOGRECEIPTRESPONSE']._serialized_end=2031
+  _globals['_LOGSTREAMSERVICE']._serialized_start=2144
+  _globals['_LOGSTREAMSERVICE']._serialized_end=2383
 # @@protoc_insertion_point(module_scope)

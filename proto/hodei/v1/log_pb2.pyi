@@ -100,7 +100,7 @@ Global___LogBlock: _TypeAlias = LogBlock  # noqa: Y015
 
 @_typing.final
 class LogCut(_message.Message):
-    """Chunks that were dropped because the log outgrew its budget."""
+    """Chunks that are not kept any more: the log outgrew its budget, or its time to live has passed."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -108,11 +108,14 @@ class LogCut(_message.Message):
     LAST_SEQUENCE_FIELD_NUMBER: _builtins.int
     BYTES_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    EXPIRED_FIELD_NUMBER: _builtins.int
     first_sequence: _builtins.int
     """The first and last dropped sequence."""
     last_sequence: _builtins.int
     bytes: _builtins.int
     lines: _builtins.int
+    expired: _builtins.bool
+    """They went because their time to live had passed."""
     def __init__(
         self,
         *,
@@ -120,10 +123,11 @@ class LogCut(_message.Message):
         last_sequence: _builtins.int = ...,
         bytes: _builtins.int = ...,
         lines: _builtins.int = ...,
+        expired: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "lines", b"lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "expired", b"expired", "first_sequence", b"first_sequence", "last_sequence", b"last_sequence", "lines", b"lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

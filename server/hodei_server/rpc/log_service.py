@@ -131,8 +131,7 @@ class LogService:
             moved = opened.change.next_move() if opened is not None else None
             piece = await cursor.read() if log.attempt_uid else ()
             if isinstance(piece, Cut):
-                if not piece.expired:
-                    yield wire.StreamLogsResponse(cut=cut_message(piece))
+                yield wire.StreamLogsResponse(cut=cut_message(piece))
                 continue
             if piece:
                 for stored in piece:
@@ -261,5 +260,9 @@ def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> b
 def cut_message(cut: Cut) -> wire.LogCut:
     """Return a cut as the wire tells it."""
     return wire.LogCut(
-        first_sequence=cut.first_sequence, last_sequence=cut.next_sequence - 1, bytes=cut.size, lines=cut.lines
+        first_sequence=cut.first_sequence,
+        last_sequence=cut.next_sequence - 1,
+        bytes=cut.size,
+        lines=cut.lines,
+        expired=cut.expired,
     )

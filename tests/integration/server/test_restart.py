@@ -9,6 +9,9 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_providers.contract import Handle, WorkerPhase
+from hodei_providers.process import ProcessProvider
+from hodei_providers.testing import make_request
 from hodei_server.app import Server
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.settings import Settings
@@ -93,6 +96,28 @@ async def test_a_worker_that_is_killed_is_lost_and_its_job_runs_again(make_setti
         assert outcome.state == wire.JOB_STATE_SUCCEEDED
         attempts = (await client.get(job)).attempts
         assert [attempt.outcome.cause for attempt in attempts] == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+
+
+async def test_what_nobody_knows_of_is_removed_before_anything_starts(
+    make_settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W11, W12: a worker of this installation that the database does not know; its neighbour's is left alone."""
+    assert callable(make_settings)
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'exec sleep 600'")
+    settings = make_settings()
+    async with Server(settings):
+        pass
+    mine = (settings.data_dir / "installation").read_text().strip()
+    options = {"worker_command": "sh -c 'exec sleep 600'"}
+    provider = ProcessProvider("process", data_dir=settings.data_dir / "providers/process", options=options)
+    async with provider:
+        stray, other = make_request(mine), make_request("another")
+        for request in (stray, other):
+            await provider.launch(request)
+        async with Server(settings):
+            assert (await provider.describe(Handle(stray.worker_id))).phase is WorkerPhase.MISSING
+            assert (await provider.describe(Handle(other.worker_id))).phase is WorkerPhase.RUNNING
+        await provider.destroy(Handle(other.worker_id))
 
 
 async def test_two_servers_never_share_a_data_folder(make_settings: object) -> None:

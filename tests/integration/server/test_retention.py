@@ -6,9 +6,13 @@ import asyncio
 import os
 from pathlib import Path
 
+from sqlalchemy import update
+
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, AttemptEnd, Chunk, Client, ClientSettings
+from hodei_client import STDOUT, AttemptEnd, Chunk, Client, ClientSettings, Cut
 from hodei_server.app import Server
+from hodei_server.db.engine import open_engine
+from hodei_server.db.schema import jobs
 
 
 async def files(folder: Path, pattern: str, count: int) -> None:
@@ -81,13 +85,44 @@ async def test_logs_go_when_their_time_has_passed_and_the_receipt_stays(make_set
         async with asyncio.timeout(60):
             while not (await client.receipt(ended)).expired:
                 await asyncio.sleep(0.05)
-        events = [event async for event in client.logs(ended)]
-        assert len(events) == 1
-        assert isinstance(events[0], AttemptEnd)
-        assert (events[0].receipt.bytes, events[0].receipt.expired) == (5, True)
+        told, end = [event async for event in client.logs(ended)]
+        assert told == Cut(1, 0, 0, 5, 1, expired=True)
+        assert isinstance(end, AttemptEnd)
+        assert (end.receipt.bytes, end.receipt.expired) == (5, True)
         async for event in client.logs(running):
             assert isinstance(event, Chunk)
             assert event.data == b"here\n"
             break
         await client.cancel(running, force=True)
         await client.wait(running)
+
+
+async def test_what_has_expired_under_a_reader_is_told_beside_what_was_cut(make_settings: object) -> None:
+    """L15, L21: a reader that was half-way, and one that begins, find no gap that nobody told of."""
+    assert callable(make_settings)
+    async with (
+        Server(make_settings(retention_interval="100ms"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["seq", "400000"], log_budget_bytes=1 << 20, log_ttl=3600.0)
+        await client.wait(job)
+        assert (await client.receipt(job)).truncated
+        reading = client.logs(job)
+        first = await anext(reading)
+        assert isinstance(first, Chunk)
+        engine = open_engine(server.settings.resolved_database_url)
+        with engine.begin() as connection:
+            connection.execute(update(jobs).values(logs_expire_at=0))
+        engine.dispose()
+        async with asyncio.timeout(60):
+            while not (await client.receipt(job)).expired:
+                await asyncio.sleep(0.05)
+        async for event in reading:
+            last = event
+        assert isinstance(last, AttemptEnd)
+        assert last.receipt.expired
+        events = [event async for event in client.logs(job)]
+        cuts = [event for event in events if isinstance(event, Cut)]
+        assert [cut.expired for cut in cuts] == [True, False, True]
+        assert sum(cut.bytes for cut in cuts) == last.receipt.bytes
+        assert len(events) == len(cuts) + 1

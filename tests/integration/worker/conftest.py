@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 import grpc
@@ -153,9 +153,15 @@ async def server() -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 async def run_worker(server: ScriptedServer, tmp_path: Path) -> Callable[..., Awaitable[int]]:
-    """Return what runs a worker to its end and returns its exit code."""
+    """Return what runs a worker to its end and returns its exit code; `through` is what it is run by."""
 
-    async def run(*argv: str, stdin: bytes | None = None, terminate: bool = False, **environment: str) -> int:
+    async def run(
+        *argv: str,
+        stdin: bytes | None = None,
+        terminate: bool = False,
+        through: Sequence[str] = (),
+        **environment: str,
+    ) -> int:
         if argv:
             server.spec.argv[:] = argv
         if stdin is not None:
@@ -163,6 +169,7 @@ async def run_worker(server: ScriptedServer, tmp_path: Path) -> Callable[..., Aw
         file = tmp_path / "otp"
         file.write_text(OTP)
         process = await asyncio.create_subprocess_exec(
+            *through,
             sys.executable,
             "-m",
             "hodei_worker",

@@ -76,11 +76,16 @@ async def test_a_background_child_can_not_hold_the_job(server: Any, run_worker: 
     assert server.data(OUT) == b"done\n"
 
 
-async def test_what_a_job_has_left_behind_in_a_session_of_its_own_ends_with_it(server: Any, run_worker: Any) -> None:
+async def test_what_a_job_has_left_behind_in_a_session_of_its_own_ends_with_it(
+    server: Any, run_worker: Any, tmp_path: Path
+) -> None:
     """Nothing that descends from a job outlives it (W17)."""
-    assert await run_worker("sh", "-c", "setsid sleep 600 > /dev/null 2>&1 & echo $!") == 0
+    file = tmp_path / "stray"
+    stray = f"setsid sh -c 'echo $$ > {file}; exec sleep 600' > /dev/null 2>&1 &"
+    assert await run_worker("sh", "-c", f"{stray} while [ ! -s {file} ]; do sleep 0.02; done") == 0
+    assert server.results[0].exit_code == 0
     with pytest.raises(ProcessLookupError):
-        os.kill(int(server.data(OUT)), 0)
+        os.kill(int(file.read_text()), 0)
 
 
 async def test_stdin_is_closed_unless_given(server: Any, run_worker: Any) -> None:
@@ -104,7 +109,7 @@ async def test_a_program_that_is_not_there_is_127(server: Any, run_worker: Any) 
 
 async def test_the_job_sees_none_of_the_worker_s_secrets(server: Any, run_worker: Any, tmp_path: Path) -> None:
     """Marks only; the token's file is gone (W24)."""
-    assert await run_worker("env") == 0
+    assert await run_worker("env", DATABASE_PASSWORD="of the worker's own") == 0
     names = {line.split("=")[0] for line in server.data(OUT).decode().splitlines()}
     assert {name for name in names if name.startswith("HODEI_")} == {
         "HODEI_JOB_ID",
@@ -112,6 +117,7 @@ async def test_the_job_sees_none_of_the_worker_s_secrets(server: Any, run_worker
         "HODEI_ATTEMPT_UID",
         "HODEI_WORKER_ID",
     }
+    assert "DATABASE_PASSWORD" not in names
     assert not (tmp_path / "otp").exists()
 
 
@@ -119,8 +125,8 @@ async def test_a_job_of_the_same_user_can_not_read_the_worker(server: Any, run_w
     """The agent is not dumpable: its environment and its memory are closed to what it runs (W24)."""
     script = "cat /proc/$PPID/environ; head -c 1 /proc/$PPID/mem; readlink -v /proc/$PPID/exe"
     # Root may read everything, unless it lays that right down.
-    plain = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"] if os.geteuid() == 0 else []
-    assert await run_worker(*plain, "sh", "-c", script) == 0
+    plain = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.geteuid() == 0 else ()
+    assert await run_worker("sh", "-c", script, through=plain) == 0
     assert server.data(OUT) == b""
     assert server.data(ERR).count(b"ermission denied") == 3
 

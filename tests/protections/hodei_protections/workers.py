@@ -15,8 +15,8 @@ WORKERS: tuple[Protection, ...] = (
         "server/hodei_server/work/recovery.py",
         "                all_gone = await provider.destroy(handle) and all_gone\n",
         "                continue\n",
-        f"{SERVER}/test_restored.py::test_unfinished_jobs_run_again_and_nothing_on_the_disk_is_touched",
-        "a worker of before is left running",
+        f"{SERVER}/test_restart.py::test_what_nobody_knows_of_is_removed_before_anything_starts",
+        "a worker that nobody knows of is left running",
     ),
     Protection(
         "W12",
