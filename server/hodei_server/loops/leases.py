@@ -93,7 +93,10 @@ class Leases:
         message = f"The worker is gone: {description.message}" if gone else "The worker was silent for too long"
         if live is None:
             self._fleet.remove_soon(worker_id, message)
-        elif live.result is None:
+        elif live.result is not None:
+            if gone and self._sessions.get(worker_id) is None:
+                live.worker_gone.set()
+        else:
             self._attempts.lose_soon(live, _CAUSES.get(description.reason, Cause.WORKER_LOST), message)
 
 

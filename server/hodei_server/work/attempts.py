@@ -28,7 +28,7 @@ from hodei_server.db.segments import SegmentState
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.book import LogBook
-from hodei_server.logs.changes import Change, ChangesByKey, wait_for
+from hodei_server.logs.changes import Change, ChangesByKey
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt, LiveAttempts
 from hodei_server.work.sessions import Session, Sessions
@@ -280,6 +280,7 @@ class Attempts:
             details = await self._fleet.diagnose(live.worker_id, live.provider)
         # Only when nothing of the worker is left may another attempt begin.
         await self._fleet.remove(live.worker_id, message)
+        live.worker_gone.set()
         await self.fail(live, cause, message, details)
 
     async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
@@ -385,12 +386,18 @@ class Attempts:
 
     async def _wait_for_log(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
         deadline = time.monotonic() + self.settings.log_wait
-        while live.log.durable < result.next_sequence:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                _log.error("log.incomplete", **live.names, durable=live.log.durable)
-                return
-            await wait_for(live.log.change.next_move(), remaining)
+        gone = asyncio.ensure_future(live.worker_gone.wait())
+        try:
+            while live.log.durable < result.next_sequence:
+                remaining = deadline - time.monotonic()
+                # Of a worker that is gone nothing more comes than has come.
+                if remaining <= 0 or (gone.done() and live.log.durable == live.log.accepted):
+                    _log.error("log.incomplete", **live.names, durable=live.log.durable)
+                    return
+                waiting = {live.log.change.next_move(), *(() if gone.done() else (gone,))}
+                await asyncio.wait(waiting, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            gone.cancel()
 
 
 def wrong_in(result: wire.AttemptResult) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 
@@ -20,6 +21,7 @@ class LiveAttempt:
     :ivar cancel: the stop that was asked for; sent again after each reconnect.
     :ivar result: the first result there was; no other counts.
     :ivar losing: its worker is being given up.
+    :ivar worker_gone: set once nothing more can come from its worker.
     """
 
     job_id: str
@@ -36,6 +38,7 @@ class LiveAttempt:
     cancel: wire.CancelAttempt | None = None
     result: wire.AttemptResult | None = None
     losing: bool = False
+    worker_gone: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     @property
     def names(self) -> dict[str, str | int]:

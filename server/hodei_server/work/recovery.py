@@ -51,8 +51,10 @@ async def recover(
         else:
             attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker is gone: {description.message}")
     for live in attempts.live:
-        if live.worker_id not in known and live.result is None:
-            attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
+        if live.worker_id in known:
+            continue
+        live.worker_gone.set()
+        attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
     for name in fleet.providers:
         # Workers that a restored database does not know may be running its jobs: those must not run beside them.
         while not await _remove_strays(name, fleet, known, installation.installation_id):

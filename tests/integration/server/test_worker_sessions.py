@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import time
 from typing import Any
 
@@ -10,13 +13,16 @@ import grpc
 import pytest
 from grpc import aio
 
-from hodei.v1 import provider_pb2, worker_pb2
+from hodei.checksum import encode_checksum
+from hodei.v1 import log_pb2, provider_pb2, worker_pb2
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Client
 
 #: The impostor of conftest.py, and a client.
 Cast = tuple[Any, Client]
 HOUR = 3600 * 10**9
+#: Seconds that nothing here takes.
+PATIENCE = 25.0
 
 
 async def until_attempt_ended(client: Client, job: str) -> types_wire.Job:
@@ -112,3 +118,27 @@ async def test_a_job_cancelled_while_its_worker_starts_is_never_run(impostor: Ca
         await worker.register(worker_id, otp)
     assert caught.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert [each async for each in client.workers()] == []
+
+
+async def test_the_log_of_a_worker_that_is_gone_is_not_waited_for(impostor: Cast) -> None:
+    """L01: the job ends as soon as nothing more can come, with its own outcome; its log says that it is not whole."""
+    worker, client = impostor
+    assert worker.server.settings.log_wait > PATIENCE
+    job = await client.submit(["true"])
+    stream, run = await worker.connect(await worker.register())
+    chunk = log_pb2.LogChunk(sequence=0, time_unix_nanos=1, stream=log_pb2.LOG_STREAM_STDOUT, data=b"x")
+    names = {"attempt_uid": run.attempt_uid, "epoch": run.epoch}
+    block = log_pb2.LogBlock(chunks=[chunk]).SerializeToString()
+    await stream.write(worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=block, **names)))
+    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=2, **names)
+    result.log_checksum = encode_checksum(0)
+    await stream.write(worker_pb2.ConnectRequest(result=result))
+    async with asyncio.timeout(PATIENCE):
+        while (await client.get(job)).state != types_wire.JOB_STATE_FINISHING:
+            await asyncio.sleep(0.02)
+        stream.cancel()
+        record = json.loads(next(worker.server.settings.data_dir.rglob("worker.json")).read_text())
+        os.kill(record["pid"], signal.SIGKILL)
+        assert (await client.wait(job)).exit_code == 0
+    receipt = await client.receipt(job)
+    assert (receipt.chunks, receipt.complete, receipt.ended) == (1, False, True)
