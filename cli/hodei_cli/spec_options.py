@@ -66,7 +66,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--label", "labels", type=PAIR, multiple=True, help="For filters; may be given again."),
     click.option("--annotation", "annotations", type=PAIR, multiple=True, help="Kept with the job; again."),
     click.option("-e", "--env", "environment", multiple=True, help="NAME=VALUE, or NAME from here; again."),
-    click.option("--workdir", help="Absolute; a scratch folder without it."),
+    click.option("--workdir", help="Absolute; without it the image's, or a scratch folder where there is none."),
     click.option(
         "--stdin", "stdin_file", type=click.Path(allow_dash=True), help="A file the job reads; - is this one."
     ),

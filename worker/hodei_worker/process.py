@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
+_PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 #: A process that SIGKILL doesn't end within so many seconds hangs in the kernel: the result waits no longer for it.
 KILL_SECONDS = 30.0
@@ -33,6 +34,7 @@ def become_reaper() -> None:
     """Adopt the orphans of jobs (W18), and keep jobs of the same user from reading this process (W24)."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    libc.prctl(_PR_SET_NAME, b"hodei-worker", 0, 0, 0)
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 

@@ -396,7 +396,7 @@ class JobSpec(_message.Message):
     name: _builtins.str
     """For people; need not be unique. At most 253 characters."""
     working_directory: _builtins.str
-    """Absolute; a scratch folder of the attempt's own when empty."""
+    """Absolute. When empty: in a container the image's own, elsewhere a scratch folder of the attempt's."""
     stdin: _builtins.bytes
     """What the process reads; closed at once when absent. At most 1 MiB."""
     image: _builtins.str
