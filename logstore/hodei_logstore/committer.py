@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from hodei_logstore.contract import Append, Block, LogStoreError, SegmentKey, SequenceError
-from hodei_logstore.disk import attempt, sync_folder, translate
+from hodei_logstore.disk import attempt, sync_folder, translate, write_at
 from hodei_logstore.open_segment import OpenSegment
 
 #: File descriptors of open segments that are kept between appends.
@@ -80,18 +80,17 @@ class Committer:
     def _write(self, segment: OpenSegment, blocks: list[Block]) -> int:
         """Write blocks behind what is durable; a failed write leaves nothing behind. Returns the bytes written."""
         descriptor = self._descriptor(segment)
-        data = memoryview(segment.encode(blocks))
+        pieces = segment.encode(blocks)
+        size = sum(map(len, pieces))
         try:
-            done = 0
-            while done < len(data):
-                done += os.pwrite(descriptor, data[done:], segment.length + done)
+            write_at(descriptor, pieces, segment.length)
         except OSError:
             try:
                 os.ftruncate(descriptor, segment.length)
             except OSError as error:
                 segment.poisoned = f"a failed write could not be undone ({error.strerror})"
             raise
-        return len(data)
+        return size
 
     def _make_durable(
         self,

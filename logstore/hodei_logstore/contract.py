@@ -181,7 +181,8 @@ class LogStore(ABC):
     async def seal(self, key: SegmentKey) -> SegmentInfo:
         """Close a segment for good and compress it. Idempotent. Readers that are on it go on undisturbed.
 
-        The open form goes only when the sealed one is durable and was verified. A crash in between loses nothing.
+        The open form goes only when the sealed one is durable and was verified. A crash in between loses nothing. A
+        store may keep a small segment in the form it has.
 
         :raise SegmentNotFoundError: there is no such segment.
         """

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Generator
+import threading
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 
 from hodei_logstore import sealed
 from hodei_logstore.contract import LogStoreError, SegmentKey, StorageFullError
 
+#: As many pieces as the system takes in one write (IOV_MAX).
+MAX_PIECES = 1024
+#: Of the thread that compresses: whoever writes or reads a log goes first.
+SEAL_NICENESS = 10
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def segment_path(root: Path, key: SegmentKey, form: str) -> Path:
-    """Return a segment's file: `open`, `sealed`, or `sealing` while it is being made."""
+    """Return a segment's file: `open`, `sealed`, `closed`, or `sealing` while it is being made."""
     return root / key.attempt_uid[:2] / f"{key.attempt_uid}-{key.first_sequence:020d}.{form}"
 
 
@@ -37,7 +42,7 @@ def key_of(name: str) -> SegmentKey | None:
     stem, _, form = name.rpartition(".")
     uid, _, sequence = stem.rpartition("-")
     if (
-        form not in {"open", "sealed"}
+        form not in {"open", "sealed", "closed"}
         or not uid
         or len(sequence) != 20
         or not (sequence.isascii() and sequence.isdigit())
@@ -53,6 +58,24 @@ def attempt(target: Callable[[], None]) -> OSError | None:
     except OSError as error:
         return error
     return None
+
+
+def write_at(descriptor: int, pieces: Sequence[bytes], offset: int) -> None:
+    """Write pieces one behind the other, from a place in a file on.
+
+    :raise OSError: as the system has it; some of it may be written.
+    """
+    left: list[bytes | memoryview] = list(pieces)
+    while left:
+        written = os.pwritev(descriptor, left[:MAX_PIECES], offset)
+        offset += written
+        done = 0
+        while done < len(left) and written >= len(left[done]):
+            written -= len(left[done])
+            done += 1
+        left = left[done:]
+        if written:
+            left[0] = memoryview(left[0])[written:]
 
 
 def sync_folder(folder: Path) -> None:
@@ -71,6 +94,12 @@ def sync_file(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def step_back() -> None:
+    """Let all other threads go before this one."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), SEAL_NICENESS)
 
 
 def translate(error: Exception) -> LogStoreError:

@@ -2,6 +2,7 @@
 
     <root>/<first two characters of the uid>/<uid>-<first sequence>.open      appended to
     <root>/<first two characters of the uid>/<uid>-<first sequence>.sealed    compressed, for good
+    <root>/<first two characters of the uid>/<uid>-<first sequence>.closed    for good, but too small to be compressed
 
 One thread commits: it writes everything that has gathered while it was busy, then makes it durable, then answers all
 who wait. So one fsync of a file serves all its writers, and those of several files run side by side.
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import dataclasses
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -33,7 +35,7 @@ from hodei_logstore.contract import (
     SequenceError,
     StoredBlock,
 )
-from hodei_logstore.disk import key_of, open_sealed, segment_path, sync_file, sync_folder, translate
+from hodei_logstore.disk import key_of, open_sealed, segment_path, step_back, sync_file, sync_folder, translate
 from hodei_logstore.open_segment import OpenSegment
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ T = TypeVar("T")
 #: Parsed indexes of sealed segments that are kept.
 MAX_INDEXES = 128
 READ_THREADS = 4
+SMALL_BYTES = 16 << 10
 
 
 class FileLogStore(LogStore):
@@ -48,10 +51,15 @@ class FileLogStore(LogStore):
 
     :param root: the folder; made if it is missing.
     :param durability: "power": what is acknowledged survives a power cut (fsync); "process": it survives the server.
+    :param small_bytes: a segment whose file is smaller keeps its bytes when it is sealed: there is little to save, and
+        two syncs to spend.
     """
 
-    def __init__(self, root: Path, *, durability: Literal["power", "process"] = "power") -> None:
+    def __init__(
+        self, root: Path, *, durability: Literal["power", "process"] = "power", small_bytes: int = SMALL_BYTES
+    ) -> None:
         self.root = root
+        self._small_bytes = small_bytes
         self._sync = durability == "power"
         self._segments: dict[SegmentKey, OpenSegment] = {}
         self._indexes: collections.OrderedDict[SegmentKey, sealed.SealedIndex] = collections.OrderedDict()
@@ -61,6 +69,7 @@ class FileLogStore(LogStore):
         self._committer = Committer(self._ready, sync=self._sync)
         self._committing_thread = ThreadPoolExecutor(1, thread_name_prefix="log-commit")
         self._readers = ThreadPoolExecutor(READ_THREADS, thread_name_prefix="log-read")
+        self._sealer = ThreadPoolExecutor(1, thread_name_prefix="log-seal", initializer=step_back)
 
     async def __aenter__(self) -> Self:
         """Make the folder; segments are recovered when they are first touched."""
@@ -76,7 +85,7 @@ class FileLogStore(LogStore):
         """Wait for what is being committed and close the files."""
         while self._committing is not None:
             await asyncio.shield(self._committing)
-        for pool in (self._committing_thread, self._readers):
+        for pool in (self._committing_thread, self._readers, self._sealer):
             pool.shutdown()
         self._committer.close()
 
@@ -116,7 +125,7 @@ class FileLogStore(LogStore):
                 self._path(key, "open").unlink(missing_ok=True)
                 segment = None
             if segment is None:
-                if self._path(key, "sealed").exists():
+                if self._path(key, "sealed").exists() or self._path(key, "closed").exists():
                     raise SequenceError(f"the segment {key} is sealed")
                 segment = self._segments[key] = OpenSegment(key, self._path(key, "open"))
             if segment.sealing:
@@ -164,9 +173,9 @@ class FileLogStore(LogStore):
                 self._indexes.popitem(last=False)
         return index
 
-    async def _run(self, function: Callable[[], T]) -> T:
+    async def _run(self, function: Callable[[], T], pool: ThreadPoolExecutor | None = None) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._readers, function)
+            return await asyncio.get_running_loop().run_in_executor(pool or self._readers, function)
         except FileNotFoundError as error:
             raise SegmentNotFoundError(f"there is no segment {Path(error.filename or '').stem}") from None
         except OSError as error:
@@ -187,6 +196,8 @@ class FileLogStore(LogStore):
                 return when_open(segment)
             except FileNotFoundError:
                 continue
+        with contextlib.suppress(FileNotFoundError):
+            return when_open(OpenSegment.closed(key, self._path(key, "closed")))
         with self._opened(key) as (pread, index):
             return when_sealed(pread, index)
 
@@ -232,7 +243,7 @@ class FileLogStore(LogStore):
 
     async def seal(self, key: SegmentKey) -> SegmentInfo:
         """Close and compress a segment; see the contract."""
-        return await self._run(lambda: self._seal(key))
+        return await self._run(lambda: self._seal(key), self._sealer)
 
     def _seal(self, key: SegmentKey) -> SegmentInfo:
         with self._lock:
@@ -240,8 +251,9 @@ class FileLogStore(LogStore):
             if segment is not None:
                 segment.sealing = True
         if segment is None:
-            with self._opened(key) as (_, index):
-                return index.info
+            return self._either(key, lambda closed: closed.info, lambda _, index: index.info)
+        if segment.length < self._small_bytes:
+            return self._close(segment)
         target = self._path(key, "sealed")
         unfinished = target.with_suffix(".sealing")
         sealed.write_sealed(unfinished, key, segment.records())
@@ -258,6 +270,12 @@ class FileLogStore(LogStore):
         self._path(key, "open").unlink(missing_ok=True)
         return index.info
 
+    def _close(self, segment: OpenSegment) -> SegmentInfo:
+        """Seal a small segment: its bytes are durable, so a crash that takes the new name back harms nothing."""
+        segment.path.rename(self._path(segment.key, "closed"))
+        self._forget(segment.key)
+        return dataclasses.replace(segment.info, sealed=True)
+
     def _forget(self, key: SegmentKey) -> None:
         with self._lock:
             self._segments.pop(key, None)
@@ -270,7 +288,7 @@ class FileLogStore(LogStore):
         def run() -> None:
             for key in keys:
                 self._forget(key)
-                for form in ("open", "sealed", "sealing", "damaged"):
+                for form in ("open", "sealed", "closed", "sealing", "damaged"):
                     self._path(key, form).unlink(missing_ok=True)
 
         await self._run(run)

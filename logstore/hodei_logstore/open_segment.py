@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hodei.checksum import add_checksums
 from hodei_logstore.contract import Block, CorruptSegmentError, SegmentInfo, SegmentKey, StoredBlock
-from hodei_logstore.record import HEADER_BYTES, MAGIC, RecordHeader, decode_header, encode_record, holds_record, matches
+from hodei_logstore.record import HEADER_BYTES, MAGIC, RecordHeader, decode_header, encode_header, holds_record, matches
 
 #: Bytes of records between two entries of the index, at first.
 STRIDE = 64 << 10
@@ -47,10 +47,12 @@ class OpenSegment:
         self._entries: list[Entry] = []
         self._stride = STRIDE
 
-    def encode(self, blocks: Sequence[Block]) -> bytes:
-        """Return the bytes that append blocks, the file's magic first if it is new."""
-        records = [encode_record(block) for block in blocks]
-        return b"".join([MAGIC, *records] if self.length == 0 else records)
+    def encode(self, blocks: Sequence[Block]) -> list[bytes]:
+        """Return the pieces of bytes that append blocks, the file's magic first if it is new; no block is copied."""
+        pieces = [MAGIC] if self.length == 0 else []
+        for block in blocks:
+            pieces += (encode_header(block), block.data)
+        return pieces
 
     def advance(self, blocks: Sequence[Block], written: int) -> None:
         """Note that blocks are durable, `written` bytes of them."""
@@ -95,10 +97,7 @@ class OpenSegment:
         segment = cls(key, path)
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
         try:
-            for offset, header, _ in scan(descriptor, key, None):
-                segment._note(offset, header.first_sequence, header.first_time, segment.info.lines)
-                segment._count(header)
-                segment.length = offset + HEADER_BYTES + header.length
+            segment._learn(descriptor, None)
             _put_aside(descriptor, segment.length, path)
             if segment.length and os.pread(descriptor, len(MAGIC), 0) != MAGIC:
                 os.pwrite(descriptor, MAGIC, 0)
@@ -108,6 +107,29 @@ class OpenSegment:
             os.close(descriptor)
         segment.info = dataclasses.replace(segment.info, stored_bytes=segment.length)
         return segment
+
+    @classmethod
+    def closed(cls, key: SegmentKey, path: Path) -> OpenSegment:
+        """Read the file of a small segment that is sealed in the form it was open in.
+
+        :raise FileNotFoundError: there is none.
+        :raise CorruptSegmentError: it is not whole.
+        """
+        segment = cls(key, path)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            segment._learn(descriptor, os.fstat(descriptor).st_size)
+        finally:
+            os.close(descriptor)
+        segment.info = dataclasses.replace(segment.info, stored_bytes=segment.length, sealed=True)
+        return segment
+
+    def _learn(self, descriptor: int, length: int | None) -> None:
+        """Note the records there are; see `scan`."""
+        for offset, header, _ in scan(descriptor, self.key, length):
+            self._note(offset, header.first_sequence, header.first_time, self.info.lines)
+            self._count(header)
+            self.length = offset + HEADER_BYTES + header.length
 
     def read(self, sequence: int, max_bytes: int) -> list[StoredBlock]:
         """Read durable blocks from the one that holds a sequence on.

@@ -41,8 +41,8 @@ class RecordHeader:
         return self.first_sequence + self.count
 
 
-def encode_record(block: Block) -> bytes:
-    """Return a block's record."""
+def encode_header(block: Block) -> bytes:
+    """Return what stands before a block in its record."""
     fields = _FIELDS.pack(
         len(block.data),
         block.count,
@@ -53,7 +53,12 @@ def encode_record(block: Block) -> bytes:
         block.last_time,
         block.checksum.to_bytes(32, "big"),
     )
-    return _CRC.pack(zlib.crc32(block.data, zlib.crc32(fields))) + fields + block.data
+    return _CRC.pack(zlib.crc32(block.data, zlib.crc32(fields))) + fields
+
+
+def encode_record(block: Block) -> bytes:
+    """Return a block's record."""
+    return encode_header(block) + block.data
 
 
 def decode_header(data: bytes | memoryview, offset: int = 0) -> RecordHeader | None:

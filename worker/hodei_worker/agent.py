@@ -20,7 +20,7 @@ from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_worker.attempt import DEFAULT_GRACE, Attempt
 from hodei_worker.backoff import retry_after, wait_seconds
-from hodei_worker.connection import SILENT_INTERVALS, Connection, ConnectionLostError
+from hodei_worker.connection import SILENT_INTERVALS, Connection, ConnectionLostError, open_stream
 from hodei_worker.health import HealthFile
 from hodei_worker.process import descendants
 from hodei_worker.settings import WorkerSettings
@@ -80,7 +80,7 @@ class Agent:
                 token = await self._register(stub)
                 if token is None:
                     return EXIT_NO_SERVER
-                return await self._serve(stub, token)
+                return await self._serve(channel, token)
         except SessionOverError as over:
             _log.error("refused by the server: %s", over)
             return EXIT_REFUSED
@@ -118,12 +118,12 @@ class Agent:
                 return response.session_token
         return None
 
-    async def _serve(self, stub: worker_pb2_grpc.WorkerServiceStub, token: str) -> int:
+    async def _serve(self, channel: aio.Channel, token: str) -> int:
         lost_at = time.monotonic()
         while True:
             failure: aio.AioRpcError | None = None
             try:
-                await self._connect(stub, token)
+                await self._connect(channel, token)
             except aio.AioRpcError as error:
                 if error.code() in _REFUSALS:
                     raise SessionOverError(error.details() or error.code().name) from None
@@ -154,9 +154,8 @@ class Agent:
         _log.info("trying again in %.3f s", seconds)
         await asyncio.sleep(seconds)
 
-    async def _connect(self, stub: worker_pb2_grpc.WorkerServiceStub, token: str) -> None:
-        stream = stub.Connect(metadata=(("authorization", f"Bearer {token}"),))  # type: ignore[call-arg]  # one stub class serves both kinds of channel
-        connection = Connection(stream, self._handle, lambda: self._attempt, self._wake)  # type: ignore[arg-type]  # one stub class serves both kinds of channel
+    async def _connect(self, channel: aio.Channel, token: str) -> None:
+        connection = Connection(open_stream(channel, token), self._handle, lambda: self._attempt, self._wake)
         welcome = await connection.greet(self._hello(), WELCOME_SECONDS)
         self._failures = 0
         self._offset = welcome.clock_offset_nanos

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 from grpc import aio
 
+from hodei.encoding import field_prefix
 from hodei.v1 import worker_pb2 as wire
 from hodei_worker.attempt import Attempt
 
@@ -25,6 +26,33 @@ class ConnectionLostError(Exception):
     """The connection has broken; the session goes on with another."""
 
 
+def open_stream(
+    channel: aio.Channel, token: str
+) -> aio.StreamStreamCall[wire.ConnectRequest | bytes, wire.ConnectResponse]:
+    """Open a session's stream; messages may be written encoded.
+
+    :param token: the session's.
+    """
+    connect: aio.StreamStreamMultiCallable[wire.ConnectRequest | bytes, wire.ConnectResponse] = channel.stream_stream(
+        "/hodei.v1.WorkerService/Connect",
+        request_serializer=_serialize,
+        response_deserializer=wire.ConnectResponse.FromString,
+    )
+    return connect(metadata=(("authorization", f"Bearer {token}"),))
+
+
+def _serialize(message: wire.ConnectRequest | bytes) -> bytes:
+    return message if isinstance(message, bytes) else message.SerializeToString()
+
+
+def log_message(attempt_uid: str, epoch: int, block: bytes) -> bytes:
+    """Return an encoded ConnectRequest that carries an encoded LogBlock."""
+    # The block is the last field of LogBlocks.
+    head = wire.LogBlocks(attempt_uid=attempt_uid, epoch=epoch).SerializeToString()
+    head += field_prefix(wire.LogBlocks.BLOCK_FIELD_NUMBER, len(block))
+    return b"".join((field_prefix(wire.ConnectRequest.LOG_FIELD_NUMBER, len(head) + len(block)), head, block))
+
+
 class Connection:
     """Sends what waits and hands on what arrives, until it breaks.
 
@@ -33,7 +61,7 @@ class Connection:
 
     def __init__(
         self,
-        stream: aio.StreamStreamCall[wire.ConnectRequest, wire.ConnectResponse],
+        stream: aio.StreamStreamCall[wire.ConnectRequest | bytes, wire.ConnectResponse],
         handle: Callable[[wire.ConnectResponse], Awaitable[None]],
         attempt: Callable[[], Attempt | None],
         wake: asyncio.Event,
@@ -123,9 +151,7 @@ class Connection:
             await self._write(wire.ConnectRequest(started=attempt.started))
         block = attempt.outbox.take()
         if block is not None:
-            await self._write(
-                wire.ConnectRequest(log=wire.LogBlocks(attempt_uid=attempt.uid, epoch=attempt.epoch, block=block.data))
-            )
+            await self._write(log_message(attempt.uid, attempt.epoch, block.data))
             return True
         if attempt.result is not None and self._result_sent != attempt.uid and attempt.outbox.everything_sent:
             self._result_sent = attempt.uid
@@ -133,7 +159,7 @@ class Connection:
             return True
         return False
 
-    async def _write(self, message: wire.ConnectRequest) -> None:
+    async def _write(self, message: wire.ConnectRequest | bytes) -> None:
         try:
             await self._stream.write(message)
         except (aio.UsageError, asyncio.InvalidStateError):

@@ -5,16 +5,21 @@ from __future__ import annotations
 import collections
 import dataclasses
 import struct
+import time
 from pathlib import Path
 from typing import BinaryIO
 
 from hodei.checksum import add_checksums, chunk_checksum
+from hodei.encoding import field_prefix
 from hodei.v1 import log_pb2 as wire
 
 #: Bytes of encoded chunks in one block, about.
-BLOCK_BYTES = 256 << 10
+BLOCK_BYTES = 512 << 10
 #: Bytes sent and not yet acknowledged, at most.
 WINDOW_BYTES = 8 << 20
+#: Seconds after an acknowledgement for which a full memory keeps the job waiting before the log goes on in a file:
+#: a server that keeps up needs none.
+PATIENCE = 0.05
 _RECORD = struct.Struct("<QQI")
 
 
@@ -86,7 +91,8 @@ class Outbox:
     """One log on its way. Numbers chunks, encodes each once, keeps them until they are acknowledged.
 
     :param memory_limit: bytes kept in memory; what is more goes to `spool`.
-    :param spool_limit: bytes kept there; then `full` is True and the job's pipes must not be read.
+    :param spool_limit: bytes kept there; then `full` is True and the job's pipes must not be read. It is True for a
+        moment, too, where memory is full and the server has just acknowledged something.
     :ivar next_sequence: of the next new chunk.
     :ivar checksum: of all chunks together, as `hodei.checksum` defines it.
     """
@@ -108,13 +114,16 @@ class Outbox:
         self._sent_bytes = 0
         self._held = 0
         self._spool_failed = False
+        self._patient_until = 0.0
 
     @property
     def full(self) -> bool:
         """Whether nothing more should be read before something is acknowledged."""
-        if self._held < self._memory_limit and not self._spool.size:
+        if self._spool.size:
+            return self._spool_failed or self._spool.size >= self._spool_limit
+        if self._held < self._memory_limit:
             return False
-        return self._spool_failed or self._spool.size >= self._spool_limit
+        return self._spool_failed or not self._spool_limit or time.monotonic() < self._patient_until
 
     @property
     def everything_sent(self) -> bool:
@@ -125,15 +134,18 @@ class Outbox:
         """Number a chunk of at most 64 KiB; its time is never less than that of the one before."""
         sequence = self.next_sequence
         self._time = max(self._time, time_unix_nanos)
-        chunk = wire.LogChunk(sequence=sequence, time_unix_nanos=self._time, stream=stream, data=data)
-        encoded = chunk.SerializeToString()
+        # A chunk's data is its last field.
+        head = wire.LogChunk(sequence=sequence, time_unix_nanos=self._time, stream=stream).SerializeToString()
+        if data:
+            head += field_prefix(wire.LogChunk.DATA_FIELD_NUMBER, len(data))
         self.checksum = add_checksums(self.checksum, chunk_checksum(sequence, stream, data))
         self.size += len(data)
         self.next_sequence = sequence + 1
         if not self._building:
             self._building_first = sequence
-        self._building += (_prefix(len(encoded)), encoded)
-        self._building_bytes += len(encoded)
+        length = len(head) + len(data)
+        self._building += (field_prefix(wire.LogBlock.CHUNKS_FIELD_NUMBER, length), head, data)
+        self._building_bytes += length
         if self._building_bytes >= BLOCK_BYTES:
             self._finish_block()
 
@@ -177,6 +189,8 @@ class Outbox:
 
     def acknowledge(self, next_sequence: int) -> None:
         """Let go of what is durable on the server."""
+        if next_sequence > self.acknowledged:
+            self._patient_until = time.monotonic() + PATIENCE
         self.acknowledged = max(self.acknowledged, next_sequence)
         while self._sent and self._sent[0].next_sequence <= next_sequence:
             size = len(self._sent.popleft().data)
@@ -198,13 +212,3 @@ class Outbox:
     def close(self) -> None:
         """Forget everything."""
         self._spool.close()
-
-
-def _prefix(length: int) -> bytes:
-    """Return what stands before an encoded chunk in a block: field 1, then the length as a varint."""
-    out = bytearray(b"\x0a")
-    while length > 0x7F:
-        out.append(length & 0x7F | 0x80)
-        length >>= 7
-    out.append(length)
-    return bytes(out)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as wire
-from hodei_worker.outbox import Outbox
+from hodei_worker.outbox import PATIENCE, Outbox
 
 READ_BYTES = 64 << 10
 PIPE_BYTES = 1 << 20
@@ -79,8 +79,9 @@ class Output:
             self._on_chunk()
 
     def _pause(self) -> None:
-        """Let the job wait on its full pipe."""
+        """Let the job wait on its full pipe; after a while without an acknowledgement there may be room in a file."""
         self._paused = True
+        self._loop.call_later(PATIENCE, self.resume)
         for descriptor in self._open:
             self._loop.remove_reader(descriptor)
 
@@ -105,13 +106,11 @@ class Output:
         """
         left = seconds
         while self._open:
-            if self._paused:
-                await asyncio.sleep(0.05)
-                continue
-            before = time.monotonic()
+            before, paused = time.monotonic(), self._paused
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), min(left, 0.1))
-            left -= time.monotonic() - before
+                await asyncio.wait_for(self._ended.wait(), min(left, 0.05))
+            if not paused:
+                left -= time.monotonic() - before
             if left <= 0:
                 return False
         return True

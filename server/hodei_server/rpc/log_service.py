@@ -17,6 +17,7 @@ from google.protobuf.message import Message
 from grpc import aio
 
 from hodei.clock import steady_time_ns
+from hodei.encoding import field_prefix
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
@@ -48,13 +49,8 @@ class FollowLimits:
 
 
 def block_message(block: bytes) -> bytes:
-    """Return an encoded StreamLogsResponse that carries an encoded LogBlock (its field 2)."""
-    length, prefix = len(block), bytearray(b"\x12")
-    while length > 0x7F:
-        prefix.append(length & 0x7F | 0x80)
-        length >>= 7
-    prefix.append(length)
-    return bytes(prefix) + block
+    """Return an encoded StreamLogsResponse that carries an encoded LogBlock ."""
+    return field_prefix(wire.StreamLogsResponse.BLOCK_FIELD_NUMBER, len(block)) + block
 
 
 def serialize(message: bytes | Message) -> bytes:

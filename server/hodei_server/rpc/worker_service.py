@@ -107,12 +107,19 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         hello = await self._read_hello(context)
         session = self._sessions.connect(worker_id)
         sender = asyncio.create_task(self._send(session, context), name=f"send to {worker_id}")
+        receiver: asyncio.Task[None] | None = None
         try:
             with structlog.contextvars.bound_contextvars(worker_id=worker_id):
                 await self._greet(session, hello)
-                await self._receive(session, context, sender)
+                receiver = asyncio.create_task(self._receive(session, context), name=f"receive from {worker_id}")
+                await asyncio.wait({receiver, sender}, return_when=asyncio.FIRST_COMPLETED)
+                if receiver.done():
+                    receiver.result()
         finally:
             self._sessions.disconnect(session)
+            if receiver is not None:
+                receiver.cancel()
+                await asyncio.gather(receiver, return_exceptions=True)
             # What is still to be said (why the session is closed) gets out, if the worker listens.
             await asyncio.wait({sender}, timeout=1.0)
             sender.cancel()
@@ -192,17 +199,10 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         else:
             self._attempts.run_on(session, live)
 
-    async def _receive(
-        self, session: Session, context: aio.ServicerContext[Any, Any], sender: asyncio.Task[None]
-    ) -> None:
+    async def _receive(self, session: Session, context: aio.ServicerContext[Any, Any]) -> None:
         """Take messages until the worker ends the stream, its session is closed, or it says what can't be."""
         while not session.closed.is_set():
-            reading = asyncio.ensure_future(context.read())
-            await asyncio.wait({reading, sender}, return_when=asyncio.FIRST_COMPLETED)
-            if not reading.done():
-                reading.cancel()
-                return
-            message: Any = reading.result()
+            message: Any = await context.read()
             if message is grpc.aio.EOF:
                 return
             session.heard_at = time.monotonic()

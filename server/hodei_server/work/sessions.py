@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import time
 from typing import Literal
 
@@ -15,6 +16,9 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: Messages that may wait for a worker; one that reads none of so many is disconnected.
 OUTBOX_LIMIT = 1000
+#: Seconds for which acknowledgements of logs are merged while nothing else is to be said. No one waits for them but a
+#: worker that has a whole window on its way, and that takes longer to send.
+ACK_SECONDS = 0.005
 
 
 class Session:
@@ -42,8 +46,9 @@ class Session:
 
     def acknowledge(self, ack: wire.LogAck) -> None:
         """Tell the worker how far a log is durable."""
+        if not self._acks:
+            self._wake.set()
         self._acks[ack.attempt_uid] = ack
-        self._wake.set()
 
     def end(self, reason: str) -> None:
         """Tell the worker that its session is over, and end this connection once that was sent."""
@@ -62,6 +67,10 @@ class Session:
         while not self._messages and not self._acks and not self.closed.is_set():
             self._wake.clear()
             await self._wake.wait()
+        if not self._messages and not self.closed.is_set():
+            self._wake.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), ACK_SECONDS)
         # Acknowledgements first: what a result is answered with must not overtake those of its log.
         taken = [wire.ConnectResponse(log_ack=ack) for ack in self._acks.values()]
         self._acks.clear()

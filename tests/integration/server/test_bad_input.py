@@ -345,7 +345,7 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
         async with asyncio.timeout(60):
             while (
                 [worker.worker_id async for worker in client.workers()]
-                or not any(folder.rglob("*.sealed"))
+                or not any(folder.rglob("*.closed"))
                 or any(folder.rglob("*.open"))
                 or any(folder.glob("providers/process/workers/*"))
                 or rows_of(engine, unsealed)

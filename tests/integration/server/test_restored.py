@@ -36,7 +36,8 @@ def restore(copy: Path, folder: Path) -> None:
 
 def sealed_files(folder: Path) -> dict[str, bytes]:
     """Return the bytes of all sealed segments by name."""
-    return {path.name: path.read_bytes() for path in (folder / "logs").rglob("*.sealed")}
+    files = (folder / "logs").rglob("*")
+    return {path.name: path.read_bytes() for path in files if path.suffix in {".sealed", ".closed"}}
 
 
 def segment_names(folder: Path) -> set[str]:

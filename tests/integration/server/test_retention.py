@@ -24,13 +24,13 @@ async def files(folder: Path, pattern: str, count: int) -> None:
 
 async def test_logs_are_compressed_after_the_end_and_read_the_same(server: Server, client: Client) -> None:
     """L19, L20: whatever became of the job; the open form goes when the other is there."""
-    print_all = "seq 1000; sync_up() { while :; do sleep 0.05; done; }; "
-    ended = [await client.submit(["sh", "-c", f"seq 1000; exit {code}"]) for code in (0, 1)]
-    killed = await client.submit(["sh", "-c", "seq 1000; kill -9 $$"])
+    print_all = "seq 10000; sync_up() { while :; do sleep 0.05; done; }; "
+    ended = [await client.submit(["sh", "-c", f"seq 10000; exit {code}"]) for code in (0, 1)]
+    killed = await client.submit(["sh", "-c", "seq 10000; kill -9 $$"])
     too_long = await client.submit(["sh", "-c", f"{print_all} sync_up"], run_timeout=1.0)
     cancelled = await client.submit(["sh", "-c", f"{print_all} sync_up"])
     async for event in client.logs(cancelled):
-        if isinstance(event, Chunk) and event.data.endswith(b"1000\n"):
+        if isinstance(event, Chunk) and event.data.endswith(b"10000\n"):
             break
     await client.cancel(cancelled)
     jobs = [*ended, killed, too_long, cancelled]
@@ -44,7 +44,7 @@ async def test_logs_are_compressed_after_the_end_and_read_the_same(server: Serve
     ]
     await files(server.settings.data_dir / "logs", "*.sealed", len(jobs))
     await files(server.settings.data_dir / "logs", "*.open", 0)
-    expected = b"".join(b"%d\n" % number for number in range(1, 1001))
+    expected = b"".join(b"%d\n" % number for number in range(1, 10_001))
     for job in jobs:
         events = [event async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT]
         assert b"".join(event.data for event in events) == expected
@@ -61,8 +61,8 @@ async def test_the_time_of_a_file_says_nothing_about_its_log(make_settings: obje
         logs = server.settings.data_dir / "logs"
         kept = await client.submit(["echo", "kept"])
         await client.wait(kept)
-        await files(logs, "*.sealed", 1)
-        for path in logs.rglob("*.sealed"):
+        await files(logs, "*.closed", 1)
+        for path in logs.rglob("*.closed"):
             os.utime(path, (0, 0))
         gone = await client.submit(["echo", "gone"], log_ttl=0.001)
         await client.wait(gone)

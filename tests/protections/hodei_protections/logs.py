@@ -72,7 +72,7 @@ LOGS: tuple[Protection, ...] = (
         "L07",
         "messages stay far below what gRPC takes",
         "worker/hodei_worker/outbox.py",
-        "BLOCK_BYTES = 256 << 10",
+        "BLOCK_BYTES = 512 << 10",
         "BLOCK_BYTES = 6 << 20",
         f"{SERVER}/test_pressure.py::test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops",
         "the server refuses the blocks, and the log is not whole",

@@ -255,14 +255,14 @@ def test_a_name_that_the_store_never_gave_is_not_its_own(name: str) -> None:
     assert key_of(name) is None
 
 
-@given(st.text(max_size=60), st.sampled_from(["", ".open", ".sealed", ".sealing", ".damaged"]))
+@given(st.text(max_size=60), st.sampled_from(["", ".open", ".sealed", ".closed", ".sealing", ".damaged"]))
 def test_any_name_is_a_segments_or_nobodys(text: str, form: str) -> None:
     """A key always leads back to the very name."""
     key = key_of(text + form)
     assert key is None or segment_path(Path(), key, form[1:]).name == text + form
 
 
-FORMS = st.lists(st.sampled_from(["open", "sealed", "sealing"]), min_size=1, max_size=2, unique=True)
+FORMS = st.lists(st.sampled_from(["open", "sealed", "closed", "sealing"]), min_size=1, max_size=2, unique=True)
 
 
 @st.composite
@@ -298,7 +298,7 @@ def test_a_store_is_opened_whatever_its_files_suffered(
         for form, (how, at, garbage) in zip(forms, happened, strict=False):
             path = segment_path(root, KEY, form)
             path.parent.mkdir(exist_ok=True)
-            whole = file_of(blocks) if form == "open" else seal(path, blocks)
+            whole = file_of(blocks) if form in {"open", "closed"} else seal(path, blocks)
             path.write_bytes(damage(whole, how, at, garbage))
         (root / KEY.attempt_uid[:2] / "ab-²²²²²²²²²²²²²²²²²²²².open").touch()
         async with FileLogStore(root, durability="process") as store:

@@ -6,7 +6,7 @@ import errno
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -25,10 +25,12 @@ class TestMemoryLogStore(LogStoreContract):
 
 
 class TestFileLogStore(LogStoreContract):
-    @pytest.fixture(params=["power", "process"])
+    @pytest.fixture(params=["power", "process", "small"])
     async def store(self, request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LogStore]:
-        """Return an empty store in a folder of the test's."""
-        async with FileLogStore(tmp_path / "logs", durability=request.param) as opened:
+        """Return an empty store in a folder of the test's; "small" takes every segment for one."""
+        durability: Literal["power", "process"] = "process" if request.param == "process" else "power"
+        small_bytes = 1 << 30 if request.param == "small" else 0
+        async with FileLogStore(tmp_path / "logs", durability=durability, small_bytes=small_bytes) as opened:
             yield opened
 
 
@@ -91,7 +93,7 @@ async def test_a_crash_while_sealing_loses_nothing(tmp_path: Path) -> None:
     """L20: with both forms there, a sealed one that is whole wins; a broken one goes."""
     file = await fill(tmp_path)
     opened = file.read_bytes()
-    async with FileLogStore(tmp_path) as store:
+    async with FileLogStore(tmp_path, small_bytes=0) as store:
         await store.seal(KEY)
     sealed = next(tmp_path.rglob("*.sealed"))
     whole = sealed.read_bytes()
@@ -111,20 +113,32 @@ async def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path, mon
     async with FileLogStore(tmp_path) as store:
         await append_all(store, KEY, lines(10))
         size = next(tmp_path.rglob("*.open")).stat().st_size
-        real = os.pwrite
+        real = os.pwritev
 
-        def full(descriptor: int, data: Any, offset: int) -> int:
-            if len(data) > 4:
-                return real(descriptor, data[:4], offset)
+        def full(descriptor: int, pieces: Any, offset: int) -> int:
+            if offset == size:
+                return real(descriptor, [pieces[0][:4]], offset)
             raise OSError(errno.ENOSPC, "No space left on device")
 
-        monkeypatch.setattr(os, "pwrite", full)
+        monkeypatch.setattr(os, "pwritev", full)
         errors = await store.append([Append(KEY, block(10, b"lost"))])
         assert isinstance(errors[0], StorageFullError)
         assert next(tmp_path.rglob("*.open")).stat().st_size == size
-        monkeypatch.setattr(os, "pwrite", real)
+        monkeypatch.setattr(os, "pwritev", real)
         await append_all(store, KEY, [block(10, b"kept")])
         assert (await read_all(store, KEY))[-1] == b"kept"
+
+
+async def test_a_write_that_takes_a_little_at_a_time_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A system may write less than it is given, and ends in the middle of a piece."""
+    async with FileLogStore(tmp_path) as store:
+        real = os.pwritev
+        monkeypatch.setattr(os, "pwritev", lambda descriptor, pieces, offset: real(descriptor, [pieces[0][:7]], offset))
+        await append_all(store, KEY, lines(25))
+    async with FileLogStore(tmp_path) as store:
+        assert await read_all(store, KEY) == [b"line %d\n" % number for number in range(25)]
 
 
 async def test_after_a_failed_fsync_nothing_is_acknowledged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,6 +190,26 @@ async def test_sealing_makes_text_smaller(tmp_path: Path) -> None:
         after = await store.seal(KEY)
         assert after.stored_bytes < before / 4
         assert not list(tmp_path.rglob("*.open"))
+
+
+async def test_a_small_segment_is_sealed_as_it_is(tmp_path: Path) -> None:
+    """Its bytes are durable already; a crash that takes the new name back harms nothing, nor does the next start."""
+    file = await fill(tmp_path, 20)
+    content = file.read_bytes()
+    expected = [b"line %d\n" % number for number in range(20)]
+    async with FileLogStore(tmp_path) as store:
+        info = await store.seal(KEY)
+        assert info.sealed
+        assert [path.read_bytes() for path in tmp_path.rglob("*.closed")] == [content]
+    async with FileLogStore(tmp_path) as store:
+        assert await store.info(KEY) == info
+        assert await read_all(store, KEY) == expected
+        next(tmp_path.rglob("*.closed")).rename(file)
+    async with FileLogStore(tmp_path) as store:
+        assert await read_all(store, KEY) == expected
+        assert await store.seal(KEY) == info
+        await store.remove([KEY])
+        assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 async def test_more_segments_than_descriptors_can_be_open(tmp_path: Path) -> None:

@@ -141,4 +141,5 @@ def test_everything_that_was_written_arrives_in_order(monkeypatch: pytest.Monkey
     """L01, L04, L05, L28: over broken connections, full memory, a full spool and a full disk."""
     monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(outbox_module, "WINDOW_BYTES", WINDOW_BYTES)
+    monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
     run_state_machine_as_test(Sending, settings=SETTINGS)
