@@ -51,6 +51,7 @@ test *arguments:
 # docs made from code
 docs:
     {{bin}}/python -m hodei_server.settings --markdown > docs/configuration.md
+    {{bin}}/python -m hodei_protections --page
 
 # kill tests for longer; prints the seed of a failing run
 soak seconds="600":

@@ -243,7 +243,7 @@ async def test_filters_of_the_list_work_together(database: Database) -> None:
 
 
 async def test_a_one_time_token_is_burnt_once(database: Database) -> None:
-    """The same nonce is answered again until the first hello; nobody else is."""
+    """W24: the same nonce is answered again until the first hello; nobody else is."""
     new = NewWorker("w1", "process", "default", b"", "", 1, None)
     await database.write(lambda tx: insert_worker(tx, new))
     assert await database.write(lambda tx: set_otp(tx, "w1", "secret", 60_000_000))

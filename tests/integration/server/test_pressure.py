@@ -49,7 +49,7 @@ async def test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops(se
 
 
 async def test_one_line_without_an_end_is_no_trouble(client: Client) -> None:
-    """L11, L14: 200 MiB without a newline, and the server's memory doesn't grow with them."""
+    """L01, L11, L14: 200 MiB without a newline, and the server's memory doesn't grow with them."""
     before = resident_bytes()
     job = await client.submit(["sh", "-c", "head -c 209715200 /dev/zero | tr '\\0' x"])
     expected = hashlib.sha256()

@@ -2,12 +2,12 @@
 
     python -m hodei_protections            take out each one; minutes
     python -m hodei_protections L04 W16    only these
-    python -m hodei_protections --markdown the table in docs/reliability.md
+    python -m hodei_protections --page     write the table into docs/reliability.md
 
-`logs` and `jobs` hold the table; `runner` works on a copy of the tree.
+`logs`, `jobs`, `workers` and `processes` hold the table; `runner` works on a copy of the tree.
 """
 
 from hodei_protections.protection import Protection
-from hodei_protections.table import PROTECTIONS, markdown
+from hodei_protections.table import BEGIN, END, PAGE, PROTECTIONS, markdown, write_page
 
-__all__ = ["PROTECTIONS", "Protection", "markdown"]
+__all__ = ["BEGIN", "END", "PAGE", "PROTECTIONS", "Protection", "markdown", "write_page"]

@@ -11,18 +11,18 @@ from pathlib import Path
 
 from hodei_protections.protection import Protection
 from hodei_protections.runner import copy_tree, take_out
-from hodei_protections.table import PROTECTIONS, markdown
+from hodei_protections.table import PROTECTIONS, write_page
 
 
 def main() -> int:
     """Run those that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m hodei_protections", description=__doc__)
     parser.add_argument("ids", nargs="*", help="failure modes; all of them when none is named")
-    parser.add_argument("--markdown", action="store_true", help="print the table")
+    parser.add_argument("--page", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument("--parallel", type=int, default=2, help="tests at once (2)")
     options = parser.parse_args()
-    if options.markdown:
-        sys.stdout.write(markdown())
+    if options.page:
+        write_page()
         return 0
     chosen = [each for each in PROTECTIONS if not options.ids or each.id in options.ids]
     unnoticed = 0

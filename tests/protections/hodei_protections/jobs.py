@@ -100,7 +100,7 @@ JOBS: tuple[Protection, ...] = (
         "server/hodei_server/domain/spec.py",
         '    found = [*unknown_fields(spec, "spec")]\n',
         "    found: list[Violation] = []\n",
-        "tests/unit/server/test_spec.py",
+        "tests/unit/server/test_spec.py::test_an_unknown_field_is_refused_by_its_number",
         "a field that the server does not know is taken and dropped",
     ),
     Protection(

@@ -58,9 +58,9 @@ PROCESSES: tuple[Protection, ...] = (
     Protection(
         "W24",
         "a job sees none of the worker's environment",
-        "worker/hodei_worker/attempt.py",
-        "        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}\n",
-        "        environment = dict(os.environ)\n",
+        "worker/hodei_worker/settings.py",
+        "        found = {name: environment[name] for name in INHERITED if name in environment}\n",
+        "        found = dict(environment)\n",
         f"{WORKER}::test_the_job_sees_none_of_the_worker_s_secrets",
         "the job's environment names the worker's folder and server",
     ),

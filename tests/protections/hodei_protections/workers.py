@@ -72,7 +72,7 @@ WORKERS: tuple[Protection, ...] = (
         "worker/hodei_worker/backoff.py",
         "MAX_RETRY_AFTER_SECONDS) + uniform(0.0, bound(failures))",
         "MAX_RETRY_AFTER_SECONDS) + bound(failures)",
-        "tests/unit/worker/test_backoff.py",
+        "tests/unit/worker/test_backoff.py::test_waits_fill_the_whole_range_evenly",
         "all of them come back at once",
     ),
     Protection(

@@ -19,7 +19,7 @@ from hodei_torture.site import Site
 #: Seconds for everything to end once the hand rests, and for what is left to be cleared away.
 PATIENCE = 240.0
 CLEARING = 60.0
-#: Descriptors of one kind (connections to the database, sockets) that an idle server may have.
+#: Descriptors of one kind (files of the database, for one) that an idle server may have.
 MOST_DESCRIPTORS = 30
 
 
@@ -140,5 +140,8 @@ class Account:
         files = [
             name for name in held if name.startswith(data) and not name.startswith((f"{data}hodei.db", f"{data}lock"))
         ]
-        many = [f"{count} of {name}" for name, count in held.items() if count > MOST_DESCRIPTORS]
+        # All workers are gone and all clients closed: there is nobody left to be connected to.
+        many = [
+            f"{count} of {name}" for name, count in held.items() if count > MOST_DESCRIPTORS or "established" in name
+        ]
         return files + many

@@ -1,0 +1,65 @@
+"""docs/reliability.md says what the tests show, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hodei_protections import BEGIN, END, PAGE, PROTECTIONS, Protection, markdown
+
+ROOT = PAGE.parents[1]
+#: What every provider inherits its tests from.
+CONTRACTS = ("providers/hodei_providers/testing.py", "logstore/hodei_logstore/testing.py")
+#: The failure modes that the core itself, on SQLite, local disk and processes, stands against.
+SPINE = {
+    *(f"L{number:02d}" for number in range(1, 29) if number not in {17, 23}),
+    *("W05", "W07", *(f"W{number}" for number in (*range(11, 27), *range(29, 36), *range(38, 42), 44, 45))),
+}
+ROW = re.compile(r"\| (?P<id>[LW]\d\d) \|.*\| `(?P<path>[^`]+)`: `(?P<name>[^`]+)` \|(?:[^|]+\|)?")
+
+
+def docstrings(path: Path, name: str) -> Iterator[str]:
+    """Return the docstrings of the functions and methods of a name."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == name:
+            yield ast.get_docstring(node) or ""
+
+
+def names_it(failure: str, path: str, test: str) -> bool:
+    """Whether there is such a test whose docstring names a failure mode."""
+    files = [ROOT / "tests" / path, ROOT / path, *(ROOT / each for each in CONTRACTS)]
+    found = [text for file in files if file.is_file() for text in docstrings(file, test)]
+    return any(re.search(rf"\b{failure}\b", text) for text in found)
+
+
+@pytest.mark.parametrize("protection", PROTECTIONS, ids=lambda each: f"{each.id}-{each.file.rpartition('/')[2]}")
+def test_what_is_taken_out_is_there_once_and_its_test_names_the_failure(protection: Protection) -> None:
+    """A protection that has moved is noticed here, not in the next long run."""
+    assert (ROOT / protection.file).read_text().count(protection.present) == 1
+    path, *_, name = protection.test.split("::")
+    assert names_it(protection.id, path, name)
+
+
+def test_each_failure_mode_of_the_spine_has_a_protection_that_can_be_taken_out() -> None:
+    """None is only claimed."""
+    assert {each.id for each in PROTECTIONS} >= SPINE
+
+
+def test_the_page_has_the_table() -> None:
+    """`python -m hodei_protections --page` brings it up to date."""
+    _, _, rest = PAGE.read_text().partition(BEGIN)
+    assert rest.partition(END)[0] == markdown()
+
+
+def test_each_row_names_a_test_that_names_its_failure() -> None:
+    """Also those that are written by hand."""
+    rows = [line for line in PAGE.read_text().splitlines() if re.match(r"\| [LW]\d\d ", line)]
+    for line in rows:
+        row = ROW.fullmatch(line)
+        assert row is not None, f"not: id, promise, `path`: `test`: {line}"
+        assert names_it(row["id"], row["path"], row["name"]), line
+    assert len(rows) > len(PROTECTIONS)
