@@ -140,9 +140,6 @@ class DockerConfig:
     labels: Mapping[str, str] = option({}, "The provider's, for `required_labels` and `preferred_labels`.", pairs)
     regions: tuple[str, ...] = option((), "For a job's `region`.", words)
     cost_per_hour: float = option(0.0, "For the strategy `lowest_cost`.", amount, written="0")
-    stray_grace: float = option(
-        60.0, "What of ours nobody knows of is left for so long after it was made.", duration, written="1m"
-    )
     api_timeout: float = option(30.0, "How long an answer of the engine is waited for.", duration, written="30s")
 
     def __post_init__(self) -> None:

@@ -1,0 +1,29 @@
+"""Docker's own command, for accidents of containers and for what the engine reports of them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+
+def docker(*arguments: str, stdin: bytes = b"", check: bool = True) -> str:
+    """Run Docker's own command; return its output."""
+    done = subprocess.run(["docker", *arguments], input=stdin, capture_output=True, timeout=100, check=False)
+    assert not check or done.returncode == 0, (arguments, done.stderr.decode())
+    return done.stdout.decode()
+
+
+def inspect(name: str) -> dict[str, Any]:
+    """Return what the engine reports of a container; empty when there is none."""
+    text = docker("container", "inspect", name, check=False)
+    found = json.loads(text or "[]")
+    return dict(found[0]) if found else {}
+
+
+def leftovers(label: str) -> list[str]:
+    """Return the containers and volumes that carry a label."""
+    return (
+        docker("ps", "-aq", "--filter", f"label={label}").split()
+        + docker("volume", "ls", "-q", "--filter", f"label={label}").split()
+    )
