@@ -138,7 +138,7 @@ class Launches:
         return handle_of(request.worker_id, container_id)
 
     async def remove(self, worker_id: str) -> bool:
-        """Remove a worker's container and volumes; return whether they are gone. A stranger of the name is left alone."""
+        """Remove a worker's container and volumes, a stranger of the name not; return whether they are gone."""
         there = await self._engine.inspect(container_name(worker_id))
         if there is not None:
             if there["Config"]["Labels"].get(WORKER_LABEL) != worker_id:
