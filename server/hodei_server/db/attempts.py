@@ -4,20 +4,84 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Case, case, insert, select, update
+from sqlalchemy import bindparam, case, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.database import Transaction
-from hodei_server.db.events import move
+from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
 from hodei_server.domain.retry import decide_retry
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
+
+_ASSIGN = Shape(values={"attempt_number": jobs.c.attempt_number + 1}, only_if=(jobs.c.cancel_requested_at.is_(None),))
+_INSERT_ATTEMPT = insert(attempts)
+_ATTEMPT = select(*attempts.c).where(attempts.c.attempt_uid == bindparam("uid"))
+_STARTED = (
+    update(attempts)
+    .where(
+        attempts.c.attempt_uid == bindparam("uid"),
+        attempts.c.epoch == bindparam("of_epoch"),
+        attempts.c.state == int(JobState.STARTING),
+    )
+    .values(
+        state=int(JobState.RUNNING), started_at=bindparam("to_started_at"), run_deadline=bindparam("to_run_deadline")
+    )
+)
+_ended = (
+    update(attempts)
+    .where(
+        attempts.c.attempt_uid == bindparam("uid"),
+        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),
+    )
+    .values(
+        state=int(JobState.FINISHING),
+        result=bindparam("to_result"),
+        log_next_sequence=bindparam("to_log_next_sequence"),
+    )
+)
+_KEEP_RESULT = _ended.where(attempts.c.epoch == bindparam("of_epoch"))
+_KEEP_RESULT_AND_FENCE = _ended.values(epoch=attempts.c.epoch + 1)
+_FINISH = (
+    update(attempts)
+    .where(attempts.c.attempt_uid == bindparam("uid"))
+    .values(
+        {
+            name: bindparam(f"to_{name}")
+            for name in ("state", "outcome", "ended_at", "log_next_sequence", "log_ended", "log_complete")
+        }
+    )
+)
+_JOB = select(jobs.c.spec, jobs.c.cancel_requested_at, jobs.c.failures, jobs.c.infrastructure_failures).where(
+    jobs.c.job_id == bindparam("job_id")
+)
+#: Waiting in the queue has a clock of its own: it stood still while there was an attempt (W05).
+_queue_deadline = jobs.c.queue_deadline + bindparam("attempt_took")
+_RETRY = Shape(values={"failures": jobs.c.failures + 1, "queue_deadline": _queue_deadline})
+_RETRY_INFRASTRUCTURE = Shape(
+    values={"infrastructure_failures": jobs.c.infrastructure_failures + 1, "queue_deadline": _queue_deadline}
+)
+_spent = (workers.c.max_jobs > 0) & (workers.c.jobs_done + 1 >= workers.c.max_jobs)
+_RELEASE_WORKER = (
+    update(workers)
+    .where(workers.c.worker_id == bindparam("id"), workers.c.attempt_uid == bindparam("uid"))
+    .values(
+        attempt_uid=None,
+        jobs_done=workers.c.jobs_done + 1,
+        state=case(
+            (workers.c.state != int(WorkerState.BUSY), workers.c.state),
+            (_spent, int(WorkerState.DRAINING)),
+            else_=int(WorkerState.IDLE),
+        ),
+    )
+    .returning(workers.c.worker_id, workers.c.state)
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,17 +107,13 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
         JobState.STARTING,
         f"Starting on provider {assignment.provider}, worker {assignment.worker_id}",
         job_id=assignment.job_id,
-        values={
-            "attempt_number": jobs.c.attempt_number + 1,
-            "attempt_uid": assignment.attempt_uid,
-            "started_at": None,
-        },
-        only_if=(jobs.c.cancel_requested_at.is_(None),),
+        values={"attempt_uid": assignment.attempt_uid, "started_at": None},
+        shape=_ASSIGN,
     )
     if row is None:
         return None
     tx.execute(
-        insert(attempts),
+        _INSERT_ATTEMPT,
         {
             "attempt_uid": assignment.attempt_uid,
             "job_id": assignment.job_id,
@@ -66,13 +126,13 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
             "start_deadline": tx.now + assignment.start_timeout_micros,
         },
     )
-    insert_segment(tx, assignment.attempt_uid, 0, assignment.owner)
+    insert_segment(tx, assignment.attempt_uid, 0, assignment.owner, known_new=True)
     return row
 
 
 def attempt_row(tx: Transaction, attempt_uid: str) -> RowMapping | None:
     """Return an attempt's row."""
-    return tx.execute(select(*attempts.c).where(attempts.c.attempt_uid == attempt_uid)).mappings().one_or_none()
+    return tx.execute(_ATTEMPT, {"uid": attempt_uid}).mappings().one_or_none()
 
 
 def active_attempts(tx: Transaction) -> Sequence[RowMapping]:
@@ -96,18 +156,9 @@ def attempt_started(tx: Transaction, attempt_uid: str, epoch: int, run_limit_mic
     :param run_limit_micros: run timeout, grace and margin together.
     :return: the job's row; None when that was known, or the attempt is not the worker's any more (harmless, W32).
     """
+    deadline = None if run_limit_micros is None else tx.now + run_limit_micros
     changed = tx.execute(
-        update(attempts)
-        .where(
-            attempts.c.attempt_uid == attempt_uid,
-            attempts.c.epoch == epoch,
-            attempts.c.state == int(JobState.STARTING),
-        )
-        .values(
-            state=int(JobState.RUNNING),
-            started_at=tx.now,
-            run_deadline=None if run_limit_micros is None else tx.now + run_limit_micros,
-        )
+        _STARTED, {"uid": attempt_uid, "of_epoch": epoch, "to_started_at": tx.now, "to_run_deadline": deadline}
     )
     if not changed.rowcount:
         return None
@@ -120,22 +171,15 @@ def keep_result(tx: Transaction, result: worker_wire.AttemptResult, *, fence: bo
     :param fence: the result is the server's own: the worker may write no longer.
     :return: the job's row; None when there is a result already, or the attempt is not the worker's any more.
     """
-    conditions = [
-        attempts.c.attempt_uid == result.attempt_uid,
-        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),
-    ]
-    if not fence:
-        conditions.append(attempts.c.epoch == result.epoch)
-    changed = tx.execute(
-        update(attempts)
-        .where(*conditions)
-        .values(
-            state=int(JobState.FINISHING),
-            result=result.SerializeToString(),
-            epoch=attempts.c.epoch + (1 if fence else 0),
-            log_next_sequence=None if fence else result.next_sequence,
-        )
-    )
+    bound: dict[str, Any] = {
+        "uid": result.attempt_uid,
+        "to_result": result.SerializeToString(),
+        "to_log_next_sequence": None if fence else result.next_sequence,
+    }
+    if fence:
+        changed = tx.execute(_KEEP_RESULT_AND_FENCE, bound)
+    else:
+        changed = tx.execute(_KEEP_RESULT, bound | {"of_epoch": result.epoch})
     if not changed.rowcount:
         return None
     return move(
@@ -174,20 +218,20 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
     outcome = outcome_of(result, state)
     encoded = outcome.SerializeToString()
     tx.execute(
-        update(attempts)
-        .where(attempts.c.attempt_uid == attempt_uid)
-        .values(
-            state=int(state),
-            outcome=encoded,
-            ended_at=tx.now,
-            log_next_sequence=log.next_sequence,
-            log_ended=True,
-            log_complete=log.complete,
-        )
+        _FINISH,
+        {
+            "uid": attempt_uid,
+            "to_state": int(state),
+            "to_outcome": encoded,
+            "to_ended_at": tx.now,
+            "to_log_next_sequence": log.next_sequence,
+            "to_log_ended": True,
+            "to_log_complete": log.complete,
+        },
     )
     if log.open_segment is not None:
         close_segment(tx, log.open_segment)
-    job = tx.execute(select(*jobs.c).where(jobs.c.job_id == attempt["job_id"])).mappings().one()
+    job = tx.execute(_JOB, {"job_id": attempt["job_id"]}).mappings().one()
     spec = wire.JobSpec.FromString(job["spec"])
     retry = None
     if job["cancel_requested_at"] is None:
@@ -198,19 +242,15 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
         outcome.state, outcome.cause = wire.JOB_STATE_CANCELLED, wire.CAUSE_CANCELLED
         encoded = outcome.SerializeToString()
     if retry is not None:
-        counter = "infrastructure_failures" if retry.infrastructure else "failures"
         return move(
             tx,
             JobState.QUEUED,
             f"Attempt {attempt['number']} ended ({outcome.message}); another follows",
             attempt_uid=attempt_uid,
             cause=cause,
-            values={
-                counter: jobs.c[counter] + 1,
-                "not_before": tx.now + int(retry.delay * 1e6),
-                # Waiting in the queue has a clock of its own: it stood still while there was an attempt (W05).
-                "queue_deadline": jobs.c.queue_deadline + (tx.now - attempt["created_at"]),
-            },
+            values={"not_before": tx.now + int(retry.delay * 1e6)},
+            shape=_RETRY_INFRASTRUCTURE if retry.infrastructure else _RETRY,
+            parameters={"attempt_took": tx.now - attempt["created_at"]},
         )
     ttl = duration_micros(spec.log_ttl) if spec.HasField("log_ttl") else log_ttl_micros
     return move(
@@ -251,24 +291,6 @@ def _sentence(result: worker_wire.AttemptResult) -> str:
 def release_worker(tx: Transaction, worker_id: str, attempt_uid: str) -> RowMapping | None:
     """Free a worker of the attempt it had. It is idle, or done when it has run all it may.
 
-    :return: the worker's row, if it had that attempt.
+    :return: the worker's id and state, if it had that attempt.
     """
-    return (
-        tx.execute(
-            update(workers)
-            .where(workers.c.worker_id == worker_id, workers.c.attempt_uid == attempt_uid)
-            .values(attempt_uid=None, jobs_done=workers.c.jobs_done + 1, state=_after_job())
-            .returning(*workers.c)
-        )
-        .mappings()
-        .one_or_none()
-    )
-
-
-def _after_job() -> Case[int]:
-    spent = (workers.c.max_jobs > 0) & (workers.c.jobs_done + 1 >= workers.c.max_jobs)
-    return case(
-        (workers.c.state != int(WorkerState.BUSY), workers.c.state),
-        (spent, int(WorkerState.DRAINING)),
-        else_=int(WorkerState.IDLE),
-    )
+    return tx.execute(_RELEASE_WORKER, {"id": worker_id, "uid": attempt_uid}).mappings().one_or_none()

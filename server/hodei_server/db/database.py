@@ -3,6 +3,9 @@
 A write is a plain function of a `Transaction`. Those that are waiting share one transaction and so one fsync; when one
 of them fails, the batch is rolled back and each is run again in a transaction of its own, so that a failure stays its
 own. A write must therefore have no effect but on the database.
+
+Most of a statement's cost is building it. Those of the hot path are built once, with bound parameters, and kept: at
+module level, or by a cached function of what they depend on.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, text
+from sqlalchemy import Connection, Engine, Executable, Insert, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -40,6 +43,7 @@ class Transaction:
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self._now: int | None = None
+        self._later: dict[Insert, list[dict[str, Any]]] = {}
 
     @property
     def now(self) -> int:
@@ -51,6 +55,21 @@ class Transaction:
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement."""
         return self.connection.execute(statement, parameters)
+
+    def insert_later(self, statement: Insert, row: dict[str, Any]) -> None:
+        """Insert a row before the transaction is committed, together with all others of the same statement.
+
+        For rows that nothing in a write reads.
+
+        :param statement: one object for all of them, made once.
+        """
+        self._later.setdefault(statement, []).append(row)
+
+    def flush(self) -> None:
+        """Insert what was put off; called once, before the commit."""
+        for statement, rows in self._later.items():
+            self.connection.execute(statement, rows)
+        self._later.clear()
 
 
 def database_time(connection: Connection) -> int:
@@ -177,6 +196,7 @@ class Database:
                 transaction = Transaction(connection)
                 for write in batch:
                     write.result = write.function(transaction)
+                transaction.flush()
 
 
 def _translate(error: Exception) -> Exception:

@@ -2,14 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import insert, update
+from sqlalchemy import ColumnElement, Update, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import job_events, jobs
+from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.domain.states import Cause, JobState, sources_of
+
+_INSERT_EVENT = insert(job_events)
+#: What callers learn of a job that they have moved.
+_MOVED = ("number", "job_id", "spec", "traceparent", "state", "version", "reason", "attempt_number")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Shape:
+    """What a kind of move does beyond writing values: made once, as a constant, so that its statement is built once.
+
+    :param values: columns of `jobs` that change by an expression; its bound parameters are handed in with each move.
+    :param only_if: more conditions.
+    """
+
+    values: Mapping[str, ColumnElement[Any]] = dataclasses.field(default_factory=dict)
+    only_if: tuple[ColumnElement[bool], ...] = ()
+
+
+PLAIN = Shape()
+
+
+@functools.cache
+def _statement(sources: tuple[JobState, ...], key: str, columns: tuple[str, ...], shape: Shape) -> Update:
+    """Return the UPDATE that moves a job.
+
+    :param key: the column that names the job, or its newest attempt.
+    :param columns: those that get a value, in parameters that begin with ``to_``.
+    """
+    job_id: Any = bindparam("key")
+    if key == "attempt_uid":
+        # By way of its row: jobs have no index by their attempt.
+        job_id = select(attempts.c.job_id).where(attempts.c.attempt_uid == bindparam("key")).scalar_subquery()
+    conditions = (jobs.c.job_id == job_id, jobs.c[key] == bindparam("key"))
+    return (
+        update(jobs)
+        .where(*conditions, jobs.c.state.in_([int(state) for state in sources]), *shape.only_if)
+        .values(
+            {name: bindparam(f"to_{name}") for name in columns} | {"version": jobs.c.version + 1} | dict(shape.values)
+        )
+        .returning(*(jobs.c[name] for name in _MOVED))
+    )
 
 
 def move(
@@ -21,33 +65,34 @@ def move(
     attempt_uid: str | None = None,
     sources: tuple[JobState, ...] | None = None,
     cause: Cause = Cause.UNSPECIFIED,
-    values: dict[str, Any] | None = None,
-    only_if: tuple[Any, ...] = (),
+    values: Mapping[str, Any] | None = None,
+    shape: Shape = PLAIN,
+    parameters: Mapping[str, Any] | None = None,
 ) -> RowMapping | None:
     """Move a job, if it is in a state that allows it and, where an attempt is given, if that is still its newest.
 
+    :param job_id: which job; or `attempt_uid`: the job whose newest attempt that is.
     :param sources: fewer states than the table of moves allows.
     :param values: columns of `jobs` that change with the move.
-    :param only_if: more conditions.
-    :return: the job's row after the move; None when the job was not moved.
+    :param parameters: of the shape's expressions.
+    :return: of the job's row after the move, what `_MOVED` names; None when the job was not moved.
     """
     allowed = sources_of(target) if sources is None else sources
-    statement = update(jobs).where(jobs.c.state.in_([int(state) for state in allowed]), *only_if)
-    if job_id is not None:
-        statement = statement.where(jobs.c.job_id == job_id)
-    if attempt_uid is not None:
-        statement = statement.where(jobs.c.attempt_uid == attempt_uid)
-    statement = statement.values(state=int(target), version=jobs.c.version + 1, reason=reason, **(values or {}))
-    row = tx.execute(statement.returning(*jobs.c)).mappings().one_or_none()
+    changes = {"state": int(target), "reason": reason, **(values or {})}
+    key = "job_id" if job_id is not None else "attempt_uid"
+    statement = _statement(allowed, key, tuple(changes), shape)
+    bound = {f"to_{name}": value for name, value in changes.items()} | dict(parameters or {})
+    bound["key"] = attempt_uid if job_id is None else job_id
+    row = tx.execute(statement, bound).mappings().one_or_none()
     if row is not None:
         record_event(tx, row, cause)
     return row
 
 
-def record_event(tx: Transaction, row: RowMapping, cause: Cause) -> None:
+def record_event(tx: Transaction, row: Mapping[str, Any] | RowMapping, cause: Cause) -> None:
     """Write down the move that `row` is the result of."""
-    tx.execute(
-        insert(job_events),
+    tx.insert_later(
+        _INSERT_EVENT,
         {
             "job_id": row["job_id"],
             "version": row["version"],

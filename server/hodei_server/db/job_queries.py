@@ -6,13 +6,35 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, or_, select
+from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import attempts, job_events, job_labels, jobs, workers
 from hodei_server.domain.states import JobState
 from hodei_server.domain.workers import WorkerState
+
+# One priority after the other: so each step goes by the queue's index, in its order, and sorts nothing.
+_FIRST_PRIORITY = select(func.max(jobs.c.priority)).where(jobs.c.state == int(JobState.QUEUED))
+_NEXT_PRIORITY = _FIRST_PRIORITY.where(jobs.c.priority < bindparam("above"))
+_QUEUE = (
+    select(jobs.c.job_id, jobs.c.tenant, jobs.c.spec, jobs.c.priority, jobs.c.number)
+    .where(
+        jobs.c.state == int(JobState.QUEUED),
+        jobs.c.priority == bindparam("of_priority"),
+        jobs.c.number > bindparam("after_number"),
+        jobs.c.not_before <= bindparam("now"),
+        jobs.c.cancel_requested_at.is_(None),
+    )
+    .order_by(jobs.c.number)
+    .limit(bindparam("most"))
+)
+_EVENTS_AFTER = (
+    select(*job_events.c)
+    .where(job_events.c.job_id == bindparam("id"), job_events.c.version > bindparam("after"))
+    .order_by(job_events.c.version)
+)
+_ATTEMPTS_OF = select(*attempts.c).where(attempts.c.job_id == bindparam("id")).order_by(attempts.c.number)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,21 +83,12 @@ def list_jobs(tx: Transaction, wanted: JobFilter, before: int | None, limit: int
 
 def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
     """Return a job's attempts, the first one first."""
-    return (
-        tx.execute(select(*attempts.c).where(attempts.c.job_id == job_id).order_by(attempts.c.number)).mappings().all()
-    )
+    return tx.execute(_ATTEMPTS_OF, {"id": job_id}).mappings().all()
 
 
 def events_after(tx: Transaction, job_id: str, version: int) -> Sequence[RowMapping]:
     """Return a job's moves after a version, in order."""
-    columns = job_events.c
-    return (
-        tx.execute(
-            select(*columns).where(columns.job_id == job_id, columns.version > version).order_by(columns.version)
-        )
-        .mappings()
-        .all()
-    )
+    return tx.execute(_EVENTS_AFTER, {"id": job_id, "after": version}).mappings().all()
 
 
 def queue_position(tx: Transaction, row: RowMapping) -> int:
@@ -100,16 +113,13 @@ def queue_page(tx: Transaction, after: tuple[int, int] | None, limit: int) -> Se
 
     :param after: priority and number of the last one of the page before.
     """
-    conditions: list[Any] = [
-        jobs.c.state == int(JobState.QUEUED),
-        jobs.c.not_before <= tx.now,
-        jobs.c.cancel_requested_at.is_(None),
-    ]
-    if after is not None:
-        priority, number = after
-        conditions.append(or_(jobs.c.priority < priority, (jobs.c.priority == priority) & (jobs.c.number > number)))
-    order = (jobs.c.priority.desc(), jobs.c.number)
-    return tx.execute(select(*jobs.c).where(*conditions).order_by(*order).limit(limit)).mappings().all()
+    priority, number = after or (tx.connection.scalar(_FIRST_PRIORITY), 0)
+    found: list[RowMapping] = []
+    while priority is not None and len(found) < limit:
+        bound = {"of_priority": priority, "after_number": number, "now": tx.now, "most": limit - len(found)}
+        found += tx.execute(_QUEUE, bound).mappings()
+        priority, number = tx.connection.scalar(_NEXT_PRIORITY, {"above": priority}), 0
+    return found
 
 
 def next_wake(tx: Transaction) -> int | None:

@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 
 from google.protobuf.duration_pb2 import Duration
-from sqlalchemy import and_, insert, select, update
+from sqlalchemy import and_, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
@@ -14,6 +14,18 @@ from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
 from hodei_server.db.schema import job_labels, jobs
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
+
+_INSERT = insert(jobs)
+_BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest).where(
+    jobs.c.tenant == bindparam("of_tenant"), jobs.c.request_id == bindparam("of_request_id")
+)
+_BY_ID = select(*jobs.c).where(jobs.c.job_id == bindparam("of_job_id"))
+_LATE = (
+    select(jobs.c.job_id)
+    .where(jobs.c.state == int(JobState.QUEUED), jobs.c.queue_deadline <= bindparam("now"))
+    .order_by(jobs.c.number)
+    .limit(500)
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -48,11 +60,7 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
     digest = hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()
     tenant = spec.tenant or "default"
     if new.request_id:
-        known = tx.execute(
-            select(jobs.c.job_id, jobs.c.request_digest).where(
-                jobs.c.tenant == tenant, jobs.c.request_id == new.request_id
-            )
-        ).one_or_none()
+        known = tx.execute(_BY_REQUEST, {"of_tenant": tenant, "of_request_id": new.request_id}).one_or_none()
         if known is not None:
             same = known.request_digest == digest
             return Submitted(known.job_id, existed=same, conflict=not same)
@@ -74,12 +82,12 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
         "submitted_at": now,
         "queue_deadline": now + duration_micros(spec.queue_timeout) if spec.HasField("queue_timeout") else None,
     }
-    row = tx.execute(insert(jobs).values(values).returning(*jobs.c)).mappings().one()
-    record_event(tx, row, Cause.UNSPECIFIED)
+    (number,) = tx.execute(_INSERT, values).inserted_primary_key or (0,)
+    record_event(tx, values | {"attempt_number": 0}, Cause.UNSPECIFIED)
     if spec.labels:
         tx.execute(
             insert(job_labels),
-            [{"key": key, "value": value, "job_number": row["number"]} for key, value in spec.labels.items()],
+            [{"key": key, "value": value, "job_number": number} for key, value in spec.labels.items()],
         )
     return Submitted(new.job_id)
 
@@ -126,7 +134,7 @@ def request_cancel(tx: Transaction, wish: CancelWish) -> RowMapping | None:
         },
     )
     if moved is not None:
-        return moved
+        return job_row(tx, wish.job_id)
     active = jobs.c.state.in_([int(state) for state in ACTIVE_STATES])
     tx.execute(
         update(jobs)
@@ -140,22 +148,17 @@ def request_cancel(tx: Transaction, wish: CancelWish) -> RowMapping | None:
             .where(and_(jobs.c.job_id == wish.job_id, active, shorter))
             .values(cancel_grace_ms=wish.grace_ms)
         )
-    return tx.execute(select(*jobs.c).where(jobs.c.job_id == wish.job_id)).mappings().one_or_none()
+    return job_row(tx, wish.job_id)
 
 
 def job_row(tx: Transaction, job_id: str) -> RowMapping | None:
     """Return a job's row."""
-    return tx.execute(select(*jobs.c).where(jobs.c.job_id == job_id)).mappings().one_or_none()
+    return tx.execute(_BY_ID, {"of_job_id": job_id}).mappings().one_or_none()
 
 
 def expire_queued(tx: Transaction) -> list[RowMapping]:
     """End the jobs that have waited past their queue timeout."""
-    late = tx.execute(
-        select(jobs.c.job_id)
-        .where(jobs.c.state == int(JobState.QUEUED), jobs.c.queue_deadline <= tx.now)
-        .order_by(jobs.c.number)
-        .limit(500)
-    ).scalars()
+    late = tx.execute(_LATE, {"now": tx.now}).scalars()
     reason = "Waited longer than its queue timeout"
     outcome = wire.Outcome(state=wire.JOB_STATE_TIMED_OUT, cause=wire.CAUSE_QUEUE_TIMEOUT, message=reason)
     ended = []

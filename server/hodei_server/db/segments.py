@@ -6,12 +6,16 @@ import dataclasses
 import enum
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei_logstore.contract import SegmentKey
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import log_segments
+
+_SAME = (log_segments.c.attempt_uid == bindparam("uid"), log_segments.c.first_sequence == bindparam("first"))
+_THERE = select(log_segments.c.state).where(*_SAME)
+_INSERT = insert(log_segments)
 
 
 class SegmentState(enum.IntEnum):
@@ -26,6 +30,14 @@ class SegmentState(enum.IntEnum):
     CUT = 4
     #: Removed because its time to live had passed.
     EXPIRED = 5
+
+
+_FIGURES = ("state", "next_sequence", "bytes", "lines", "checksum", "first_time", "last_time")
+_CLOSE = (
+    update(log_segments)
+    .where(*_SAME, log_segments.c.state == int(SegmentState.OPEN))
+    .values({name: bindparam(f"to_{name}") for name in _FIGURES})
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -43,34 +55,31 @@ class Segment:
     last_time: int = 0
 
 
-def insert_segment(tx: Transaction, attempt_uid: str, first_sequence: int, owner: str) -> None:
-    """Write down a segment before its first byte. One that is there already stays as it is."""
-    there = select(log_segments.c.state).where(
-        log_segments.c.attempt_uid == attempt_uid, log_segments.c.first_sequence == first_sequence
-    )
-    if tx.execute(there).one_or_none() is None:
+def insert_segment(tx: Transaction, attempt_uid: str, first_sequence: int, owner: str, *, known_new: bool) -> None:
+    """Write down a segment before its first byte. One that is there already stays as it is.
+
+    :param known_new: it can't be there: its attempt is made in the same transaction.
+    """
+    if known_new or tx.execute(_THERE, {"uid": attempt_uid, "first": first_sequence}).one_or_none() is None:
         values = {"attempt_uid": attempt_uid, "first_sequence": first_sequence, "owner": owner}
-        tx.execute(insert(log_segments), values | {"state": int(SegmentState.OPEN)})
+        tx.execute(_INSERT, values | {"state": int(SegmentState.OPEN)})
 
 
 def close_segment(tx: Transaction, segment: Segment) -> None:
     """Write down the final figures of a segment."""
     tx.execute(
-        update(log_segments)
-        .where(
-            log_segments.c.attempt_uid == segment.attempt_uid,
-            log_segments.c.first_sequence == segment.first_sequence,
-            log_segments.c.state == int(SegmentState.OPEN),
-        )
-        .values(
-            state=int(segment.state),
-            next_sequence=segment.next_sequence,
-            bytes=segment.size,
-            lines=segment.lines,
-            checksum=encode_checksum(segment.checksum),
-            first_time=segment.first_time,
-            last_time=segment.last_time,
-        )
+        _CLOSE,
+        {
+            "uid": segment.attempt_uid,
+            "first": segment.first_sequence,
+            "to_state": int(segment.state),
+            "to_next_sequence": segment.next_sequence,
+            "to_bytes": segment.size,
+            "to_lines": segment.lines,
+            "to_checksum": encode_checksum(segment.checksum),
+            "to_first_time": segment.first_time,
+            "to_last_time": segment.last_time,
+        },
     )
 
 

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import func, insert, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
@@ -29,64 +29,112 @@ class NewWorker:
     attempt_uid: str | None
 
 
+def _update(*conditions: ColumnElement[bool], **values: Any) -> Update:
+    """Return the statement that changes one worker; its bound parameters are ``id`` and those of `values`."""
+    return update(workers).where(workers.c.worker_id == bindparam("id"), *conditions).values(**values)
+
+
+def _run(tx: Transaction, statement: Update, worker_id: str, **parameters: Any) -> RowMapping | None:
+    return tx.execute(statement, {"id": worker_id, **parameters}).mappings().one_or_none()
+
+
+_state, _attempt = workers.c.state, workers.c.attempt_uid
+#: Not "all but GONE": these are found by the index, however many are gone.
+_THERE = _state.in_([int(state) for state in WorkerState if state is not WorkerState.GONE])
+_INSERT = insert(workers)
+_BY_ID = select(*workers.c).where(workers.c.worker_id == bindparam("id"))
+_LIVE = select(*workers.c).where(_THERE).order_by(workers.c.created_at)
+_COUNTS = select(workers.c.provider, func.count().label("held")).where(_THERE).group_by(workers.c.provider)
+_IDLE = (
+    select(workers.c.worker_id, workers.c.provider, workers.c.tenant, workers.c.image, workers.c.resources)
+    .where(_state == int(WorkerState.IDLE))
+    .order_by(workers.c.created_at, workers.c.worker_id)
+)
+_TAKE = _update(
+    _state == int(WorkerState.IDLE),
+    state=int(WorkerState.BUSY),
+    attempt_uid=bindparam("to_attempt"),
+    tenant=bindparam("to_tenant"),
+).returning(workers.c.worker_id)
+_SET_OTP = _update(
+    _state == int(WorkerState.STARTING),
+    workers.c.session_hash.is_(None),
+    workers.c.removal_reason.is_(None),
+    otp_hash=bindparam("to_otp_hash"),
+    otp_expires_at=bindparam("to_otp_expires_at"),
+).returning(workers.c.worker_id)
+_SET_HANDLE = _update(handle=bindparam("to_handle"))
+_BURN_OTP = _update(
+    session_hash=bindparam("to_session_hash"),
+    nonce_hash=bindparam("to_nonce_hash"),
+    registered_at=bindparam("now"),
+    last_seen_at=bindparam("now"),
+)
+_OF_SESSION = select(*workers.c).where(
+    workers.c.session_hash == bindparam("session"), _THERE, workers.c.removal_reason.is_(None)
+)
+_READY = (
+    _update(_state == int(WorkerState.STARTING), _attempt.is_(None), state=int(WorkerState.IDLE)),
+    _update(_state == int(WorkerState.STARTING), _attempt.is_not(None), state=int(WorkerState.BUSY)),
+)
+_HELLO = _update(hello_at=func.coalesce(workers.c.hello_at, bindparam("now")), last_seen_at=bindparam("now")).returning(
+    *workers.c
+)
+_DRAIN = _update(
+    _state.in_([int(WorkerState.STARTING), int(WorkerState.IDLE), int(WorkerState.BUSY)]),
+    state=int(WorkerState.DRAINING),
+)
+_BEGIN_REMOVAL = _update(
+    _THERE,
+    removal_reason=func.coalesce(workers.c.removal_reason, bindparam("reason")),
+    state=int(WorkerState.DRAINING),
+).returning(*workers.c)
+_CONFIRM_REMOVAL = _update(state=int(WorkerState.GONE), gone_at=bindparam("now"))
+
+
 def insert_worker(tx: Transaction, new: NewWorker) -> None:
     """Write a worker down as STARTING."""
-    tx.execute(insert(workers), dataclasses.asdict(new) | {"state": int(WorkerState.STARTING), "created_at": tx.now})
+    tx.execute(_INSERT, dataclasses.asdict(new) | {"state": int(WorkerState.STARTING), "created_at": tx.now})
 
 
 def worker_row(tx: Transaction, worker_id: str) -> RowMapping | None:
     """Return a worker's row."""
-    return tx.execute(select(*workers.c).where(workers.c.worker_id == worker_id)).mappings().one_or_none()
+    return tx.execute(_BY_ID, {"id": worker_id}).mappings().one_or_none()
 
 
 def live_workers(tx: Transaction) -> Sequence[RowMapping]:
     """Return every worker whose removal is not confirmed."""
-    return (
-        tx.execute(select(*workers.c).where(workers.c.state != int(WorkerState.GONE)).order_by(workers.c.created_at))
-        .mappings()
-        .all()
-    )
+    return tx.execute(_LIVE).mappings().all()
+
+
+def idle_workers(tx: Transaction) -> Sequence[RowMapping]:
+    """Return the workers that wait for a job, the oldest first, with what decides for whom they are."""
+    return tx.execute(_IDLE).mappings().all()
 
 
 def counts_by_provider(tx: Transaction) -> dict[str, int]:
     """Return how many workers each provider holds, those that are starting or being removed included (W15, W44)."""
-    rows = tx.execute(
-        select(workers.c.provider, func.count().label("held"))
-        .where(workers.c.state != int(WorkerState.GONE))
-        .group_by(workers.c.provider)
-    ).mappings()
-    return {row["provider"]: row["held"] for row in rows}
+    return {row.provider: row.held for row in tx.execute(_COUNTS)}
 
 
-def _update(tx: Transaction, worker_id: str, *conditions: Any, **values: Any) -> RowMapping | None:
-    statement = update(workers).where(workers.c.worker_id == worker_id, *conditions).values(**values)
-    return tx.execute(statement.returning(*workers.c)).mappings().one_or_none()
+def take_worker(tx: Transaction, worker_id: str, attempt_uid: str, tenant: str) -> bool:
+    """Give an idle worker an attempt, and bind it to the job's tenant for good.
 
-
-def take_worker(tx: Transaction, worker_id: str, attempt_uid: str) -> RowMapping | None:
-    """Give an idle worker an attempt; None when it is not idle any more."""
-    return _update(
-        tx, worker_id, workers.c.state == int(WorkerState.IDLE), state=int(WorkerState.BUSY), attempt_uid=attempt_uid
-    )
+    :return: False when it is not idle any more.
+    """
+    bound = {"id": worker_id, "to_attempt": attempt_uid, "to_tenant": tenant}
+    return tx.execute(_TAKE, bound).one_or_none() is not None
 
 
 def set_otp(tx: Transaction, worker_id: str, otp: str, lifetime_micros: int) -> bool:
     """Keep the hash of a one-time token for a worker that has not registered."""
-    row = _update(
-        tx,
-        worker_id,
-        workers.c.state == int(WorkerState.STARTING),
-        workers.c.session_hash.is_(None),
-        workers.c.removal_reason.is_(None),
-        otp_hash=hash_token(otp),
-        otp_expires_at=tx.now + lifetime_micros,
-    )
+    row = _run(tx, _SET_OTP, worker_id, to_otp_hash=hash_token(otp), to_otp_expires_at=tx.now + lifetime_micros)
     return row is not None
 
 
 def set_handle(tx: Transaction, worker_id: str, handle: Mapping[str, str]) -> None:
     """Keep what the provider needs to find the worker again."""
-    _update(tx, worker_id, handle=json.dumps(dict(handle)))
+    tx.execute(_SET_HANDLE, {"id": worker_id, "to_handle": json.dumps(dict(handle))})
 
 
 def burn_otp(tx: Transaction, worker_id: str, otp: str, nonce: bytes, session_token: str) -> str | None:
@@ -103,55 +151,26 @@ def burn_otp(tx: Transaction, worker_id: str, otp: str, nonce: bytes, session_to
         return "the one-time token was used before"
     if row["session_hash"] is None and row["otp_expires_at"] < tx.now:
         return "the one-time token has expired"
-    _update(
-        tx,
-        worker_id,
-        session_hash=hash_token(session_token),
-        nonce_hash=nonce_hash,
-        registered_at=tx.now,
-        last_seen_at=tx.now,
-    )
+    bound = {"to_session_hash": hash_token(session_token), "to_nonce_hash": nonce_hash, "now": tx.now}
+    tx.execute(_BURN_OTP, {"id": worker_id, **bound})
     return None
 
 
 def worker_of_session(tx: Transaction, session_token: str) -> RowMapping | None:
     """Return the worker that a session token belongs to, if the session has not ended."""
-    return (
-        tx.execute(
-            select(*workers.c).where(
-                workers.c.session_hash == hash_token(session_token),
-                workers.c.state != int(WorkerState.GONE),
-                workers.c.removal_reason.is_(None),
-            )
-        )
-        .mappings()
-        .one_or_none()
-    )
+    return tx.execute(_OF_SESSION, {"session": hash_token(session_token)}).mappings().one_or_none()
 
 
 def said_hello(tx: Transaction, worker_id: str) -> RowMapping | None:
     """Note a worker's hello: it is ready (W33). The first one burns the nonce."""
-    _update(
-        tx,
-        worker_id,
-        workers.c.state == int(WorkerState.STARTING),
-        workers.c.attempt_uid.is_(None),
-        state=int(WorkerState.IDLE),
-    )
-    _update(
-        tx,
-        worker_id,
-        workers.c.state == int(WorkerState.STARTING),
-        workers.c.attempt_uid.is_not(None),
-        state=int(WorkerState.BUSY),
-    )
-    return _update(tx, worker_id, hello_at=func.coalesce(workers.c.hello_at, tx.now), last_seen_at=tx.now)
+    for statement in _READY:
+        tx.execute(statement, {"id": worker_id})
+    return _run(tx, _HELLO, worker_id, now=tx.now)
 
 
 def drain_worker(tx: Transaction, worker_id: str) -> RowMapping | None:
     """Let a worker take no further job."""
-    open_states = [int(WorkerState.STARTING), int(WorkerState.IDLE), int(WorkerState.BUSY)]
-    _update(tx, worker_id, workers.c.state.in_(open_states), state=int(WorkerState.DRAINING))
+    tx.execute(_DRAIN, {"id": worker_id})
     return worker_row(tx, worker_id)
 
 
@@ -160,18 +179,12 @@ def begin_removal(tx: Transaction, worker_id: str, reason: str) -> RowMapping | 
 
     :return: its row; None when it is gone already.
     """
-    return _update(
-        tx,
-        worker_id,
-        workers.c.state != int(WorkerState.GONE),
-        removal_reason=func.coalesce(workers.c.removal_reason, reason),
-        state=int(WorkerState.DRAINING),
-    )
+    return _run(tx, _BEGIN_REMOVAL, worker_id, reason=reason)
 
 
 def confirm_removal(tx: Transaction, worker_id: str) -> None:
     """Note that nothing of a worker is left."""
-    _update(tx, worker_id, state=int(WorkerState.GONE), gone_at=tx.now)
+    tx.execute(_CONFIRM_REMOVAL, {"id": worker_id, "now": tx.now})
 
 
 def touch(tx: Transaction, worker_ids: Sequence[str]) -> None:

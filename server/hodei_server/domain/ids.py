@@ -9,7 +9,8 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 
 
 def _random_name(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    # The alphabet has 32 characters, so five bits of each byte choose evenly; one call for all of them.
+    return "".join(_ALPHABET[byte & 31] for byte in secrets.token_bytes(length))
 
 
 def new_job_id() -> str:

@@ -8,6 +8,7 @@ docs/state-machine.md is drawn from `MOVES`.
 from __future__ import annotations
 
 import enum
+import functools
 
 from hodei.v1 import types_pb2 as wire
 
@@ -81,6 +82,7 @@ INFRASTRUCTURE_CAUSES = frozenset(
 DEFAULT_RETRY_CAUSES = frozenset({Cause.EXIT_CODE, Cause.SIGNAL, Cause.OUT_OF_MEMORY})
 
 
+@functools.cache
 def sources_of(target: JobState) -> tuple[JobState, ...]:
     """Return the states from which a job may move to `target`."""
     return tuple(state for state, targets in MOVES.items() if target in targets)

@@ -136,7 +136,7 @@ class LogBook:
     def _follow_on(self, tx: Transaction, done: Segment, first_sequence: int) -> None:
         """Write down that a segment ends, and the one that follows it."""
         close_segment(tx, done)
-        insert_segment(tx, done.attempt_uid, first_sequence, self._owner)
+        insert_segment(tx, done.attempt_uid, first_sequence, self._owner, known_new=False)
 
     def forget(self, attempt_uid: str) -> None:
         """Let go of a log that has ended and is written down as such; its followers are woken."""

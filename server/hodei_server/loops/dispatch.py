@@ -16,19 +16,19 @@ PAUSE_SECONDS = 0.001
 
 async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
     """Give waiting jobs to workers."""
+    attempts = scheduler.attempts
     while True:
-        moves = {
-            scheduler.wake.next_move(),
-            scheduler.attempts.idle.next_move(),
-            scheduler.fleet.room.next_move(),
-        }
-        given = await scheduler.dispatch()
-        if given:
-            await asyncio.sleep(PAUSE_SECONDS)
-            continue
+        freed = {attempts.idle.next_move(), scheduler.fleet.room.next_move()}
+        submitted = scheduler.wake.next_move()
+        await scheduler.dispatch()
         timeout = SWEEP_SECONDS
-        wake = await database.read(lambda tx: (next_wake(tx), tx.now))
-        if wake[0] is not None:
-            timeout = min(timeout, max((wake[0] - wake[1]) / 1e6, 0.01))
+        if attempts.delayed:
+            attempts.delayed = False
+            wake, now = await database.read(lambda tx: (next_wake(tx), tx.now))
+            if wake is not None:
+                attempts.delayed = True
+                timeout = min(timeout, max((wake - now) / 1e6, 0.01))
+        # Where nothing is free, a new job only waits with the others.
+        moves = freed if scheduler.full else {*freed, submitted}
         await asyncio.wait(moves, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         await asyncio.sleep(PAUSE_SECONDS)

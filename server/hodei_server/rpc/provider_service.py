@@ -57,7 +57,7 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         state = ProviderState(request.state)
         await self._database.write(lambda tx: set_provider_state(tx, name, state))
         self._scheduler.states[name] = state
-        self._scheduler.wake.moved()
+        self._scheduler.fleet.room.moved()
         held = await self._database.read(counts_by_provider)
         return wire.SetProviderStateResponse(provider=self._message(name, held))
 

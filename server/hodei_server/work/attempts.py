@@ -25,7 +25,7 @@ from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_resul
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.segments import SegmentState
-from hodei_server.domain.states import Cause
+from hodei_server.domain.states import Cause, JobState
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import Change, ChangesByKey
@@ -81,6 +81,7 @@ class Attempts:
 
     :ivar changed: moves for a job id at each of its moves.
     :ivar idle: moves when a worker is free, or a job waits again.
+    :ivar delayed: jobs may wait that are not to be given out before a time.
     """
 
     def __init__(
@@ -94,6 +95,7 @@ class Attempts:
         self.live = LiveAttempts()
         self.changed = ChangesByKey()
         self.idle = Change()
+        self.delayed = True
         self.settings = settings
         self._database = database
         self._book = book
@@ -370,6 +372,7 @@ class Attempts:
             self._fleet.remove_soon(live.worker_id, lie, leave_time=True)
         if job is not None:
             _log.info("attempt.ended", **live.names, reason=job["reason"])
+            self.delayed = self.delayed or job["state"] == int(JobState.QUEUED)
         self.changed.moved(live.job_id)
         if worker is not None and worker["state"] == int(WorkerState.DRAINING):
             self._fleet.remove_soon(live.worker_id, "Has done its work", leave_time=True)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import structlog
-from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
@@ -22,16 +21,15 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.job_queries import queue_page
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState
-from hodei_server.db.schema import workers
-from hodei_server.db.workers import NewWorker, counts_by_provider, insert_worker, take_worker
+from hodei_server.db.workers import NewWorker, counts_by_provider, idle_workers, insert_worker, take_worker, worker_row
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
 from hodei_server.domain.states import Cause
 from hodei_server.domain.strategies import Candidate, Verdict, rank
-from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.changes import Change
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt
+from hodei_server.work.placing import Placing
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -78,6 +76,10 @@ class Scheduler:
         self.wake = Change()
         self.states: dict[str, ProviderState] = dict.fromkeys(fleet.providers, ProviderState.ENABLED)
         self.failures: dict[str, int] = dict.fromkeys(fleet.providers, 0)
+        #: Moves when workers were given away: a pool may have to be filled again.
+        self.taken = Change()
+        #: Whether the last look left no worker idle and no room for another: a new job changes nothing then.
+        self.full = False
         self.queue_may_be_full = False
         self._submitted_since_count = 0
         self._database = database
@@ -135,7 +137,7 @@ class Scheduler:
     async def dispatch(self) -> int:
         """Give out what can be given out; return how many jobs that were."""
         connected = self._sessions.connected()
-        given = await self._database.write(lambda tx: self._give(tx, connected))
+        given, self.full, in_the_way = await self._database.write(lambda tx: self._give(tx, connected))
         for each in given:
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
             if each.launch:
@@ -144,57 +146,52 @@ class Scheduler:
             session = self._sessions.get(each.worker_id)
             if session is not None:
                 self.attempts.run_on(session, live)
+        for worker_id in in_the_way:
+            self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True)
+        if given:
+            self.taken.moved()
         return len(given)
 
-    def _give(self, tx: Transaction, connected: frozenset[str]) -> list[Given]:
-        """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
-        held = counts_by_provider(tx)
-        idle = [
-            row
-            for row in tx.execute(select(*workers.c).where(workers.c.state == int(WorkerState.IDLE))).mappings()
-            if row["worker_id"] in connected
-        ]
+    def _give(self, tx: Transaction, connected: frozenset[str]) -> tuple[list[Given], bool, list[str]]:
+        """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction.
+
+        :return: what was given; whether no job could be given more now; idle workers that stand in the way of others.
+        """
+        idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
+        enabled = frozenset(name for name, state in self.states.items() if state is ProviderState.ENABLED)
+        placing = Placing(self.candidates, enabled, counts_by_provider(tx), idle, self._settings.strategy)
         given: list[Given] = []
         after: tuple[int, int] | None = None
         looked_at = 0
-        while looked_at < MOST_LOOKED_AT:
-            page = queue_page(tx, after, PAGE)
+        while (free := placing.free) > 0 and looked_at < MOST_LOOKED_AT:
+            # No more than can find a place is read, where each does.
+            limit = min(free, PAGE) if after is None else PAGE
+            page = queue_page(tx, after, limit)
             for job in page:
-                one = self._give_one(tx, job, held, idle)
+                one = self._give_one(tx, job, placing)
                 if one is not None:
                     given.append(one)
             looked_at += len(page)
-            if len(page) < PAGE or not (idle or any(each.room for each in self.candidates(held))):
+            if len(page) < limit:
                 break
             after = page[-1]["priority"], page[-1]["number"]
-        return given
+        return given, placing.free == 0, placing.in_the_way()
 
-    def _give_one(self, tx: Transaction, job: RowMapping, held: dict[str, int], idle: list[RowMapping]) -> Given | None:
+    def _give_one(self, tx: Transaction, job: RowMapping, placing: Placing) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])
-        verdicts = [
-            verdict
-            for verdict in rank(spec, self.candidates(held), self._settings.strategy)
-            if verdict.eligible and self.states.get(verdict.provider) is ProviderState.ENABLED
-        ]
-        attempt_uid = new_attempt_uid()
-        worker = _fitting(spec, job["tenant"], idle, [verdict.provider for verdict in verdicts])
-        if worker is not None:
-            idle.remove(worker)
-            if take_worker(tx, worker["worker_id"], attempt_uid) is None:
-                return None
-            return self._assign(tx, job, attempt_uid, worker["provider"], worker["worker_id"], launch=False)
-        chosen = next((verdict.provider for verdict in verdicts if verdict.room), None)
-        if chosen is None:
+        place = placing.choose(spec, job["tenant"])
+        if place is None:
             return None
-        worker_id = new_worker_id()
-        given = self._assign(tx, job, attempt_uid, chosen, worker_id, launch=True)
-        if given is not None:
-            held[chosen] = held.get(chosen, 0) + 1
+        attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
+        if place.worker_id is not None:
+            if not take_worker(tx, worker_id, attempt_uid, job["tenant"]):
+                return None
+        else:
             insert_worker(
                 tx,
                 NewWorker(
                     worker_id=worker_id,
-                    provider=chosen,
+                    provider=place.provider,
                     tenant=job["tenant"],
                     resources=spec.resources.SerializeToString(deterministic=True),
                     image=spec.image,
@@ -202,28 +199,23 @@ class Scheduler:
                     attempt_uid=attempt_uid,
                 ),
             )
-        return given
-
-    def _assign(
-        self, tx: Transaction, job: RowMapping, attempt_uid: str, provider: str, worker_id: str, *, launch: bool
-    ) -> Given | None:
-        spec = wire.JobSpec.FromString(job["spec"])
-        timeout = (
-            duration_micros(spec.start_timeout)
-            if spec.HasField("start_timeout")
-            else int(self._settings.start_timeout * 1e6)
-        )
-        row = assign(tx, Assignment(job["job_id"], attempt_uid, provider, worker_id, self._settings.owner, timeout))
-        return None if row is None else Given(row, attempt_uid, provider, worker_id, launch)
+        timeout = int(self._settings.start_timeout * 1e6)
+        if spec.HasField("start_timeout"):
+            timeout = duration_micros(spec.start_timeout)
+        owner = self._settings.owner
+        row = assign(tx, Assignment(job["job_id"], attempt_uid, place.provider, worker_id, owner, timeout))
+        if row is None:
+            raise AssertionError(f"job {job['job_id']} was waiting in this very transaction")
+        return Given(row, attempt_uid, place.provider, worker_id, place.worker_id is None)
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
         self.fleet.start(self._launch(live), f"launch {live.worker_id}")
 
     async def _launch(self, live: LiveAttempt) -> None:
-        row = await self._database.read(
-            lambda tx: tx.execute(select(*workers.c).where(workers.c.worker_id == live.worker_id)).mappings().one()
-        )
+        row = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
+        if row is None:
+            raise AssertionError(f"worker {live.worker_id} was written down before it is launched")
         try:
             await self.fleet.launch(
                 row,
@@ -246,19 +238,3 @@ def _cause_of(error: ProviderError) -> Cause:
     if isinstance(error, (LaunchRejectedError, UnsupportedRequestError)):
         return Cause.UNSCHEDULABLE
     return Cause.PROVIDER_ERROR
-
-
-def _fitting(
-    spec: wire.JobSpec, tenant: str, idle: Sequence[RowMapping], providers: Sequence[str]
-) -> RowMapping | None:
-    """Return an idle worker that a job can have: its tenant's, with its image and resources, best provider first."""
-    resources = spec.resources.SerializeToString(deterministic=True)
-    fitting = [
-        row
-        for row in idle
-        if row["provider"] in providers
-        and row["tenant"] == tenant
-        and row["image"] == spec.image
-        and row["resources"] == resources
-    ]
-    return min(fitting, key=lambda row: providers.index(row["provider"]), default=None)

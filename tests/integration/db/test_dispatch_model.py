@@ -161,7 +161,10 @@ class Dispatch(RuleBasedStateMachine):
         with self.engine.connect() as plain:
             connection = plain.execution_options(hodei_writer=True)
             with connection.begin():
-                return function(Transaction(connection))
+                transaction = Transaction(connection)
+                result = function(transaction)
+                transaction.flush()
+                return result
 
     def busy(self) -> list[Job]:
         """Return jobs that have a worker."""

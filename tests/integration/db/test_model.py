@@ -189,7 +189,9 @@ class JobMoves(RuleBasedStateMachine):
             with connection.begin():
                 transaction = Transaction(connection)
                 transaction._now = self.now
-                return function(transaction)
+                result = function(transaction)
+                transaction.flush()
+                return result
 
     @property
     def all_attempts(self) -> list[tuple[Job, Attempt]]:
