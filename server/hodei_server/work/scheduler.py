@@ -66,6 +66,19 @@ class Given:
     launch: bool
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the queue came to.
+
+    :param full: no job could be given a place now.
+    :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
+    """
+
+    given: list[Given]
+    full: bool
+    in_the_way: list[str]
+
+
 class Scheduler:
     """Dispatches. `wake` says that there may be something to do."""
 
@@ -137,8 +150,9 @@ class Scheduler:
     async def dispatch(self) -> int:
         """Give out what can be given out; return how many jobs that were."""
         connected = self._sessions.connected()
-        given, self.full, in_the_way = await self._database.write(lambda tx: self._give(tx, connected))
-        for each in given:
+        look = await self._database.write(lambda tx: self._give(tx, connected))
+        self.full = look.full
+        for each in look.given:
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
             if each.launch:
                 self.launch(live)
@@ -146,17 +160,14 @@ class Scheduler:
             session = self._sessions.get(each.worker_id)
             if session is not None:
                 self.attempts.run_on(session, live)
-        for worker_id in in_the_way:
+        for worker_id in look.in_the_way:
             self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True)
-        if given:
+        if look.given:
             self.taken.moved()
-        return len(given)
+        return len(look.given)
 
-    def _give(self, tx: Transaction, connected: frozenset[str]) -> tuple[list[Given], bool, list[str]]:
-        """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction.
-
-        :return: what was given; whether no job could be given more now; idle workers that stand in the way of others.
-        """
+    def _give(self, tx: Transaction, connected: frozenset[str]) -> Look:
+        """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
         idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
         enabled = frozenset(name for name, state in self.states.items() if state is ProviderState.ENABLED)
         placing = Placing(self.candidates, enabled, counts_by_provider(tx), idle, self._settings.strategy)
@@ -175,7 +186,7 @@ class Scheduler:
             if len(page) < limit:
                 break
             after = page[-1]["priority"], page[-1]["number"]
-        return given, placing.free == 0, placing.in_the_way()
+        return Look(given, placing.free == 0, placing.in_the_way())
 
     def _give_one(self, tx: Transaction, job: RowMapping, placing: Placing) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])

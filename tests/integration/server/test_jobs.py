@@ -28,7 +28,7 @@ from hodei_client import (
 from hodei_client.client import ClientSettings
 from hodei_server.app import Server
 from hodei_server.db.database import Database, Transaction
-from hodei_server.work.scheduler import Given
+from hodei_server.work.scheduler import Look
 
 
 async def read(client: Client, job: str, stream: int, place: LogPlace | None = None) -> bytes:
@@ -229,7 +229,7 @@ async def test_a_follow_that_comes_with_the_dispatch_waits_for_the_log(
 
     async def write(self: Database, function: Callable[[Transaction], Any]) -> Any:
         done = await real(self, function)
-        if isinstance(done, list) and done and isinstance(done[0], Given):
+        if isinstance(done, Look) and done.given:
             dispatched.set()
             await go.wait()
         return done
