@@ -130,7 +130,12 @@ class Dispatch(RuleBasedStateMachine):
         self.workers: list[Worker] = []
         self.given: list[tuple[str, str, str, str]] = []
         self.sessions = Sessions()
-        self.fleet = types.SimpleNamespace(providers={}, health={}, start=lambda coroutine, _name: coroutine.close())
+        self.fleet = types.SimpleNamespace(
+            providers={},
+            health={},
+            start=lambda coroutine, _name: coroutine.close(),
+            remove_soon=lambda _worker_id, _reason, leave_time: None,
+        )
         with self.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
                 connection.execute(delete(table))
