@@ -134,7 +134,7 @@ class Dispatch(RuleBasedStateMachine):
             providers={},
             health={},
             start=lambda coroutine, _name: coroutine.close(),
-            remove_soon=lambda _worker_id, _reason, leave_time: None,
+            remove_soon=lambda _worker_id, _reason, **_options: None,
         )
         with self.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
