@@ -43,7 +43,7 @@ def workers_command(ctx: click.Context, /, provider: str, *, include_gone: bool,
             (
                 worker.worker_id,
                 worker.provider,
-                _worker_state(worker.state),
+                "warm" if worker.warm else _worker_state(worker.state),
                 "yes" if worker.connected else "no",
                 worker.job_id,
                 str(worker.jobs_done),

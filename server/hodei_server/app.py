@@ -35,6 +35,7 @@ from hodei_server.loops.dispatch import dispatch_loop
 from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
+from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.retention import retention_loop, sealing_loop
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
@@ -46,6 +47,7 @@ from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work.attempts import Attempts, AttemptSettings
 from hodei_server.work.fleet import Fleet, FleetSettings, Reach
+from hodei_server.work.pools import Pools
 from hodei_server.work.recovery import recover
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
@@ -106,6 +108,7 @@ class Server:
 
     async def _start(self) -> None:
         settings, enter = self.settings, self._stack.enter_async_context
+        pool_settings = settings.pools
         folder = self._stack.enter_context(DataFolder(settings.data_dir))
         engine = open_engine(settings.resolved_database_url, settings.durability)
         self._stack.callback(engine.dispose)
@@ -161,16 +164,26 @@ class Server:
         provider_pb2_grpc.add_ProviderServiceServicer_to_server(provider_service, clients.server)
 
         await recover(database, attempts, fleet, scheduler, installation)
+        pools = Pools(
+            database,
+            fleet,
+            scheduler,
+            pool_settings,
+            max_jobs=settings.worker_max_jobs,
+            start_timeout=settings.start_timeout,
+        )
         leases = Leases(
             attempts,
             fleet,
             sessions,
             lease=settings.lease,
             orphan_after=settings.orphan_after,
-            idle_timeout=settings.worker_idle_timeout,
+            pools=pools,
         )
         self._stack.push_async_callback(self._stop_loops)
         self._run("dispatch", lambda: dispatch_loop(scheduler, database))
+        if pools.wanted:
+            self._run("pool", lambda: pool_loop(pools, scheduler))
         self._run("clocks", lambda: clock_loop(attempts, database))
         self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
         self._run("generation", lambda: generation_loop(installation))

@@ -18,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 from hodei.address import Address, parse_address
 from hodei.quantities import format_duration, format_size, parse_duration, parse_size
 from hodei_providers.config import ConfigError, enabled_kinds, given_options, known_configs, options_of, shown_options
+from hodei_server.pool_settings import OPTION_PREFIX, PoolSettings, PoolSettingsError, read_pools
 
 PREFIX = "HODEI_"
 _PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
@@ -185,9 +186,20 @@ class Settings(BaseSettings):
         found: dict[str, str] = {}
         for variable, value in os.environ.items():
             match = _PROVIDER_OPTION.fullmatch(variable)
-            if match and match[1] == name.upper():
+            if match and match[1] == name.upper() and not match[2].lower().startswith(OPTION_PREFIX):
                 found[match[2].lower()] = value
         return found
+
+    @property
+    def pools(self) -> dict[str, PoolSettings]:
+        """What each provider's pool of ready workers is to hold, from the environment.
+
+        :raise SettingsError: an option can't be used.
+        """
+        try:
+            return read_pools(os.environ, self.provider_kinds, self.worker_idle_timeout)
+        except PoolSettingsError as error:
+            raise SettingsError(str(error)) from None
 
 
 def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
@@ -287,6 +299,11 @@ def markdown() -> str:
         "",
         "Options of the process provider: `MAX_WORKERS`, `LABELS` (`key=value,…`), `REGIONS`, `COST_PER_HOUR`,",
         "`WORKER_COMMAND`; for the provider named `process`, `HODEI_PROVIDER_PROCESS_MAX_WORKERS=16`.",
+        "",
+        "Every provider may have a pool of ready workers: `POOL_MIN_READY` (how many wait, started ahead of jobs; 0),",
+        "`POOL_MAX` (the pool starts none while the provider holds so many; its own bound), `POOL_IDLE_TIMEOUT` (a",
+        "worker that waits beyond those is let go; `HODEI_WORKER_IDLE_TIMEOUT`). See",
+        "[providers](providers.md#warm-workers).",
         "",
     ]
     for kind, config in known_configs().items():

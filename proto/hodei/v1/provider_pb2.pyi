@@ -194,6 +194,7 @@ class Worker(_message.Message):
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     CONNECTED_FIELD_NUMBER: _builtins.int
     JOBS_DONE_FIELD_NUMBER: _builtins.int
+    WARM_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     provider: _builtins.str
     state: Global___WorkerState.ValueType
@@ -201,6 +202,8 @@ class Worker(_message.Message):
     tenant: _builtins.str
     connected: _builtins.bool
     jobs_done: _builtins.int
+    warm: _builtins.bool
+    """Waits, and has run nothing yet: it belongs to no tenant, and any job that fits takes it."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -220,10 +223,11 @@ class Worker(_message.Message):
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         connected: _builtins.bool = ...,
         jobs_done: _builtins.int = ...,
+        warm: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "last_seen_time", b"last_seen_time", "register_time", b"register_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "create_time", b"create_time", "job_id", b"job_id", "jobs_done", b"jobs_done", "last_seen_time", b"last_seen_time", "provider", b"provider", "register_time", b"register_time", "state", b"state", "tenant", b"tenant", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected", b"connected", "create_time", b"create_time", "job_id", b"job_id", "jobs_done", b"jobs_done", "last_seen_time", b"last_seen_time", "provider", b"provider", "register_time", b"register_time", "state", b"state", "tenant", b"tenant", "warm", b"warm", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

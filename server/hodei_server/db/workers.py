@@ -50,6 +50,12 @@ _IDLE = (
     .where(_state == int(WorkerState.IDLE))
     .order_by(workers.c.created_at, workers.c.worker_id)
 )
+_UNBOUND = select(workers.c.worker_id, workers.c.provider, workers.c.state, workers.c.created_at).where(
+    _state.in_([int(WorkerState.STARTING), int(WorkerState.IDLE)]),
+    _attempt.is_(None),
+    workers.c.tenant == "",
+    workers.c.removal_reason.is_(None),
+)
 _TAKE = _update(
     _state == int(WorkerState.IDLE),
     state=int(WorkerState.BUSY),
@@ -110,6 +116,11 @@ def live_workers(tx: Transaction) -> Sequence[RowMapping]:
 def idle_workers(tx: Transaction) -> Sequence[RowMapping]:
     """Return the workers that wait for a job, the oldest first, with what decides for whom they are."""
     return tx.execute(_IDLE).mappings().all()
+
+
+def unbound_workers(tx: Transaction) -> Sequence[RowMapping]:
+    """Return the workers that are for any tenant's job: those that wait, and those that are starting."""
+    return tx.execute(_UNBOUND).mappings().all()
 
 
 def counts_by_provider(tx: Transaction) -> dict[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import time
 
 from sqlalchemy.engine import RowMapping
@@ -15,6 +16,8 @@ from hodei_server.domain.workers import WorkerState
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.placing import NO_TENANT
+from hodei_server.work.pools import Pools
 from hodei_server.work.sessions import Sessions
 
 _CAUSES = {
@@ -30,7 +33,7 @@ class Leases:
 
     :param lease: seconds of silence after which a worker's provider is asked.
     :param orphan_after: seconds of silence after which a worker has ended its job by itself.
-    :param idle_timeout: seconds that a worker may wait for a job.
+    :param pools: say how long workers may wait for a job.
     """
 
     def __init__(
@@ -41,14 +44,14 @@ class Leases:
         *,
         lease: float,
         orphan_after: float,
-        idle_timeout: float,
+        pools: Pools,
     ) -> None:
         self._attempts = attempts
         self._fleet = fleet
         self._sessions = sessions
         self._lease = lease
         self._orphan_after = orphan_after
-        self._idle_timeout = idle_timeout
+        self._pools = pools
         # A lease doesn't run while the server was not there to be heard.
         self._since = time.monotonic()
         self._idle_since: dict[str, float] = {}
@@ -56,6 +59,7 @@ class Leases:
     async def check(self, rows: list[RowMapping]) -> None:
         """Look at every worker once."""
         idle: dict[str, float] = {}
+        warm: collections.Counter[str] = collections.Counter()
         for row in rows:
             worker_id = row["worker_id"]
             if row["removal_reason"] is not None:
@@ -63,8 +67,13 @@ class Leases:
                 continue
             connected = self._sessions.get(worker_id) is not None
             if connected and row["state"] == int(WorkerState.IDLE):
+                provider = row["provider"]
                 idle[worker_id] = self._idle_since.get(worker_id, time.monotonic())
-                if time.monotonic() - idle[worker_id] > self._idle_timeout:
+                if row["tenant"] == NO_TENANT:
+                    warm[provider] += 1
+                    if warm[provider] <= self._pools.kept(provider):
+                        continue
+                if time.monotonic() - idle[worker_id] > self._pools.idle_timeout(provider):
                     self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True)
             elif not connected:
                 await self._check_silent(row)

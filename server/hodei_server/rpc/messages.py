@@ -10,6 +10,8 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2, provider_pb2
 from hodei.v1 import types_pb2 as wire
+from hodei_server.domain.workers import WorkerState
+from hodei_server.work.placing import NO_TENANT
 
 
 def timestamp(micros: int) -> Timestamp:
@@ -85,6 +87,7 @@ def worker_message(row: Mapping[str, Any], *, connected: bool) -> provider_pb2.W
         create_time=timestamp(row["created_at"]),
         connected=connected,
         jobs_done=row["jobs_done"],
+        warm=row["state"] == int(WorkerState.IDLE) and row["tenant"] == NO_TENANT,
     )
     if row["registered_at"] is not None:
         worker.register_time.CopyFrom(timestamp(row["registered_at"]))

@@ -71,11 +71,13 @@ class Look:
     """What one look at the queue came to.
 
     :param full: no job could be given a place now.
+    :param crowded: providers that had no room for a job which they could run.
     :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
     """
 
     given: list[Given]
     full: bool
+    crowded: frozenset[str]
     in_the_way: list[str]
 
 
@@ -93,6 +95,8 @@ class Scheduler:
         self.taken = Change()
         #: Whether the last look left no worker idle and no room for another: a new job changes nothing then.
         self.full = False
+        #: Providers that had no room for a job in the last look: jobs come before pools.
+        self.crowded: frozenset[str] = frozenset()
         self.queue_may_be_full = False
         self._submitted_since_count = 0
         self._database = database
@@ -152,6 +156,7 @@ class Scheduler:
         connected = self._sessions.connected()
         look = await self._database.write(lambda tx: self._give(tx, connected))
         self.full = look.full
+        self.crowded = look.crowded
         for each in look.given:
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
             if each.launch:
@@ -186,7 +191,7 @@ class Scheduler:
             if len(page) < limit:
                 break
             after = page[-1]["priority"], page[-1]["number"]
-        return Look(given, placing.free == 0, placing.in_the_way())
+        return Look(given, placing.free == 0, frozenset(placing.crowded), placing.in_the_way())
 
     def _give_one(self, tx: Transaction, job: RowMapping, placing: Placing) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])

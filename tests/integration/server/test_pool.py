@@ -1,0 +1,157 @@
+"""Warm workers: there before the job, anybody's until the first, replaced in the background, never leaked."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import provider_pb2
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.settings import Settings, SettingsError
+from hodei_server.work import pools
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def pool(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have two workers wait, on a provider that holds three."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "2")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "3")
+
+
+async def warm(client: Client, count: int) -> set[str]:
+    """Wait until so many workers are warm and no other is there or on its way; return their ids."""
+    async with asyncio.timeout(60):
+        while True:
+            workers = [worker async for worker in client.workers()]
+            found = {worker.worker_id for worker in workers if worker.warm and worker.connected}
+            if len(found) == len(workers) == count:
+                return found
+            await asyncio.sleep(0.02)
+
+
+async def worker_of(client: Client, job: str) -> str:
+    """Return the worker of a job's only attempt."""
+    (attempt,) = (await client.get(job)).attempts
+    return attempt.worker_id
+
+
+async def test_a_job_takes_a_ready_worker_and_another_takes_its_place(make_settings: MakeSettings) -> None:
+    """W44: what is starting counts, so there are never more than were asked for; a worker's job binds it."""
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        ready = await warm(client, 2)
+        job = await client.submit(["true"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        used = await worker_of(client, job)
+        assert used in ready
+        assert len(await warm(client, 2) - ready) == 1
+        everyone = [worker async for worker in client.workers(include_gone=True)]
+        assert len(everyone) == 3
+        assert [worker.tenant for worker in everyone if worker.worker_id == used] == ["default"]
+
+
+async def test_a_worker_stays_with_the_tenant_of_its_first_job(make_settings: MakeSettings) -> None:
+    """Reused for that tenant's jobs; another tenant gets one that has run nothing."""
+    async with (
+        Server(make_settings(worker_max_jobs="0"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 2)
+        jobs: dict[str, list[str]] = {}
+        for name in ("a", "b", "a"):
+            job = await client.submit(["true"], tenant=name)
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            jobs.setdefault(name, []).append(await worker_of(client, job))
+        assert jobs["a"][0] == jobs["a"][1] != jobs["b"][0]
+
+
+async def test_idle_workers_give_way_to_a_job_that_can_have_none_of_them(make_settings: MakeSettings) -> None:
+    """The pool waits, too: a full provider's next place is the job's."""
+    async with (
+        Server(make_settings(worker_max_jobs="0"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        for name in ("a", "b", "c", "d"):
+            job = await client.submit(["true"], tenant=name)
+            async with asyncio.timeout(60):
+                assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_the_next_server_has_the_pool_of_the_one_before(make_settings: MakeSettings) -> None:
+    """Warm workers come back with their sessions; an ephemeral server leaves none behind."""
+    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
+        ready = await warm(client, 2)
+        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert await warm(client, 2) == ready
+        provider = second.settings.data_dir / "providers" / "process" / "workers"
+    assert list(provider.iterdir()) == []
+
+
+async def test_a_provider_that_takes_nothing_keeps_no_pool(make_settings: MakeSettings) -> None:
+    """Once it is disabled its warm workers go by the pool's idle timeout, and none are started."""
+    async with (
+        Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 2)
+        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
+        await warm(client, 0)
+
+
+async def test_a_worker_that_cannot_be_launched_is_tried_again_with_patience(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """W28, W44: after a failure the provider is left alone for a while, and nothing of the attempt is left."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", str(tmp_path / "nothing"))
+    monkeypatch.setattr(pools, "FIRST_BACK_OFF_SECONDS", 3600.0)
+    looks = 0
+    fill = pools.Pools.fill
+
+    async def counted(self: pools.Pools) -> None:
+        nonlocal looks
+        await fill(self)
+        looks += 1
+
+    monkeypatch.setattr(pools.Pools, "fill", counted)
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 0)
+        seen = looks
+        async with asyncio.timeout(60):
+            while looks < seen + 3:
+                await asyncio.sleep(0.02)
+        assert len([each async for each in client.workers(include_gone=True)]) == 2
+    assert list((server.settings.data_dir / "providers" / "process" / "workers").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "complaint"),
+    [
+        ("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "-1", "lies between 0"),
+        ("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "many", "can't be used"),
+        ("HODEI_PROVIDER_PROCESS_POOL_MAX", "1", "at least POOL_MIN_READY"),
+        ("HODEI_PROVIDER_PROCESS_POOL_IDLE_TIMEOUT", "soon", "can't be used"),
+        ("HODEI_PROVIDER_PROCESS_POOL_SIZE", "2", "no such option"),
+        ("HODEI_PROVIDER_ELSEWHERE_POOL_MAX", "2", "no provider"),
+    ],
+)
+async def test_a_pool_that_cannot_be_is_refused_at_the_start(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str
+) -> None:
+    """With a message that names the variable."""
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError, match=f"{variable}.*{complaint}"):
+        async with Server(make_settings(), ephemeral=True):
+            raise AssertionError("it has started")
