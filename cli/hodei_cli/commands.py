@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "explain": ("hodei_cli.jobs", "Jobs", "Say why a job is where it is."),
     "workers": ("hodei_cli.fleet", "Fleet", "List workers; drain one."),
     "providers": ("hodei_cli.fleet", "Fleet", "List providers; enable, drain or disable one."),
+    "health": ("hodei_cli.health", "Serving", "Ask a server whether it serves; for probes."),
     "server": ("hodei_cli.server", "Serving", "Run the server."),
     "worker": ("hodei_cli.server", "Serving", "Run a worker (providers do this)."),
     "config": ("hodei_cli.server", "Serving", "Show the server's settings."),

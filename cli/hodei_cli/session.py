@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from hodei.transport import TlsFiles
-from hodei_client.client import Client, read_settings
+from hodei_client.client import Client, ClientSettings, read_settings
 
 T = TypeVar("T")
 
@@ -19,9 +19,17 @@ def make_client(ctx: click.Context, server: str = "") -> Client:
 
     :param server: wins over them.
     """
+    return Client(settings=make_settings(ctx, server))
+
+
+def make_settings(ctx: click.Context, server: str = "") -> ClientSettings:
+    """Return how the options before the command say to reach the server.
+
+    :param server: wins over them.
+    """
     options = ctx.find_root().obj or {}
     tls = TlsFiles(options.get("tls_ca"), options.get("tls_cert"), options.get("tls_key"))
-    return Client(settings=read_settings(server or options.get("server", ""), tls=tls))
+    return read_settings(server or options.get("server", ""), tls=tls)
 
 
 def with_client(ctx: click.Context, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:

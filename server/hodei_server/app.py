@@ -16,7 +16,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 
 import structlog
 
-from hodei.address import Address
+from hodei.address import Address, parse_address
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_logstore.contract import LogStoreError
@@ -60,6 +60,7 @@ OUTAGE_SECONDS = 1.0
 
 JOB_SERVICE = "hodei.v1.JobService"
 PROVIDER_SERVICE = "hodei.v1.ProviderService"
+CLIENT_SERVICES = (JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE)
 
 #: What keeps a server from starting, each with a message for people.
 STARTUP_ERRORS = (DataFolderError, ListenerError, ProviderSetupError, SchemaVersionError, SettingsError)
@@ -70,6 +71,7 @@ class Server:
 
     :param ephemeral: no server will follow this one: its workers are removed at the end.
     :ivar address: where clients connect, known once entered.
+    :ivar health_address: where probes do, if anywhere.
     :ivar sessions: the workers' connections, and how often one was refused.
     :ivar failed: set when a loop has died; whoever runs the server ends it then.
     """
@@ -79,6 +81,7 @@ class Server:
         self._ephemeral = ephemeral
         self.address = Address("", 0)
         self.worker_address = Address("", 0)
+        self.health_address = Address("", 0)
         self.failed = asyncio.Event()
         self.sessions = Sessions()
         self._accepting = True
@@ -121,9 +124,10 @@ class Server:
         store = await enter(FileLogStore(settings.data_dir / "logs", durability=settings.durability))
         providers = await self._open_providers()
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
-        workers = Listener(["hodei.v1.WorkerService"], public=False)
-        clients = Listener([JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE], public=True)
-        for listener in (clients, workers):
+        workers = Listener(["hodei.v1.WorkerService"])
+        clients = Listener(CLIENT_SERVICES, health_checks=True, reflected=True)
+        probes = Listener(CLIENT_SERVICES, health_checks=True)
+        for listener in (clients, workers, probes):
             self._stack.push_async_callback(listener.server.stop, 0)
         self.address = clients.bind(
             settings.address,
@@ -131,6 +135,12 @@ class Server:
             variable="HODEI_LISTEN",
             allow_plaintext=settings.allow_plaintext,
         )
+        if settings.health_listen:
+            # In plain text anywhere: it says nothing else, and probes hold no certificates.
+            place = parse_address(settings.health_listen)
+            self.health_address = probes.bind(
+                place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
+            )
         self.worker_address, reach = open_worker_listener(workers, settings, providers)
 
         sessions = self.sessions
@@ -194,9 +204,11 @@ class Server:
             self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
         await workers.server.start()
-        await clients.server.start()
-        self._stack.push_async_callback(self._drain, clients, workers)
-        await clients.set_serving(serving=True)
+        for listener in (clients, probes):
+            await listener.server.start()
+        self._stack.push_async_callback(self._drain, clients, workers, probes)
+        for listener in (clients, probes):
+            await listener.set_serving(serving=True)
         _log.info(
             "server.started",
             listen=str(self.address),
@@ -273,9 +285,10 @@ class Server:
             task.cancel()
         await asyncio.gather(*self._loops, return_exceptions=True)
 
-    async def _drain(self, clients: Listener, workers: Listener) -> None:
+    async def _drain(self, clients: Listener, workers: Listener, probes: Listener) -> None:
         self._accepting = False
-        await clients.set_serving(serving=False)
+        for listener in (clients, probes):
+            await listener.set_serving(serving=False)
         _log.info("server.ending")
         await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
         # Workers notice at once and come back to the next server by themselves.

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     worker_address: str = Field(
         "", description="The worker listener as workers see it; from `worker_listen` when empty."
     )
+    health_listen: str = Field(
+        "", description="Where `grpc.health.v1` alone is answered, without TLS, for probes; nowhere when empty."
+    )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
         description="Database, logs and workers' folders. Default: `$XDG_DATA_HOME/hodei` or `~/.local/share/hodei`.",
@@ -122,10 +125,11 @@ class Settings(BaseSettings):
     drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
 
-    @field_validator("listen", "worker_listen")
+    @field_validator("listen", "worker_listen", "health_listen")
     @classmethod
     def _check_address(cls, value: str) -> str:
-        parse_address(value)
+        if value:
+            parse_address(value)
         return value
 
     @model_validator(mode="after")

@@ -56,16 +56,18 @@ class ListenerTls:
 class Listener:
     """One address and what is served there.
 
-    :param public: with health of each service and reflection; without, nothing but the services.
+    :param health_checks: with health of each service, and of all of them.
+    :param reflected: says what is served.
     """
 
-    def __init__(self, services: Sequence[str], *, public: bool) -> None:
+    def __init__(self, services: Sequence[str], *, health_checks: bool = False, reflected: bool = False) -> None:
         self.server = aio.server(interceptors=[CallInterceptor()], options=SERVER_OPTIONS)
         self._services = ("", *services)
         self._health: health.aio.HealthServicer | None = None
-        if public:
+        if health_checks:
             self._health = health.aio.HealthServicer()
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self.server)
+        if reflected:
             names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, self.server)
 

@@ -76,6 +76,14 @@ class Engine:
             return self(*arguments, "-", stdin=dockerfile, patience=BUILD_PATIENCE)
         return self(*arguments, "--file", str(context / dockerfile), str(context), patience=BUILD_PATIENCE)
 
+    @staticmethod
+    def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+        """Wait for something that only looking can tell."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, what if isinstance(what, str) else what()
+            signal.sigtimedwait([], 0.05)
+
     def clean(self) -> None:
         """Remove what the test has made."""
         for kind in ("container", "volume"):
@@ -166,7 +174,7 @@ class Site:
         (self.folder / "worker.sh").write_text(script)
         with (self.folder / "server.log").open("wb") as output:
             self._server = subprocess.Popen([HODEI, "server"], env=self._environment, stdout=output, stderr=output)
-        self.wait_until(
+        self._docker.wait_until(
             lambda: b"server.started" in (self.folder / "server.log").read_bytes(), "the server has started"
         )
 
@@ -175,14 +183,6 @@ class Site:
         if self._server is not None and self._server.poll() is None:
             self._server.terminate()
             self._server.wait(PATIENCE)
-
-    @staticmethod
-    def wait_until(condition: Callable[[], bool], what: str) -> None:
-        """Wait for something that only looking can tell."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            assert time.monotonic() < deadline, what
-            signal.sigtimedwait([], 0.05)
 
     def hodei(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line to its end, whatever that is."""
@@ -204,7 +204,7 @@ class Site:
 
     def container(self) -> str:
         """Return the only worker's container."""
-        self.wait_until(lambda: bool(self._containers()), "the worker's container is there")
+        self._docker.wait_until(lambda: bool(self._containers()), "the worker's container is there")
         (name,) = self._containers()
         return name
 

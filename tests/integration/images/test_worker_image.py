@@ -72,10 +72,10 @@ def test_the_health_check_says_whether_the_agent_has_its_stream(docker: Any, sit
         status: str = docker.inspect(container)["State"]["Health"]["Status"]
         return status
 
-    site.wait_until(lambda: health() == "healthy", "the worker is healthy")
+    docker.wait_until(lambda: health() == "healthy", "the worker is healthy")
     assert docker("exec", container, *HEALTH_COMMAND) == "hodei worker: connected"
     site.stop()
-    site.wait_until(lambda: health() == "unhealthy", "the worker is unhealthy")
+    docker.wait_until(lambda: health() == "unhealthy", "the worker is unhealthy")
     answer = docker.attempt("exec", container, *HEALTH_COMMAND)
     assert (answer.returncode, answer.stderr) == (1, "hodei worker: not connected to a server\n")
 
@@ -86,10 +86,10 @@ def test_a_worker_that_is_stopped_lets_its_job_finish(docker: Any, site: Any, wo
     site.folder.chmod(0o777)
     script = "echo first; touch /shared/started; until [ -e /shared/go ]; do sleep 0.05; done; echo last"
     job = site.hodei("submit", "--", "sh", "-c", script).stdout.strip()
-    site.wait_until((site.folder / "started").exists, "the job has started")
+    docker.wait_until((site.folder / "started").exists, "the job has started")
     container = site.container()
     docker("kill", "--signal", "TERM", container)
-    site.wait_until(lambda: "draining" in docker.attempt("logs", container).stderr, "the worker drains")
+    docker.wait_until(lambda: "draining" in docker.attempt("logs", container).stderr, "the worker drains")
     (site.folder / "go").touch()
     assert docker("wait", container) == "0"
     followed = site.hodei("logs", "-f", job)
