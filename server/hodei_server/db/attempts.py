@@ -117,6 +117,7 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
         {
             "attempt_uid": assignment.attempt_uid,
             "job_id": assignment.job_id,
+            "job_number": row["number"],
             "number": row["attempt_number"],
             "state": int(JobState.STARTING),
             "provider": assignment.provider,

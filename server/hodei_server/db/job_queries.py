@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import attempts, job_events, job_labels, jobs, workers
+from hodei_server.db.schema import attempts, job_events, jobs, workers
 from hodei_server.domain.states import JobState
-from hodei_server.domain.workers import WorkerState
+from hodei_server.domain.workers import LIVE_STATES
 
 # One priority after the other: so each step goes by the queue's index, in its order, and sorts nothing.
 _FIRST_PRIORITY = select(func.max(jobs.c.priority)).where(jobs.c.state == int(JobState.QUEUED))
@@ -35,50 +33,6 @@ _EVENTS_AFTER = (
     .order_by(job_events.c.version)
 )
 _ATTEMPTS_OF = select(*attempts.c).where(attempts.c.job_id == bindparam("id")).order_by(attempts.c.number)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs are wanted. Times are microseconds.
-
-    :param name: the whole name, or its beginning followed by ``*``.
-    """
-
-    tenant: str
-    states: Sequence[JobState] = ()
-    name: str = ""
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    provider: str = ""
-    submitted_after: int | None = None
-    submitted_before: int | None = None
-
-
-def list_jobs(tx: Transaction, wanted: JobFilter, before: int | None, limit: int) -> Sequence[RowMapping]:
-    """Return jobs, the newest first.
-
-    :param before: only those with a smaller number: where the page before this one ended.
-    """
-    conditions: list[Any] = [jobs.c.tenant == wanted.tenant]
-    if before is not None:
-        conditions.append(jobs.c.number < before)
-    if wanted.states:
-        conditions.append(jobs.c.state.in_([int(state) for state in wanted.states]))
-    if wanted.name.endswith("*"):
-        conditions.append(jobs.c.name.startswith(wanted.name[:-1], autoescape=True))
-    elif wanted.name:
-        conditions.append(jobs.c.name == wanted.name)
-    for key, value in wanted.labels.items():
-        matching = select(job_labels.c.job_number).where(job_labels.c.key == key, job_labels.c.value == value)
-        conditions.append(jobs.c.number.in_(matching))
-    if wanted.provider:
-        of_provider = select(attempts.c.job_id).where(attempts.c.provider == wanted.provider)
-        conditions.append(jobs.c.job_id.in_(of_provider))
-    if wanted.submitted_after is not None:
-        conditions.append(jobs.c.submitted_at >= wanted.submitted_after)
-    if wanted.submitted_before is not None:
-        conditions.append(jobs.c.submitted_at < wanted.submitted_before)
-    query = select(*jobs.c).where(*conditions).order_by(jobs.c.number.desc()).limit(limit)
-    return tx.execute(query).mappings().all()
 
 
 def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
@@ -143,5 +97,5 @@ def list_workers(tx: Transaction, provider: str, *, include_gone: bool, after: s
     if provider:
         query = query.where(workers.c.provider == provider)
     if not include_gone:
-        query = query.where(workers.c.state != int(WorkerState.GONE))
+        query = query.where(workers.c.state.in_([int(state) for state in LIVE_STATES]))
     return tx.execute(query).mappings().all()

@@ -86,7 +86,12 @@ jobs = Table(
     UniqueConstraint("tenant", "request_id"),
     # The queue, in its order.
     Index("ix_jobs_queue", "state", "priority", "number"),
-    Index("ix_jobs_name", "name", "number"),
+    # Lists, each in the order of its pages (see `job_listing`); the last one is for ranges of time.
+    Index("ix_jobs_tenant_number", "tenant", "number"),
+    Index("ix_jobs_tenant_state_number", "tenant", "state", "number"),
+    # In an order of bytes everywhere, so that it serves a name's beginning, too.
+    Index("ix_jobs_tenant_name_number", "tenant", "name", "number", postgresql_ops={"name": "varchar_pattern_ops"}),
+    Index("ix_jobs_tenant_submitted_at", "tenant", "submitted_at"),
     Index("ix_jobs_logs_expire_at", "logs_expire_at"),
     sqlite_autoincrement=True,
 )
@@ -118,6 +123,8 @@ attempts = Table(
     metadata,
     Column("attempt_uid", String(32), primary_key=True),
     Column("job_id", String(32), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    # The job's, for lists by provider.
+    Column("job_number", BigInteger, nullable=False, server_default="0"),
     Column("number", Integer, nullable=False),
     Column("state", SmallInteger, nullable=False),
     Column("provider", String(63), nullable=False),
@@ -141,7 +148,7 @@ attempts = Table(
     UniqueConstraint("job_id", "number"),
     Index("ix_attempts_state", "state"),
     Index("ix_attempts_worker_id", "worker_id"),
-    Index("ix_attempts_provider_job_id", "provider", "job_id"),
+    Index("ix_attempts_provider_job_number", "provider", "job_number"),
 )
 
 log_segments = Table(

@@ -13,7 +13,7 @@ from sqlalchemy.engine import RowMapping
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import workers
 from hodei_server.domain.ids import hash_token
-from hodei_server.domain.workers import WorkerState
+from hodei_server.domain.workers import LIVE_STATES, WorkerState
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def _run(tx: Transaction, statement: Update, worker_id: str, **parameters: Any) 
 
 _state, _attempt = workers.c.state, workers.c.attempt_uid
 #: Not "all but GONE": these are found by the index, however many are gone.
-_THERE = _state.in_([int(state) for state in WorkerState if state is not WorkerState.GONE])
+_THERE = _state.in_([int(state) for state in LIVE_STATES])
 _INSERT = insert(workers)
 _BY_ID = select(*workers.c).where(workers.c.worker_id == bindparam("id"))
 _LIVE = select(*workers.c).where(_THERE).order_by(workers.c.created_at)

@@ -15,3 +15,7 @@ class WorkerState(enum.IntEnum):
     BUSY = wire.WORKER_STATE_BUSY
     DRAINING = wire.WORKER_STATE_DRAINING
     GONE = wire.WORKER_STATE_GONE
+
+
+#: States of workers whose removal is not confirmed: queries that name them find those few by an index.
+LIVE_STATES = tuple(state for state in WorkerState if state is not WorkerState.GONE)

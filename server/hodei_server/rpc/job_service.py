@@ -12,14 +12,8 @@ from hodei.v1 import job_pb2 as wire
 from hodei.v1 import job_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
-from hodei_server.db.job_queries import (
-    JobFilter,
-    attempts_of,
-    events_after,
-    list_jobs,
-    queue_position,
-    queued_count,
-)
+from hodei_server.db.job_listing import JobFilter, list_jobs
+from hodei_server.db.job_queries import attempts_of, events_after, queue_position, queued_count
 from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel
 from hodei_server.domain.errors import (
     ConflictError,

@@ -3,31 +3,37 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import sqlite3
 from pathlib import Path
+
+from sqlalchemy import Connection, create_engine, text
 
 from hodei_bench.harness import Setup
 from hodei_bench.seek import all_sealed
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, metadata, workers
 
-#: What differs from copy to copy, as SQL of its number `n`; every other column is the real job's.
-_CHANGED = {
-    jobs.name: {
-        "number": "NULL",
-        "job_id": "'j' || printf('%015d', n)",
-        "request_id": "'copy' || n",
-        "attempt_uid": "printf('%026d', n)",
-    },
-    job_events.name: {"job_id": "'j' || printf('%015d', n)"},
-    attempts.name: {
-        "attempt_uid": "printf('%026d', n)",
-        "job_id": "'j' || printf('%015d', n)",
-        "worker_id": "'w' || printf('%019d', n)",
-    },
-    log_segments.name: {"attempt_uid": "printf('%026d', n)"},
-    workers.name: {"worker_id": "'w' || printf('%019d', n)", "session_hash": "randomblob(32)", "attempt_uid": "NULL"},
+#: How each engine writes the number `n` of a copy with so many digits, and makes 32 bytes of it.
+_DIALECTS = {
+    "sqlite": ("printf('%0{0}d', n)", "randomblob(32)"),
+    "postgresql": ("lpad(n::text, {0}, '0')", "sha256(n::text::bytea)"),
 }
+
+
+def _changed(dialect: str) -> dict[str, dict[str, str]]:
+    """Return what differs from copy to copy, as SQL of its number `n`; every other column is the real job's."""
+    digits, hashed = _DIALECTS[dialect]
+    job_id, attempt_uid, worker_id = f"'j' || {digits.format(15)}", digits.format(26), f"'w' || {digits.format(19)}"
+    return {
+        jobs.name: {"job_id": job_id, "request_id": "'copy' || n", "attempt_uid": attempt_uid},
+        job_events.name: {"job_id": job_id},
+        attempts.name: {
+            "attempt_uid": attempt_uid,
+            "job_id": job_id,
+            "job_number": f"(SELECT jobs.number FROM jobs WHERE jobs.job_id = {job_id})",  # noqa: S608 - ours, as all that follows
+            "worker_id": worker_id,
+        },
+        log_segments.name: {"attempt_uid": attempt_uid},
+        workers.name: {"worker_id": worker_id, "session_hash": hashed, "attempt_uid": "NULL"},
+    }
 
 
 async def make_history(setup: Setup, name: str, count: int) -> tuple[Path, str]:
@@ -40,7 +46,7 @@ async def make_history(setup: Setup, name: str, count: int) -> tuple[Path, str]:
     """
     folder = setup.folder / name
     async with setup.server(folder) as server, server.client() as client:
-        job_id = await client.submit(["/bin/echo", "hi"], name="history")
+        job_id = await client.submit(["/bin/echo", "hi"], name="history", labels={"made": "by-hand"})
         await client.wait(job_id)
         await all_sealed(server)
         async with asyncio.timeout(60):
@@ -51,14 +57,28 @@ async def make_history(setup: Setup, name: str, count: int) -> tuple[Path, str]:
 
 
 def _copy(file: Path, count: int) -> None:
-    with contextlib.closing(sqlite3.connect(file)) as database:
-        database.execute("PRAGMA synchronous = OFF")
-        numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < ?)"
-        for table, changed in _CHANGED.items():
-            columns = [column.name for column in metadata.tables[table].columns]
-            values = ", ".join(changed.get(column, f"real.{column}") for column in columns)
-            # All rows of the one job there is; the names are the schema's own.
-            select = f"SELECT {values} FROM numbers CROSS JOIN (SELECT * FROM {table}) AS real"  # noqa: S608
-            database.execute(f"{numbers} INSERT INTO {table} ({', '.join(columns)}) {select}", (count,))
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.connect() as database:
+        # Nobody else reads it, and what is half made is thrown away.
+        for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -1000000"):
+            database.exec_driver_sql(f"PRAGMA {pragma}")
+        copy_jobs(database, count)
         database.commit()
-        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+
+
+def copy_jobs(database: Connection, count: int) -> None:
+    """Copy the one job there is, and all it has left, so many times."""
+    numbers = "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < :count)"
+    for table, changed in _changed(database.dialect.name).items():
+        # The engine numbers jobs by itself.
+        columns = [
+            column.name for column in metadata.tables[table].columns if (table, column.name) != ("jobs", "number")
+        ]
+        values = ", ".join(changed.get(column, f"original.{column}") for column in columns)
+        # The names are the schema's own.
+        select = f"SELECT {values} FROM numbers CROSS JOIN (SELECT * FROM {table}) AS original"  # noqa: S608
+        statement = f"{numbers} INSERT INTO {table} ({', '.join(columns)}) {select}"
+        database.execute(text(statement), {"count": count})
+    labelled = "INSERT INTO job_labels SELECT key, value, jobs.number FROM job_labels CROSS JOIN jobs"
+    database.execute(text(labelled + " WHERE jobs.number NOT IN (SELECT job_number FROM job_labels)"))  # noqa: S608 - the same

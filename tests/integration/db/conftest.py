@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -16,10 +17,16 @@ from hodei_server.db.schema_version import upgrade
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """Return the address of an empty database."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'test.db'}"
+def engine_name(request: pytest.FixtureRequest) -> str:
+    """Return which engine the test's databases are on."""
+    name: str = request.param
+    return name
+
+
+@contextlib.contextmanager
+def _empty_database(engine_name: str, file: Path) -> Iterator[str]:
+    if engine_name == "sqlite":
+        yield f"sqlite:///{file}"
         return
     server = os.environ.get("HODEI_TEST_DATABASE_URL")
     if not server:
@@ -35,6 +42,20 @@ def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     with admin.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     admin.dispose()
+
+
+@pytest.fixture
+def database_url(engine_name: str, tmp_path: Path) -> Iterator[str]:
+    """Return the address of an empty database."""
+    with _empty_database(engine_name, tmp_path / "test.db") as url:
+        yield url
+
+
+@pytest.fixture
+def database_url_beside(engine_name: str, tmp_path: Path) -> Iterator[str]:
+    """Return the address of another one on the same engine."""
+    with _empty_database(engine_name, tmp_path / "beside.db") as url:
+        yield url
 
 
 @pytest.fixture

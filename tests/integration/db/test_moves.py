@@ -15,7 +15,8 @@ from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started
 from hodei_server.db.check import differences
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.engine import open_engine
-from hodei_server.db.job_queries import JobFilter, events_after, list_jobs, next_wake, queue_page, queue_position
+from hodei_server.db.job_listing import JobFilter, list_jobs
+from hodei_server.db.job_queries import events_after, next_wake, queue_page, queue_position
 from hodei_server.db.jobs import (
     CancelWish,
     NewJob,

@@ -1,0 +1,224 @@
+"""A long history costs nothing: what the database does for a question does not grow with the jobs that have ended."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, Engine, event, text
+
+from hodei.v1 import types_pb2 as wire
+from hodei.v1 import worker_pb2 as worker_wire
+from hodei_bench.filled import copy_jobs
+from hodei_server.db.attempts import Assignment, LogEnd, active_attempts, assign, finish, keep_result
+from hodei_server.db.database import Transaction
+from hodei_server.db.engine import open_engine
+from hodei_server.db.events import move
+from hodei_server.db.job_listing import JobFilter, list_jobs
+from hodei_server.db.job_queries import (
+    attempts_of,
+    events_after,
+    list_workers,
+    next_wake,
+    queue_page,
+    queue_position,
+    queued_count,
+)
+from hodei_server.db.jobs import NewJob, expire_queued, insert_job, job_row
+from hodei_server.db.retention import expired_jobs
+from hodei_server.db.schema import workers
+from hodei_server.db.schema_version import upgrade
+from hodei_server.db.segments import closed_segments, segments_of
+from hodei_server.db.workers import NewWorker, confirm_removal, counts_by_provider, insert_worker, live_workers
+from hodei_server.domain.states import Cause, JobState
+
+FEW, MANY = 300, 15_000
+
+
+def _listed(limit: int = 10, before: int | None = None, **wanted: Any) -> Callable[[Transaction], object]:
+    return lambda tx: list_jobs(tx, JobFilter("default", **wanted), before, limit)
+
+
+#: Everything that is asked while clients submit, list and read, and jobs are given to workers.
+QUESTIONS: dict[str, Callable[[Transaction], object]] = {
+    "list": _listed(),
+    "list a later page": _listed(before=100),
+    "list one state": _listed(states=[JobState.SUCCEEDED]),
+    "list a rare state": _listed(states=[JobState.QUEUED]),
+    "list ended": _listed(states=[JobState.SUCCEEDED, JobState.FAILED, JobState.TIMED_OUT]),
+    "list a name": _listed(name="history"),
+    "list a name's beginning": _listed(name="his*"),
+    "list a rare beginning": _listed(name="waits*"),
+    "list a label": _listed(labels={"made": "by-hand"}),
+    "list a rare label": _listed(labels={"made": "later"}),
+    "list a provider": _listed(provider="process"),
+    "list an unknown provider": _listed(provider="other"),
+    "list since long ago": _listed(submitted_after=1),
+    "list since just now": _listed(submitted_after=1 << 60),
+    "list what is rare and what is common": _listed(provider="process", labels={"made": "later"}, name="waits*"),
+    "list what is common twice": _listed(provider="process", states=[JobState.SUCCEEDED]),
+    "get": lambda tx: (job_row(tx, "newest"), attempts_of(tx, "newest"), events_after(tx, "newest", 0)),
+    "queue": lambda tx: (queue_page(tx, None, 10), queued_count(tx), next_wake(tx)),
+    "queue position": lambda tx: queue_position(tx, job_row(tx, "newest")),  # type: ignore[arg-type]
+    "queue timeouts": expire_queued,
+    "attempts under way": active_attempts,
+    "workers": lambda tx: (live_workers(tx), counts_by_provider(tx)),
+    "list workers": lambda tx: list_workers(tx, "", include_gone=False, after="", limit=10),
+    "segments": lambda tx: (segments_of(tx, "attempt"), closed_segments(tx, "server", 10)),
+    "retention": lambda tx: expired_jobs(tx, 10),
+    "submit": lambda tx: insert_job(tx, NewJob("another", wire.JobSpec(argv=["true"], name="x"), "", "another")),
+    "dispatch": lambda tx: assign(tx, Assignment("newest", "next", "process", "w2", "server", 1)),
+    "move": lambda tx: move(tx, JobState.CANCELLED, "", job_id="newest", cause=Cause.CANCELLED),
+}
+
+
+def fill(database: Connection, count: int) -> None:
+    """Run one job by hand, copy it, and let another one wait."""
+    tx = Transaction(database)
+    spec = wire.JobSpec(argv=["true"], name="history", labels={"made": "by-hand"})
+    insert_job(tx, NewJob("oldest", spec, "anonymous", "oldest"))
+    insert_worker(tx, NewWorker("w1", "process", "default", b"", "", 1, "attempt"))
+    assign(tx, Assignment("oldest", "attempt", "process", "w1", "server", 60_000_000))
+    result = worker_wire.AttemptResult(attempt_uid="attempt", epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=0)
+    keep_result(tx, result)
+    end = LogEnd(next_sequence=0, complete=True, open_segment=None)
+    finish(tx, "attempt", end, 3_600_000_000)
+    confirm_removal(tx, "w1")
+    tx.execute(text("UPDATE log_segments SET state = 3, next_sequence = 0"))
+    copy_jobs(database, count)
+    insert_job(tx, NewJob("newest", wire.JobSpec(argv=["true"], name="waits", labels={"made": "later"}), "anonymous"))
+    insert_worker(tx, NewWorker("w2", "process", "default", b"", "", 1, None))
+
+
+def sqlite_work(database: Connection, question: Callable[[Transaction], object]) -> int:
+    """Return how many instructions of its virtual machine SQLite runs for a question."""
+    driver = database.connection.dbapi_connection
+    assert isinstance(driver, sqlite3.Connection)
+    counter = itertools.count()
+    driver.set_progress_handler(lambda: next(counter) and 0, 1)
+    try:
+        question(Transaction(database))
+    finally:
+        driver.set_progress_handler(None, 1)
+    return next(counter)
+
+
+def postgresql_work(database: Connection, question: Callable[[Transaction], object]) -> int:
+    """Return how many blocks PostgreSQL looks at for a question."""
+    blocks = 0
+
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ARG001
+        nonlocal blocks
+        with cursor.connection.cursor() as beside:
+            beside.execute("SAVEPOINT before")
+            beside.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
+            [[[explained]]] = beside.fetchall()
+            beside.execute("ROLLBACK TO SAVEPOINT before")
+        explained = json.loads(explained) if isinstance(explained, str) else explained
+        blocks += explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
+
+    event.listen(database, "before_cursor_execute", explain)
+    try:
+        question(Transaction(database))
+    finally:
+        event.remove(database, "before_cursor_execute", explain)
+    return blocks
+
+
+def work_with(engine: Engine, count: int) -> dict[str, int]:
+    """Fill a database; return what each question costs it."""
+    upgrade(engine)
+    with engine.connect() as connection:
+        database = connection.execution_options(hodei_writer=True)
+        fill(database, count)
+        database.commit()
+    if engine.dialect.name == "postgresql":
+        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as database:
+            database.execute(text("VACUUM ANALYZE"))
+    measure = sqlite_work if engine.dialect.name == "sqlite" else postgresql_work
+    costs = {}
+    for name, question in QUESTIONS.items():
+        with engine.connect() as database:
+            costs[name] = measure(database, question)
+            database.rollback()
+    return costs
+
+
+@pytest.fixture
+def engines(database_url: str, database_url_beside: str) -> Iterator[tuple[Engine, Engine]]:
+    """Return two empty databases of one kind."""
+    pair = open_engine(database_url), open_engine(database_url_beside)
+    yield pair
+    for engine in pair:
+        engine.dispose()
+
+
+def test_no_question_costs_more_when_more_jobs_have_ended(engines: tuple[Engine, Engine]) -> None:
+    """Counted in what the engine does, not in seconds: fifty times the history, at most half as much work again.
+
+    What is left grows with the depth of the indexes, a few steps or blocks at a time.
+    """
+    few, many = (work_with(engine, count) for engine, count in zip(engines, (FEW, MANY), strict=True))
+    slack = 100 if engines[0].dialect.name == "sqlite" else 40
+    grown = {name: (few[name], many[name]) for name in QUESTIONS if many[name] > 1.5 * few[name] + slack}
+    assert grown == {}
+
+
+def test_a_beginning_of_a_name_is_told_apart_by_case(database_url: str) -> None:
+    """Both engines find the same jobs."""
+    engine = open_engine(database_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        tx = Transaction(connection.execution_options(hodei_writer=True))
+        for name in ("train", "TRAIN-2", "train_3", "tra"):
+            insert_job(tx, NewJob(name, wire.JobSpec(argv=["true"], name=name), "anonymous"))
+        found = [row["name"] for row in list_jobs(tx, JobFilter("default", name="train*"), None, 10)]
+    engine.dispose()
+    assert found == ["train_3", "train"]
+
+
+def test_rare_and_common_properties_together_lose_no_job(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many rounds over the rarest property find what one walk over all jobs would."""
+    monkeypatch.setattr("hodei_server.db.job_listing.LOOKED_AT", 3)
+    engine = open_engine(database_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        tx = Transaction(connection.execution_options(hodei_writer=True))
+        for number in range(60):
+            labels = {key: "1" for key, each in (("two", 2), ("three", 3), ("seven", 7)) if number % each == 0}
+            name = "four" if number % 4 == 0 else "other"
+            spec = wire.JobSpec(argv=["true"], name=name, labels=labels, tenant="a" if number % 5 else "b")
+            insert_job(tx, NewJob(str(number), spec, "anonymous"))
+
+        def pages(wanted: JobFilter) -> list[int]:
+            found, before = [], None
+            while page := list_jobs(tx, wanted, before, 2):
+                found += [int(row["job_id"]) for row in page]
+                before = page[-1]["number"]
+            return found
+
+        both = pages(JobFilter("a", labels={"two": "1", "three": "1"}))
+        named = pages(JobFilter("a", labels={"three": "1"}, name="fo*", states=[JobState.QUEUED], submitted_after=1))
+    engine.dispose()
+    assert both == [number for number in range(59, -1, -1) if number % 6 == 0 and number % 5]
+    assert named == [number for number in range(59, -1, -1) if number % 12 == 0 and number % 5]
+
+
+def test_workers_that_are_gone_are_listed_only_where_asked_for(database_url: str) -> None:
+    """The others go by an index of their states."""
+    engine = open_engine(database_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        tx = Transaction(connection.execution_options(hodei_writer=True))
+        for worker_id in ("w1", "w2"):
+            insert_worker(tx, NewWorker(worker_id, "process", "default", b"", "", 1, None))
+        confirm_removal(tx, "w1")
+        live = [row["worker_id"] for row in list_workers(tx, "", include_gone=False, after="", limit=10)]
+        everyone = [row["worker_id"] for row in list_workers(tx, "", include_gone=True, after="", limit=10)]
+        counted = tx.connection.scalar(text(f"SELECT count(*) FROM {workers.name}"))  # noqa: S608 - a name of ours
+    engine.dispose()
+    assert (live, everyone, counted) == (["w2"], ["w1", "w2"], 2)
