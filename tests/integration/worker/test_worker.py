@@ -88,6 +88,20 @@ async def test_what_a_job_has_left_behind_in_a_session_of_its_own_ends_with_it(
         os.kill(int(file.read_text()), 0)
 
 
+async def test_what_comes_after_the_end_of_the_leader_is_read_to_the_end(server: Any, run_worker: Any) -> None:
+    """A child that writes on has its say, too (L01)."""
+    assert await run_worker("sh", "-c", "(sleep 0.3; echo last) & echo first", HODEI_DRAIN_TIMEOUT="30") == 0
+    assert server.data(OUT) == b"first\nlast\n"
+    assert server.results[0].next_sequence == server.next_sequence
+
+
+async def test_a_job_that_is_over_before_anybody_looks_has_all_of_its_output(server: Any, run_worker: Any) -> None:
+    """The worker stands still while the job writes all it has to say and ends (L03)."""
+    script = "(sleep 0.5; kill -CONT $PPID) > /dev/null 2>&1 & kill -STOP $PPID; exec head -c 900000 /dev/zero"
+    assert await run_worker("sh", "-c", script) == 0
+    assert server.data(OUT) == bytes(900_000)
+
+
 async def test_stdin_is_closed_unless_given(server: Any, run_worker: Any) -> None:
     """`cat` ends (W39)."""
     assert await run_worker("cat") == 0

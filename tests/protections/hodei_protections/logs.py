@@ -5,6 +5,7 @@ from __future__ import annotations
 from hodei_protections.protection import Protection
 
 SERVER = "tests/integration/server"
+WORKER = "tests/integration/worker/test_worker.py"
 
 LOGS: tuple[Protection, ...] = (
     Protection(
@@ -16,8 +17,8 @@ LOGS: tuple[Protection, ...] = (
         "        await self.output.take_rest()\n"
         "        return not whole",
         "        return False",
-        f"{SERVER}/test_pressure.py::test_one_line_without_an_end_is_no_trouble",
-        "only what was read before the process ended is there",
+        f"{WORKER}::test_what_comes_after_the_end_of_the_leader_is_read_to_the_end",
+        "what a child writes after the leader's end is missing",
     ),
     Protection(
         "L02",
@@ -38,8 +39,8 @@ LOGS: tuple[Protection, ...] = (
         "        await self.output.take_rest()\n"
         "        return not whole",
         "        return False",
-        f"{SERVER}/test_jobs.py::test_a_job_runs_and_its_streams_are_kept_apart",
-        "the output is missing",
+        f"{WORKER}::test_a_job_that_is_over_before_anybody_looks_has_all_of_its_output",
+        "only what one look at the pipe found is there",
     ),
     Protection(
         "L04",
@@ -74,8 +75,8 @@ LOGS: tuple[Protection, ...] = (
         "worker/hodei_worker/outbox.py",
         "BLOCK_BYTES = 512 << 10",
         "BLOCK_BYTES = 6 << 20",
-        f"{SERVER}/test_pressure.py::test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops",
-        "the server refuses the blocks, and the log is not whole",
+        "tests/unit/worker/test_outbox.py::test_blocks_stay_small_however_much_has_waited",
+        "blocks are larger than the server takes",
     ),
     Protection(
         "L08",
@@ -92,7 +93,7 @@ LOGS: tuple[Protection, ...] = (
         "server/hodei_server/logs/open_log.py",
         "        if not self._recent or sequence < self._recent[0].first_sequence:",
         "        if not self._recent:",
-        f"{SERVER}/test_faults.py::test_a_reader_of_one_kib_a_second_is_no_trouble_to_one_at_full_speed",
+        f"{SERVER}/test_pressure.py::test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops",
         "the slow reader misses what is no longer in memory, and is told of a gap",
     ),
     Protection(

@@ -13,8 +13,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from hodei.transport import MAX_MESSAGE_BYTES
 from hodei.v1 import log_pb2 as wire
-from hodei_logstore.block import chunks_of, parse_block
+from hodei_logstore.block import MAX_BLOCK_BYTES, chunks_of, parse_block
 from hodei_worker import outbox as outbox_module
 from hodei_worker.outbox import Outbox, OutgoingBlock, Spool
 
@@ -143,3 +144,17 @@ def test_everything_that_was_written_arrives_in_order(monkeypatch: pytest.Monkey
     monkeypatch.setattr(outbox_module, "WINDOW_BYTES", WINDOW_BYTES)
     monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
     run_state_machine_as_test(Sending, settings=SETTINGS)
+
+
+def test_blocks_stay_small_however_much_has_waited(tmp_path: Path) -> None:
+    """L07: far below what gRPC takes, and within what the server takes."""
+    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 30)
+    for _ in range(400):
+        outbox.add(wire.LOG_STREAM_STDOUT, bytes(65536), 1)
+    size = 0
+    while (block := outbox.take()) is not None:
+        assert len(block.data) <= MAX_BLOCK_BYTES <= MAX_MESSAGE_BYTES // 4
+        size += sum(len(chunk.data) for chunk in chunks_of(block.data))
+        outbox.acknowledge(block.next_sequence)
+    assert size == 400 * 65536
+    outbox.close()
