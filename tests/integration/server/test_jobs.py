@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
+from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import (
     STDERR,
@@ -20,6 +21,7 @@ from hodei_client import (
     Client,
     ConflictError,
     InvalidRequestError,
+    LogEvent,
     LogPlace,
     NotFoundError,
     PlainClient,
@@ -133,13 +135,22 @@ async def test_a_retry_goes_on_in_the_same_follow(client: Client, tmp_path: Path
 
 async def test_a_job_that_never_ran_ends_its_log(client: Client) -> None:
     """L26: with an empty receipt and the outcome."""
-    job = await client.submit(["true"], queue_timeout=0.000001)
-    events = [event async for event in client.logs(job)]
-    outcome = await client.wait(job)
-    if outcome.state == wire.JOB_STATE_TIMED_OUT:
-        assert len(events) == 1
-        assert isinstance(events[0], AttemptEnd)
-        assert events[0].receipt.complete
+    await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
+
+    async def events(job: str) -> list[LogEvent]:
+        return [event async for event in client.logs(job)]
+
+    job = await client.submit(["true"])
+    followed_before = asyncio.create_task(events(job))
+    await asyncio.sleep(0.2)
+    assert not followed_before.done()
+    await client.cancel(job)
+    async with asyncio.timeout(30):
+        for (end,) in (await followed_before, await events(job)):
+            assert isinstance(end, AttemptEnd)
+            assert (end.receipt.complete, end.receipt.chunks) == (True, 0)
+            assert end.outcome is not None
+            assert end.outcome.state == wire.JOB_STATE_CANCELLED
 
 
 async def test_the_budget_cuts_the_middle_and_says_so(client: Client) -> None:

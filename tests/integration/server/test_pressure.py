@@ -7,6 +7,8 @@ import hashlib
 import os
 from pathlib import Path
 
+from grpc import aio
+
 from hodei.transport import open_channel
 from hodei.v1 import log_pb2, log_pb2_grpc
 from hodei.v1 import types_pb2 as wire
@@ -35,7 +37,8 @@ async def test_a_burst_of_a_million_lines_is_whole_beside_a_reader_that_stops(
     """L07, L09, L14, L27: a follower that reads nothing costs the others nothing, and later misses nothing."""
     job = await client.submit(["sh", "-c", f"seq 1000000; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done"])
     expected = b"".join(b"%d\n" % number for number in range(1, 1_000_001))
-    async with open_channel(server.address) as channel:
+    # A window that stays small: what is not read waits at the server.
+    async with aio.insecure_channel(server.address.target, [("grpc.http2.bdp_probe", 0)]) as channel:
         slow = log_pb2_grpc.LogStreamServiceStub(channel).StreamLogs(log_pb2.StreamLogsRequest(job_id=job, follow=True))
         responses = aiter(slow)
         await anext(responses)
