@@ -27,21 +27,55 @@ TCP_STATES = {"01": "established", "08": "closed by the other side", "0A": "list
 
 def descriptors(pid: int) -> list[str]:
     """Return what a process has open; sockets and pipes without their numbers, TCP with its port and state."""
-    connections = _connections(pid)
+    connections = {
+        inode: f"socket of port {local[1]}, {TCP_STATES.get(state, state)}" for local, _, state, inode in _connections()
+    }
+    found = []
+    for kind, inode in _open_files(pid):
+        found.append(connections.get(inode, kind))
+    return sorted(found)
+
+
+def connected_to(pid: int) -> list[str]:
+    """Return who holds the other ends of a process's established connections on this machine."""
+    connections = _connections()
+    own = {inode for kind, inode in _open_files(pid) if kind == "socket"}
+    far = {(remote, local): local[1] for local, remote, state, inode in connections if inode in own and state == "01"}
+    ends = {inode: far[local, remote] for local, remote, _, inode in connections if (local, remote) in far}
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")[:100]
+                found += [
+                    f"port {ends[inode]}: process {entry.name} ({command})"
+                    for _, inode in _open_files(int(entry.name))
+                    if inode in ends
+                ]
+    return sorted(found)
+
+
+def _open_files(pid: int) -> list[tuple[str, str]]:
+    """Return what a process has open: its name or kind, and the inode of what has no name."""
     found = []
     for entry in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
             kind, _, number = os.fsdecode(entry.readlink()).partition(":[")
-            found.append(connections.get(number.rstrip("]"), kind))
-    return sorted(found)
-
-
-def _connections(pid: int) -> dict[str, str]:
-    """Return what the TCP sockets of a process's network are, by inode."""
-    found = {}
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/{pid}/net/{name}").read_text().splitlines()[1:]:
-            fields = line.split()
-            port = int(fields[1].rpartition(":")[2], 16)
-            found[fields[9]] = f"socket of port {port}, {TCP_STATES.get(fields[3], fields[3])}"
+            found.append((kind, number.rstrip("]")))
     return found
+
+
+def _connections() -> list[tuple[tuple[str, int], tuple[str, int], str, str]]:
+    """Return every TCP socket of this machine: both of its ends, its state, its inode."""
+    found = []
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]:
+            fields = line.split()
+            found.append((_end(fields[1]), _end(fields[2]), fields[3], fields[9]))
+    return found
+
+
+def _end(text: str) -> tuple[str, int]:
+    address, _, port = text.rpartition(":")
+    # An IPv4 address that is written as one of IPv6 ends with it.
+    return address[-8:], int(port, 16)

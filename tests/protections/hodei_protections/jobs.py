@@ -12,8 +12,8 @@ JOBS: tuple[Protection, ...] = (
         "W05",
         "waiting, starting and running have a clock each: one stands still while another runs",
         "server/hodei_server/db/attempts.py",
-        '                "queue_deadline": jobs.c.queue_deadline + (tx.now - attempt["created_at"]),\n',
-        "",
+        '_queue_deadline = jobs.c.queue_deadline + bindparam("attempt_took")\n',
+        '_queue_deadline = jobs.c.queue_deadline + 0 * bindparam("attempt_took")\n',
         f"{MOVES}::test_the_queues_clock_stands_still_while_there_is_an_attempt",
         "the time the attempt took counts as waiting, and the job has waited too long",
     ),
@@ -30,8 +30,8 @@ JOBS: tuple[Protection, ...] = (
         "W14",
         "an attempt is written down before its job is given out, by a move that only one can make",
         "server/hodei_server/db/events.py",
-        "    statement = update(jobs).where(jobs.c.state.in_([int(state) for state in allowed]), *only_if)",
-        "    statement = update(jobs).where(jobs.c.state.is_not(None) | (len(allowed) > 99), *only_if)",
+        "        .where(*conditions, jobs.c.state.in_([int(state) for state in sources]), *shape.only_if)\n",
+        "        .where(*conditions, *shape.only_if)\n",
         f"{MOVES}::test_a_job_is_given_out_once",
         "the job is given out ten times",
     ),
@@ -39,21 +39,31 @@ JOBS: tuple[Protection, ...] = (
         "W14",
         "what a fenced worker says does not count",
         "server/hodei_server/db/attempts.py",
-        "    conditions = [\n"
-        "        attempts.c.attempt_uid == result.attempt_uid,\n"
         "        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),\n"
-        "    ]\n"
-        "    if not fence:\n"
-        "        conditions.append(attempts.c.epoch == result.epoch)\n",
-        "    conditions = [attempts.c.attempt_uid == result.attempt_uid]\n",
+        "    )\n"
+        "    .values(\n"
+        "        state=int(JobState.FINISHING),\n"
+        '        result=bindparam("to_result"),\n'
+        '        log_next_sequence=bindparam("to_log_next_sequence"),\n'
+        "    )\n"
+        ")\n"
+        '_KEEP_RESULT = _ended.where(attempts.c.epoch == bindparam("of_epoch"))\n',
+        "    )\n"
+        "    .values(\n"
+        "        state=int(JobState.FINISHING),\n"
+        '        result=bindparam("to_result"),\n'
+        '        log_next_sequence=bindparam("to_log_next_sequence"),\n'
+        "    )\n"
+        ")\n"
+        "_KEEP_RESULT = _ended\n",
         f"{MOVES}::test_a_fenced_worker_is_not_heard",
         "the lost attempt's result is kept after all",
     ),
     Protection(
         "W15",
         "capacity is counted from rows and reserved in the transaction that gives a job out",
-        "server/hodei_server/work/scheduler.py",
-        "            held[chosen] = held.get(chosen, 0) + 1\n",
+        "server/hodei_server/work/placing.py",
+        "        self._held[chosen] = self._held.get(chosen, 0) + 1\n",
         "",
         f"{SERVER}/test_pressure.py::test_many_jobs_at_once_each_have_their_own_log",
         "more workers are launched than the provider may hold",
@@ -116,10 +126,8 @@ JOBS: tuple[Protection, ...] = (
         "W44",
         "what is starting, or being removed, counts as there",
         "server/hodei_server/db/workers.py",
-        '        select(workers.c.provider, func.count().label("held"))\n'
-        "        .where(workers.c.state != int(WorkerState.GONE))\n",
-        '        select(workers.c.provider, func.count().label("held"))\n'
-        "        .where(workers.c.state.in_([int(WorkerState.IDLE), int(WorkerState.BUSY)]))\n",
+        'func.count().label("held")).where(_THERE)',
+        'func.count().label("held")).where(_state.in_([2, 3]))',
         f"{SERVER}/test_pressure.py::test_many_jobs_at_once_each_have_their_own_log",
         "each look at the queue launches more, and more than the provider may hold",
     ),

@@ -12,7 +12,7 @@ from pathlib import Path
 from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, LogPlace
-from hodei_faults import descriptors, worker_pids
+from hodei_faults import connected_to, descriptors, worker_pids
 from hodei_torture.load import Job
 from hodei_torture.site import Site
 
@@ -144,4 +144,4 @@ class Account:
         many = [
             f"{count} of {name}" for name, count in held.items() if count > MOST_DESCRIPTORS or "established" in name
         ]
-        return files + many
+        return files + many + (connected_to(self._site.server.pid) if many else [])
