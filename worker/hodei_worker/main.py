@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import json
 import logging
 import os
@@ -47,6 +48,12 @@ class _Format(logging.Formatter):
 def _tell(succeeded: bool, message: str) -> int:  # noqa: FBT001 - a pair, taken apart
     print(f"hodei worker: {message}", file=sys.stdout if succeeded else sys.stderr)
     return 0 if succeeded else 1
+
+
+def preload() -> None:
+    """Import what a worker needs once it runs; nothing of it is used, and no thread is started."""
+    for name in ("hodei.transport", "hodei_worker.agent", "hodei_worker.process"):
+        importlib.import_module(name)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import os
-import shlex
 import signal
 import subprocess
 import sys
@@ -32,6 +31,8 @@ from hodei_providers.contract import (
     WorkerPhase,
 )
 from hodei_providers.process import procfs
+from hodei_providers.process.fork_client import ForkClient, ForkServerGoneError
+from hodei_providers.process.options import READERS
 from hodei_providers.process.folder import AUTHORITY, OUTPUT, TOKEN, Record, WorkerFolder, all_records
 from hodei_providers.registry import take_options
 
@@ -47,29 +48,6 @@ KILL_WAIT_SECONDS = 0.5
 THREADS = 16
 
 
-def _labels(text: str) -> Mapping[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if any(not separator or not key.strip() for key, separator, _ in pairs):
-        raise ValueError("write key=value,key=value")
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("it is at least 1")
-    return number
-
-
-_READERS: Mapping[str, Callable[[str], object]] = {
-    "max_workers": _positive,
-    "labels": _labels,
-    "regions": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
-    "cost_per_hour": float,
-    "worker_command": shlex.split,
-}
-
-
 class ProcessProvider(Provider):
     """Starts workers as detached processes of this machine.
 
@@ -83,9 +61,11 @@ class ProcessProvider(Provider):
 
     def __init__(self, name: str, *, data_dir: Path, options: Mapping[str, str] | None = None) -> None:
         self.name = name
-        taken: dict[str, Any] = take_options(name, options or {}, _READERS)
+        taken: dict[str, Any] = take_options(name, options or {}, READERS)
         self._root = data_dir / "workers"
         self._command: list[str] = taken.get("worker_command") or [sys.executable, "-m", "hodei_worker"]
+        # Only this Python's own worker can be forked from what has imported it.
+        self._forks: ForkClient | None = None if taken.get("worker_command") else ForkClient(_inherited())
         self._capabilities = Capabilities(
             max_workers=taken.get("max_workers", max(8, 2 * (os.cpu_count() or 1))),
             cost_per_hour=taken.get("cost_per_hour", 0.0),
@@ -99,8 +79,10 @@ class ProcessProvider(Provider):
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-provider")
 
     async def __aenter__(self) -> Self:
-        """Make the folder of the workers."""
+        """Make the folder of the workers, and have the fork server begin with its imports."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._forks is not None:
+            await self._run(self._forks.start)
         return self
 
     async def __aexit__(
@@ -110,12 +92,19 @@ class ProcessProvider(Provider):
         traceback: TracebackType | None,
     ) -> None:
         """Let go; the workers go on."""
+        if self._forks is not None:
+            await self._run(self._forks.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
         for child in self._children.values():
             # It is another's child from now on: nothing to be warned of.
             child.poll()
             child.returncode = child.returncode or 0
         self._children.clear()
+
+    @property
+    def fork_server_pid(self) -> int | None:
+        """The pid of the process that workers are forked from; None where they are executed."""
+        return self._forks.pid if self._forks is not None else None
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -178,8 +167,7 @@ class ProcessProvider(Provider):
     def _spawn(self, folder: WorkerFolder, request: LaunchRequest) -> Handle:
         record = Record(request.worker_id, request.installation_id)
         folder.write(record)
-        environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        environment |= dict(request.environment)
+        environment = _inherited() | dict(request.environment)
         environment |= {
             "HODEI_WORKER_ID": request.worker_id,
             "HODEI_INSTALLATION_ID": request.installation_id,
@@ -190,9 +178,29 @@ class ProcessProvider(Provider):
         }
         if request.ca_pem is not None:
             environment["HODEI_TLS_CA"] = str(folder.write_secret(AUTHORITY, request.ca_pem))
+        pid = self._fork(folder, record, environment)
+        if pid is None:
+            pid = self._execute(folder, request.worker_id, environment)
+        process = procfs.look_up(pid)
+        if process is not None:
+            folder.write(dataclasses.replace(record, pid=pid, start=process.start, boot_id=procfs.boot_id()))
+        return _handle(request.worker_id, process)
+
+    def _fork(self, folder: WorkerFolder, record: Record, environment: Mapping[str, str]) -> int | None:
+        """Have a worker forked; return its pid, or None where it is to be executed instead."""
+        if self._forks is None or not self._forks.start():
+            return None
+        try:
+            return self._forks.launch(record.worker_id, environment, folder.path, folder.path / OUTPUT)
+        except ForkServerGoneError:
+            # It is dead by now, but may have started the worker before.
+            there = self._identify(record)
+            return None if there is None else there.pid
+
+    def _execute(self, folder: WorkerFolder, worker_id: str, environment: Mapping[str, str]) -> int:
         with (folder.path / OUTPUT).open("ab") as output:
             child = subprocess.Popen(
-                [*self._command, "--worker-id", request.worker_id],
+                [*self._command, "--worker-id", worker_id],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -200,11 +208,8 @@ class ProcessProvider(Provider):
                 env=environment,
                 start_new_session=True,
             )
-        self._children[request.worker_id] = child
-        process = procfs.look_up(child.pid)
-        if process is not None:
-            folder.write(dataclasses.replace(record, pid=child.pid, start=process.start, boot_id=procfs.boot_id()))
-        return _handle(request.worker_id, process)
+        self._children[worker_id] = child
+        return child.pid
 
     def _identify(self, record: Record) -> procfs.Process | None:
         """Return a worker's own process, if it runs."""
@@ -242,6 +247,9 @@ class ProcessProvider(Provider):
         if not record.pid:
             return Description(handle, WorkerPhase.MISSING, message="its launch was never finished")
         code = self._exits.get(worker_id)
+        if code is None and self._forks is not None:
+            status = self._forks.status(worker_id)
+            code = None if status is None else os.waitstatus_to_exitcode(status)
         if code is None:
             return Description(handle, WorkerPhase.EXITED, message="its process is gone")
         if code < 0:
@@ -277,6 +285,8 @@ class ProcessProvider(Provider):
             return False
         self._reap(worker_id)
         self._exits.pop(worker_id, None)
+        if self._forks is not None:
+            self._forks.forget(worker_id)
         folder.remove()
         return True
 
@@ -313,6 +323,10 @@ class ProcessProvider(Provider):
             return []
 
         return await self._run(look)
+
+
+def _inherited() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def _handle(worker_id: str, process: procfs.Process | None) -> Handle:
