@@ -31,9 +31,9 @@ from hodei_providers.contract import (
     WorkerPhase,
 )
 from hodei_providers.process import procfs
+from hodei_providers.process.folder import AUTHORITY, OUTPUT, TOKEN, Record, WorkerFolder, all_records
 from hodei_providers.process.fork_client import ForkClient, ForkServerGoneError
 from hodei_providers.process.options import READERS
-from hodei_providers.process.folder import AUTHORITY, OUTPUT, TOKEN, Record, WorkerFolder, all_records
 from hodei_providers.registry import take_options
 
 T = TypeVar("T")
