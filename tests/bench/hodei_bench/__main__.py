@@ -1,9 +1,11 @@
 """Benches: what Hodei takes, beside what the machine takes for the bare work in the same run.
 
-    python -m hodei_bench --only log jobs --short --json result.json
+    python -m hodei_bench --json docs/performance.json       all of them; a quarter of an hour at most
+    python -m hodei_bench --markdown docs/performance.json > docs/performance.md
+    python -m hodei_bench --only log jobs --short
 
-Prints a table at the end and, if asked to, writes a JSON file. The exit code is 0 unless a bench failed: a figure that
-misses its aim is told, not punished, as the machine may be busy.
+Prints a table at the end and, if asked to, writes a JSON file, of which the page of figures is made. The exit code is 0
+unless a bench failed: a figure that misses its aim is told, not punished, as the machine may be busy.
 """
 
 from __future__ import annotations

@@ -23,7 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from hodei_bench.harness import BENCHES, Registered, Result, Setup, table
+from hodei_bench.page import page
 
+#: Seconds after which a bench is given up, and the next one has its turn.
+BENCH_SECONDS = 300.0
 GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet")
 
 
@@ -52,11 +55,55 @@ def run_one(each: Registered, durability: str, known: dict[str, float], *, short
         setup = Setup(short=short, durability=durability, folder=Path(folder), known=known)
 
         async def run() -> Sequence[Result]:
-            return await each.run(setup)
+            async with asyncio.timeout(BENCH_SECONDS):
+                return await each.run(setup)
 
-        results = [dataclasses.replace(result, durability=durability) for result in asyncio.run(run())]
-    known.update({result.name: result.figure for result in results})
-    return results
+        found = asyncio.run(run())
+    return [dataclasses.replace(result, durability=durability, bench=each.name) for result in found]
+
+
+class Run:
+    """One run of benches and what came of it.
+
+    :ivar failures: by the name of the bench and its durability.
+    """
+
+    def __init__(self, about: dict[str, Any], modes: Sequence[str], *, short: bool) -> None:
+        self.results: list[Result] = []
+        self.failures: dict[str, str] = {}
+        self._about = about
+        self._date = dt.datetime.now(dt.UTC)
+        self._modes = list(modes)
+        self._short = short
+        self._seconds: dict[str, float] = {}
+
+    def take(self, each: Registered, durability: str) -> None:
+        """Run one bench; when it fails this is noted, and the others go on."""
+        known = {result.name: result.figure for result in self.results if result.durability == durability}
+        name = f"{each.name} ({durability})"
+        # What the one before has written must not be what this one waits for.
+        os.sync()
+        began = time.monotonic()
+        try:
+            self.results += run_one(each, durability, known, short=self._short)
+        except Exception as error:  # noqa: BLE001 - the other benches go on
+            self.failures[name] = repr(error)
+            traceback.print_exc()
+        self._seconds[name] = round(time.monotonic() - began, 1)
+        sys.stderr.write(f"{name}: {self._seconds[name]:.0f} s\n")
+
+    def as_json(self) -> dict[str, Any]:
+        """Return everything, for a file."""
+        return {
+            "date": self._date.isoformat(timespec="seconds"),
+            "machine": self._about,
+            "short": self._short,
+            "durability": self._modes,
+            "titles": {each.name: each.title for each in BENCHES.values()},
+            "results": [result.as_json() for result in self.results],
+            "failures": self.failures,
+            "seconds": self._seconds,
+        }
 
 
 def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
@@ -65,7 +112,10 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(BENCHES), help=", ".join(BENCHES))
     parser.add_argument("--short", action="store_true", help="smaller sizes: a smoke test, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
-    parser.add_argument("--durability", choices=("power", "process", "both"), default="power")
+    parser.add_argument(
+        "--durability", choices=("power", "process", "both"), help="of what depends on it [both, of --short power]"
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="run nothing; print the page of such a file")
     return parser.parse_args(given)
 
 
@@ -79,38 +129,26 @@ def main(given: Sequence[str] | None = None) -> int:
     for group in GROUPS:
         importlib.import_module(f"hodei_bench.{group}")
     options = arguments_of(given)
+    if options.markdown is not None:
+        sys.stdout.write(page(json.loads(options.markdown.read_text())))
+        return 0
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, hard), hard))
     signal.signal(signal.SIGTERM, end)
     # Of the processes that the benches start, too.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    about = machine()
-    results: list[Result] = []
-    failures: dict[str, str] = {}
-    modes = ["power", "process"] if options.durability == "both" else [options.durability]
+    wanted = options.durability or ("power" if options.short else "both")
+    modes = ["power", "process"] if wanted == "both" else [wanted]
+    run = Run(machine(), modes, short=options.short)
     for each in BENCHES.values():
         if options.only and each.name not in options.only:
             continue
         for durability in modes if each.durable else modes[:1]:
-            known = {result.name: result.figure for result in results if result.durability == durability}
-            began = time.monotonic()
-            try:
-                results += run_one(each, durability, known, short=options.short)
-            except Exception as error:  # noqa: BLE001 - the other benches go on
-                failures[f"{each.name} ({durability})"] = repr(error)
-                traceback.print_exc()
-            sys.stderr.write(f"{each.name} ({durability}): {time.monotonic() - began:.0f} s\n")
-    sys.stdout.write(table(results) + "\n")
-    for name, text in failures.items():
+            run.take(each, durability)
+            if options.json is not None:
+                # After each, so that a run that is cut short leaves what it has.
+                options.json.write_text(json.dumps(run.as_json(), indent=2) + "\n")
+    sys.stdout.write(table(run.results) + "\n")
+    for name, text in run.failures.items():
         sys.stdout.write(f"FAILED: {name}: {text}\n")
-    if options.json is not None:
-        document = {
-            "date": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-            "machine": about,
-            "short": options.short,
-            "durability": modes,
-            "results": [result.as_json() for result in results],
-            "failures": failures,
-        }
-        options.json.write_text(json.dumps(document, indent=2) + "\n")
-    return 1 if failures else 0
+    return 1 if run.failures else 0

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import itertools
 import statistics
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +24,7 @@ class Result:
     :param peer_name: what the bare work was.
     :param aim: the bound that the figure (or the ratio, see `aim_of`) is meant to reach.
     :param note: what a reader must know to understand the figure.
+    :param durability: set by whoever runs the bench, as `bench` is.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Result:
     aim_of: Literal["figure", "ratio"] = "figure"
     note: str = ""
     durability: str = ""
+    bench: str = ""
 
     @property
     def ratio(self) -> float | None:
@@ -93,10 +95,12 @@ Bench = Callable[[Setup], Awaitable[Sequence[Result]]]
 class Registered:
     """A bench by its name.
 
+    :param title: what it is about, in a line.
     :param durable: its figures depend on HODEI_DURABILITY.
     """
 
     name: str
+    title: str
     run: Bench
     durable: bool
 
@@ -105,13 +109,14 @@ BENCHES: dict[str, Registered] = {}
 
 
 def bench(name: str, *, durable: bool = False) -> Callable[[Bench], Bench]:
-    """Put a bench on the list.
+    """Put a bench on the list; its docstring is its title.
 
     :param durable: run it for each durability that was asked for.
     """
 
     def register(function: Bench) -> Bench:
-        BENCHES[name] = Registered(name, function, durable)
+        title = (function.__doc__ or name).splitlines()[0].rstrip(".")
+        BENCHES[name] = Registered(name, title, function, durable)
         return function
 
     return register
@@ -128,27 +133,41 @@ def percentile(values: Sequence[float], percent: int) -> float:
     return ordered[max(0, -(-len(ordered) * percent // 100) - 1)]
 
 
-def number(value: float | None) -> str:
-    """Write a figure with three significant digits, whole from 1,000 on."""
-    if value is None:
+def shown(value: float, unit: str) -> str:
+    """Write a figure with three significant digits, whole from 1,000 on; sizes in the unit that fits."""
+    if unit == "bytes":
+        scale = next((scale for scale in (1 << 30, 1 << 20, 1 << 10) if abs(value) >= scale), 1)
+        value, unit = value / scale, {1 << 30: "GiB", 1 << 20: "MiB", 1 << 10: "KiB", 1: "bytes"}[scale]
+    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return f"{text} {unit}".rstrip()
+
+
+def aim_text(result: Mapping[str, Any]) -> str:
+    """Write a result's aim; empty where it has none.
+
+    :param result: as `Result.as_json` returns it.
+    """
+    if result["aim"] is None:
         return ""
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    of_ratio = result["aim_of"] == "ratio"
+    sign = "≥" if of_ratio or result["more_is_better"] else "≤"
+    return f"ratio {sign} {shown(result['aim'], '')}" if of_ratio else f"{sign} {shown(result['aim'], result['unit'])}"
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return the results as a table for people, a line for each; ratios are shares of the peer's speed."""
-    rows = [("bench", "durability", "figure", "unit", "peer", "ratio", "aim", "reached", "peer is; note")]
+    """Return the results as a table for people, a line for each; ratios are shares of the limit's speed."""
+    rows = [("bench", "durability", "figure", "limit", "ratio", "aim", "reached", "limit is; note")]
     for each in results:
-        sign = "≥" if each.aim_of == "ratio" or each.more_is_better else "≤"
-        aim = "" if each.aim is None else f"{'ratio ' if each.aim_of == 'ratio' else ''}{sign} {number(each.aim)}"
+        limit = "" if each.peer is None else shown(each.peer, each.unit)
+        ratio = "" if each.ratio is None else shown(each.ratio, "")
         reached = {None: "", True: "yes", False: "NO"}[each.reached]
         words = "; ".join(text for text in (each.peer_name, each.note) if text)
-        figures = number(each.figure), each.unit, number(each.peer), number(each.ratio)
-        rows.append((each.name, each.durability, *figures, aim, reached, words))
+        figure = shown(each.figure, each.unit)
+        rows.append((each.name, each.durability, figure, limit, ratio, aim_text(each.as_json()), reached, words))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(
-            cell.rjust(width) if column in {2, 4, 5} else cell.ljust(width)
+            cell.rjust(width) if column in {2, 3, 4} else cell.ljust(width)
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows
