@@ -64,3 +64,7 @@ protections *ids:
 # benches: figures beside what the machine takes for the bare work; arguments go to the command
 bench *arguments:
     {{bin}}/python -m hodei_bench {{arguments}}
+
+# sends a log of so many GiB through a server; tells its memory before, at its peak and after
+large-log gib="10":
+    HODEI_TEST_LOG_MIB=$(({{gib}} * 1024)) {{bin}}/pytest -q -s tests/e2e/test_memory.py

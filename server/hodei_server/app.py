@@ -145,7 +145,7 @@ class Server:
 
         sessions = self.sessions
         fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id, reach))
-        book = LogBook(store, database, server_id, LogSettings(settings.log_segment))
+        book = LogBook(store, database, server_id, _log_settings(settings))
         attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())
         scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
         scheduler.states.update(await database.read(provider_states))
@@ -293,6 +293,15 @@ class Server:
         await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
         # Workers notice at once and come back to the next server by themselves.
         await workers.server.stop(0)
+
+
+def _log_settings(settings: Settings) -> LogSettings:
+    return LogSettings(
+        segment_bytes=settings.log_segment,
+        pending_bytes=settings.log_pending,
+        recent_bytes=settings.log_recent,
+        memory_bytes=settings.log_memory,
+    )
 
 
 async def _through_outages(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:

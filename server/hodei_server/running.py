@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from hodei_server import journal
+from hodei_server.allocator import limit_arenas
 from hodei_server.app import STARTUP_ERRORS, Server
 from hodei_server.settings import Settings, load_settings, unknown_variables
 
@@ -40,6 +41,7 @@ def run_server(overrides: Mapping[str, str]) -> int:
 
     :param overrides: settings by name that win over the environment.
     """
+    limit_arenas()
     try:
         settings = load_settings(overrides)
         journal.configure(settings.log_level, settings.log_format)

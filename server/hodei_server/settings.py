@@ -116,6 +116,15 @@ class Settings(BaseSettings):
         1 << 30, ge=1 << 16, description="Bytes of log kept per attempt where the job does not say."
     )
     log_segment: Size = Field(64 << 20, ge=1 << 16, description="Bytes of log per segment.")
+    log_pending: Size = Field(
+        16 << 20, ge=1 << 20, description="Bytes of a log that may wait in memory to be durable; then its worker waits."
+    )
+    log_recent: Size = Field(
+        2 << 20, ge=0, description="Bytes of a log's durable end kept in memory; slower followers read the store."
+    )
+    log_memory: Size = Field(
+        256 << 20, ge=1 << 20, description="Bytes of both, for all logs together, and one block a log beyond it."
+    )
     log_ttl: Duration = Field(
         7 * 86400.0, description="How long logs are kept after a job's end where it does not say."
     )

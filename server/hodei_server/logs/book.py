@@ -18,6 +18,7 @@ from hodei_server.db.segments import (
     mark_segments,
     segments_of,
 )
+from hodei_server.logs.memory import LogMemory
 from hodei_server.logs.open_log import Figures, OpenLog, add_figures
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -31,11 +32,15 @@ class LogSettings:
     """Bounds of logs, in bytes.
 
     :param segment_bytes: where a segment ends and the next begins.
+    :param pending_bytes: of each log, what may wait to be durable.
     :param recent_bytes: of each log being written, what is kept in memory for those who follow live.
+    :param memory_bytes: both, of all logs together.
     """
 
     segment_bytes: int
+    pending_bytes: int = 16 << 20
     recent_bytes: int = 2 << 20
+    memory_bytes: int = 256 << 20
 
 
 class LogBook:
@@ -49,6 +54,7 @@ class LogBook:
         self._database = database
         self._owner = owner
         self._settings = settings
+        self._memory = LogMemory(settings.memory_bytes)
         self._open: dict[str, OpenLog] = {}
         self._budgets: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
@@ -110,7 +116,9 @@ class LogBook:
             before=before,
             begin_segment=begin_segment,
             segment_bytes=max(4096, min(self._settings.segment_bytes, budget // 8)),
+            pending_bytes=self._settings.pending_bytes,
             recent_bytes=self._settings.recent_bytes,
+            memory=self._memory,
         )
         self._open[attempt_uid] = log
         self._budgets[attempt_uid] = budget

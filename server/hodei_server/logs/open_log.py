@@ -15,11 +15,10 @@ from hodei_logstore.contract import Append, Block, LogStore, LogStoreError, Segm
 from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.changes import Change, wait_for
+from hodei_server.logs.memory import LogMemory
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: Bytes of a log that may wait to be durable before its worker is kept waiting.
-PENDING_LIMIT = 16 << 20
 #: Seconds between attempts to write to a full disk.
 FULL_RETRY_SECONDS = 1.0
 
@@ -76,7 +75,9 @@ class OpenLog:
         new one is written.
     :param epoch: who may write: blocks of an older one are refused.
     :param segment_bytes: where a segment ends and the next begins.
+    :param pending_bytes: how much may wait to be durable before its worker is kept waiting.
     :param recent_bytes: how much of the durable end is kept in memory for those who follow live.
+    :param memory: bounds both, over all logs.
     """
 
     def __init__(
@@ -89,7 +90,9 @@ class OpenLog:
         before: Figures,
         begin_segment: Callable[[Segment, int], Awaitable[None]],
         segment_bytes: int,
+        pending_bytes: int,
         recent_bytes: int,
+        memory: LogMemory,
     ) -> None:
         self.attempt_uid = attempt_uid
         self.epoch = epoch
@@ -105,7 +108,9 @@ class OpenLog:
         self._store = store
         self._begin_segment = begin_segment
         self._segment_bytes = segment_bytes
+        self._pending_limit = pending_bytes
         self._recent_bytes = recent_bytes
+        self._memory = memory
         self._recent: collections.deque[StoredBlock] = collections.deque()
         self._recent_held = 0
         self._pending: collections.deque[Block] = collections.deque()
@@ -140,12 +145,15 @@ class OpenLog:
         self.accepted = block.next_sequence
         self._pending.append(block)
         self._pending_bytes += len(block.data)
+        self._memory.hold(len(block.data))
         if self._pump is None:
             self._pump = asyncio.create_task(self._write_pending(), name=f"log {self.attempt_uid}")
 
     async def wait_for_room(self) -> None:
         """Return once little enough waits to be durable: what slows a worker down to the disk's speed."""
-        while self._pending_bytes > PENDING_LIMIT and not self.ended:
+        while not self.ended and (
+            self._pending_bytes > self._pending_limit or (self._pending_bytes and self._memory.full)
+        ):
             await wait_for(self.change.next_move(), None)
 
     def fence(self, epoch: int) -> None:
@@ -164,9 +172,20 @@ class OpenLog:
             await asyncio.gather(self._pump, return_exceptions=True)
 
     def end(self) -> None:
-        """Take nothing more and wake all followers."""
+        """Take nothing more, let go of what is in memory and wake all followers."""
         self.ended = True
+        self.drop_recent()
+        self._memory.release(self._pending_bytes)
+        self._pending.clear()
+        self._pending_bytes = 0
         self.change.moved()
+
+    def drop_recent(self) -> None:
+        """Let go of the durable blocks in memory; followers read the store."""
+        self._memory.release(self._recent_held)
+        self._memory.forget(self)
+        self._recent.clear()
+        self._recent_held = 0
 
     def recent(self, sequence: int, max_bytes: int) -> list[StoredBlock] | None:
         """Return durable blocks from `sequence` on from memory; None when they are not there any more."""
@@ -240,11 +259,16 @@ class OpenLog:
 
     def _advance(self, block: Block) -> None:
         self.segment.add(block)
+        if self.ended:
+            return
         self._pending_bytes -= len(block.data)
         self._recent.append(StoredBlock(block.first_sequence, block.next_sequence, block.data))
         self._recent_held += len(block.data)
+        self._memory.keeps_recent(self)
         while self._recent_held > self._recent_bytes and len(self._recent) > 1:
-            self._recent_held -= len(self._recent.popleft().data)
+            size = len(self._recent.popleft().data)
+            self._recent_held -= size
+            self._memory.release(size)
 
 
 def add_figures(first: Figures, second: Figures) -> Figures:

@@ -9,6 +9,7 @@ import structlog
 
 from hodei.clock import clock_moved_seconds
 from hodei_logstore.contract import CorruptSegmentError, LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_server.allocator import give_back
 from hodei_server.db.database import Database
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.segments import SegmentState, closed_segments, mark_segments
@@ -17,6 +18,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SEAL_BATCH = 200
 SEAL_IDLE_SECONDS = 2.0
+#: After a segment of so much log, memory that is free goes back to the system.
+LARGE_BYTES = 1 << 20
 EXPIRE_BATCH = 100
 #: The machine's clock may be moved by so much, in seconds, before nothing is removed.
 CLOCK_TOLERANCE = 60.0
@@ -33,13 +36,13 @@ async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
     while True:
         limit = SEAL_BATCH + len(damaged)
         rows = await database.read(lambda tx, limit=limit: closed_segments(tx, owner, limit))  # type: ignore[misc]
-        sealed = []
+        sealed, large = [], False
         for key, next_sequence in rows:
             if key in damaged:
                 continue
             try:
                 if next_sequence > key.first_sequence:  # an empty log never had bytes
-                    await _seal(store, key, next_sequence)
+                    large |= await _seal(store, key, next_sequence) >= LARGE_BYTES
             except (CorruptSegmentError, SegmentNotFoundError) as error:
                 _log.error("log.segment_damaged", attempt_uid=key.attempt_uid, error=str(error))
                 damaged.add(key)
@@ -49,13 +52,17 @@ async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
                 sealed.append((key.attempt_uid, key.first_sequence))
         if sealed:
             await database.write(lambda tx, done=sealed: mark_segments(tx, done, SegmentState.SEALED))  # type: ignore[misc]
+        if large:
+            await asyncio.to_thread(give_back)
         await asyncio.sleep(0 if len(sealed) == SEAL_BATCH else SEAL_IDLE_SECONDS)
 
 
-async def _seal(store: LogStore, key: SegmentKey, next_sequence: int) -> None:
+async def _seal(store: LogStore, key: SegmentKey, next_sequence: int) -> int:
+    """Seal a segment that ends where its row says; return how many bytes of log it has."""
     info = await store.seal(key)
     if info.next_sequence != next_sequence:
         raise CorruptSegmentError(f"{key} ends before chunk {info.next_sequence}, its row before {next_sequence}")
+    return info.size
 
 
 async def retention_loop(store: LogStore, database: Database, interval: float) -> None:

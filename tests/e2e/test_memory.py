@@ -1,0 +1,57 @@
+"""What the server's process takes, as the kernel counts it, while a large log goes through it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MIB = 1 << 20
+#: `just large-log` sets it to more.
+LOG_MIB = int(os.environ.get("HODEI_TEST_LOG_MIB", "256"))
+#: What a stream at full speed takes beside the settings' bounds: gRPC's windows, blocks in the hands of threads.
+ON_THE_WAY = 64 * MIB
+
+
+def memory(pid: int, kind: str) -> int:
+    """Return a process's VmHWM (the most it ever had) or VmRSS (what it has), in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024
+
+
+def print_log(cli: Any, mib: int) -> None:
+    """Run a job that prints so much, and follow it."""
+    script = f"yes 'a line of a log, and another, and another' | head -c {mib}M"
+    process = cli.start("run", "-q", "--", "sh", "-c", script)
+    counting = subprocess.run(["wc", "-c"], stdin=process.stdout, capture_output=True, check=True)
+    process.communicate()
+    assert (process.returncode, int(counting.stdout)) == (0, mib * MIB)
+
+
+@pytest.mark.timeout(120 + LOG_MIB)
+def test_a_server_that_has_seen_a_large_log_is_no_larger_than_one_that_has_not(offline: Any) -> None:
+    """L09, L14: its peak keeps to the settings' bounds, and what it took for the moment is given back."""
+    offline.environment |= {
+        "HODEI_LOG_PENDING": "2Mi",
+        "HODEI_LOG_RECENT": "1Mi",
+        "HODEI_LOG_SEGMENT": "8Mi",
+        "HODEI_LOG_BUDGET": "64Mi",
+    }
+    offline.start_server()
+    pid = offline.server.pid
+    print_log(offline, 1)
+    before, peak_before = memory(pid, "VmRSS"), memory(pid, "VmHWM")
+    print_log(offline, LOG_MIB)
+    peak = memory(pid, "VmHWM")
+    print_log(offline, 1)
+    deadline = time.monotonic() + 60
+    while memory(pid, "VmRSS") > before + 24 * MIB and time.monotonic() < deadline:
+        time.sleep(0.1)
+    after = memory(pid, "VmRSS")
+    print(f"log of {LOG_MIB} MiB: before {before // MIB} MiB, peak {peak // MIB} MiB, after {after // MIB} MiB")  # noqa: T201 - `just large-log` shows it
+    assert peak - peak_before < 3 * MIB + ON_THE_WAY
+    assert after <= before + 24 * MIB
