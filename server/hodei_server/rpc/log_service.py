@@ -38,6 +38,8 @@ MAX_PAGE = 10_000
 #: Far more lines than any log has.
 MAX_TAIL_LINES = 1 << 40
 PAGE_BYTES = 1 << 20
+#: Read at once for a follower: what one that takes nothing more keeps in memory, or one block.
+READ_BYTES = 256 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class LogService:
         while True:
             opened = self._lookup.book.get(log.attempt_uid)
             moved = opened.change.next_move() if opened is not None else None
-            piece = await cursor.read() if log.attempt_uid else ()
+            piece = await cursor.read(READ_BYTES) if log.attempt_uid else ()
             if isinstance(piece, Cut):
                 yield wire.StreamLogsResponse(cut=cut_message(piece))
                 continue
