@@ -37,6 +37,7 @@ from hodei_server.loops.health import health_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.retention import retention_loop, sealing_loop
+from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
@@ -198,6 +199,8 @@ class Server:
         self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
         self._run("generation", lambda: generation_loop(installation))
         self._run("health", lambda: health_loop(fleet))
+        strays = Strays(fleet, database, installation_id, settings.stray_grace)
+        self._run("strays", lambda: stray_loop(strays, settings.stray_grace))
         self._run("sealing", lambda: sealing_loop(store, database, server_id))
         self._run("retention", lambda: retention_loop(store, database, settings.retention_interval))
         for name in providers:

@@ -23,9 +23,7 @@ from hodei_server.pool_settings import OPTION_PREFIX, PoolSettings, PoolSettings
 PREFIX = "HODEI_"
 _PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
 #: Read by the client and the worker, not by the server.
-_OTHERS = frozenset(
-    ["HODEI_SERVER", "HODEI_TENANT", "HODEI_CONFIG_FILE", "HODEI_TLS_CA", "HODEI_K8S_TEST", "HODEI_TEST_DATABASE_URL"]
-)
+_OTHERS = frozenset(["HODEI_SERVER", "HODEI_TENANT", "HODEI_CONFIG_FILE", "HODEI_TLS_CA", "HODEI_K8S_TEST"])
 
 
 class SettingsError(ValueError):
@@ -131,6 +129,9 @@ class Settings(BaseSettings):
     log_wait: Duration = Field(60.0, description="How long an ended attempt waits for the rest of its log.")
     worker_max_jobs: int = Field(1, ge=0, description="Jobs a worker runs before it goes; 0 is without end.")
     worker_idle_timeout: Duration = Field(300.0, description="A reused worker that waits for longer is let go.")
+    stray_grace: Duration = Field(
+        60.0, description="Workers of this installation that it does not know are removed after so long."
+    )
     drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
 
@@ -251,7 +252,10 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     return sorted(
         name
         for name in environment
-        if name.startswith(PREFIX) and name not in known and not _PROVIDER_OPTION.fullmatch(name)
+        if name.startswith(PREFIX)
+        and name not in known
+        and not name.startswith("HODEI_TEST_")
+        and not _PROVIDER_OPTION.fullmatch(name)
     )
 
 

@@ -17,6 +17,8 @@ _PR_SET_NAME = 15
 _PR_SET_CHILD_SUBREAPER = 36
 #: A process that SIGKILL doesn't end within so many seconds hangs in the kernel: the result waits no longer for it.
 KILL_SECONDS = 30.0
+#: What a job's processes have in /proc/PID/oom_score_adj: the kernel kills them first.
+JOB_OOM_SCORE = b"1000"
 
 
 class ExecError(Exception):
@@ -30,8 +32,40 @@ class ExecError(Exception):
         self.exit_code = exit_code
 
 
+class _OomPreference:
+    """Has the kernel kill what is started in here before this process, when memory is short (W06).
+
+    Children begin with their parent's score and never lower it; this process takes its own back, which needs no
+    privilege. The file is opened before this process can't be looked into any more: then it would be root's.
+    """
+
+    def __init__(self) -> None:
+        self._file: int | None = None
+        self._own = b"0"
+
+    def open(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_CLOEXEC)
+            self._own = os.pread(self._file, 16, 0).strip()
+
+    def __enter__(self) -> None:
+        self._set(JOB_OOM_SCORE)
+
+    def __exit__(self, *_: object) -> None:
+        self._set(self._own)
+
+    def _set(self, score: bytes) -> None:
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.pwrite(self._file, score, 0)
+
+
+_oom_preference = _OomPreference()
+
+
 def become_reaper() -> None:
     """Adopt the orphans of jobs (W18), and keep jobs of the same user from reading this process (W24)."""
+    _oom_preference.open()
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     libc.prctl(_PR_SET_NAME, b"hodei-worker", 0, 0, 0)
@@ -69,15 +103,16 @@ class JobProcess:
         try:
             # close_fds and a new session without a preexec function: the C code between fork and exec is safe beside
             # gRPC's threads (W23).
-            self._popen = subprocess.Popen(
-                list(argv),
-                stdin=stdin,
-                stdout=stdout,
-                stderr=stderr,
-                cwd=directory,
-                env=dict(environment),
-                start_new_session=True,
-            )
+            with _oom_preference:
+                self._popen = subprocess.Popen(
+                    list(argv),
+                    stdin=stdin,
+                    stdout=stdout,
+                    stderr=stderr,
+                    cwd=directory,
+                    env=dict(environment),
+                    start_new_session=True,
+                )
         except (OSError, ValueError) as error:
             raise _exec_error(argv, directory, error) from error
         self.pid = self._popen.pid

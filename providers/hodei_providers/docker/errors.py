@@ -19,6 +19,8 @@ from hodei_providers.contract import (
 #: What can be raised by a call of the engine's API.
 FOREIGN = (aiodocker.DockerError, aiohttp.ClientError, OSError, TimeoutError, json.JSONDecodeError)
 
+#: What the library calls an engine that it can't connect to.
+NOT_CONNECTED = 900
 #: What the engine answers where it can't give what the job asked for, and which field that is.
 _FIELDS = (
     (re.compile(r"device driver.*gpu|could not select device", re.IGNORECASE), "resources.gpu_count"),
@@ -45,6 +47,8 @@ def provider_error(error: BaseException, doing: str) -> ProviderError:
         return ProviderUnavailableError(f"{doing}: the engine can't be reached: {words}")
     message, status = " ".join(str(error.message).split()), int(error.status)
     text = f"{doing}: {message}"
+    if status == NOT_CONNECTED:
+        return ProviderUnavailableError(text)
     for pattern, field in _FIELDS:
         if pattern.search(message):
             return UnsupportedRequestError(field, text)

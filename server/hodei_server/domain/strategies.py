@@ -19,7 +19,7 @@ class Candidate:
     :param max_resources: the most one worker can be given; 0 in a field is no limit.
     :param refused_resources: what it can't honour of them all the same, with the reason.
     :param held: workers there now, those that are starting or being removed included.
-    :param startup: seconds that a launch typically takes.
+    :param startup: seconds that a launch with an image is expected to take; the empty image is the provider's own.
     :param failures: failed launches in a row.
     """
 
@@ -34,7 +34,7 @@ class Candidate:
     max_resources: wire.Resources = dataclasses.field(default_factory=wire.Resources)
     gpu_types: tuple[str, ...] = ()
     cost_per_hour: float = 0.0
-    startup: float = 1.0
+    startup: Callable[[str], float] = lambda _image: 1.0
     regions: tuple[str, ...] = ()
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     health_message: str = ""
@@ -65,7 +65,7 @@ Score = Callable[[wire.JobSpec, Candidate], float]
 
 STRATEGIES: dict[int, Score] = {
     wire.STRATEGY_LOWEST_COST: lambda _spec, candidate: -candidate.cost_per_hour,
-    wire.STRATEGY_FASTEST_STARTUP: lambda _spec, candidate: -candidate.startup,
+    wire.STRATEGY_FASTEST_STARTUP: lambda spec, candidate: -candidate.startup(spec.image),
     wire.STRATEGY_MOST_CAPACITY: lambda _spec, candidate: float(candidate.room),
     wire.STRATEGY_HEALTHIEST: lambda _spec, candidate: -float(candidate.failures),
     wire.STRATEGY_LABELS: lambda spec, candidate: float(

@@ -10,6 +10,7 @@ from grpc import aio
 from hodei.v1 import provider_pb2 as wire
 from hodei.v1 import provider_pb2_grpc, worker_pb2
 from hodei.v1 import types_pb2 as types_wire
+from hodei_providers.contract import Health
 from hodei_server.db.database import Database
 from hodei_server.db.job_queries import list_workers
 from hodei_server.db.providers import ProviderState, set_provider_state
@@ -132,7 +133,12 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
             kind=provider.kind,
             state=wire.ProviderState.ValueType(int(self._scheduler.states[name])),
             healthy=health.healthy,
-            health_message=health.message,
+            health_message=_health_text(health),
             capabilities=capabilities,
             workers=held.get(name, 0),
         )
+
+
+def _health_text(health: Health) -> str:
+    message = f"degraded: {health.message}" if health.degraded else health.message
+    return "; ".join(part for part in (message, health.details) if part)

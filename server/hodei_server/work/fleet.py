@@ -26,6 +26,7 @@ from hodei_providers.contract import (
 )
 from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
+from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
 from hodei_server.logs.changes import Change
 from hodei_server.work.sessions import Sessions
@@ -75,6 +76,8 @@ class Fleet:
     ) -> None:
         self.providers = providers
         self.health: dict[str, Health] = {name: Health(healthy=True) for name in providers}
+        #: Whether each provider is left alone for a while.
+        self.breakers = {name: Breaker() for name in providers}
         #: Moves when a worker is gone: there may be room for another.
         self.room = Change()
         self._database = database
@@ -240,6 +243,17 @@ class Fleet:
 
     async def remove_all(self) -> None:
         """Remove every worker of this installation: nobody will come back for them."""
-        for provider in self.providers.values():
-            for handle in await provider.list(self._settings.installation_id):
-                await provider.destroy(handle)
+
+        async def remove(provider: Provider, handle: Handle) -> None:
+            for seconds in REMOVAL_RETRY_SECONDS:
+                async with self._removals:
+                    if await provider.destroy(handle):
+                        return
+                await asyncio.sleep(seconds)
+
+        for name, provider in self.providers.items():
+            try:
+                handles = await provider.list(self._settings.installation_id)
+                await asyncio.gather(*(remove(provider, handle) for handle in handles))
+            except ProviderError as error:
+                _log.warning("workers.left", provider=name, error=str(error))

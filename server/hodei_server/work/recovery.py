@@ -55,12 +55,12 @@ async def recover(
             continue
         live.worker_gone.set()
         attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
-    for name in fleet.providers:
-        # Workers that a restored database does not know may be running its jobs: those must not run beside them.
-        while not await _remove_strays(name, fleet, known, installation.installation_id):
-            if not installation.restored:
-                break
-            await asyncio.sleep(STRAY_RETRY_SECONDS)
+    if installation.restored:
+        for name in fleet.providers:
+            # Workers that a restored database does not know may be running its jobs: those must not run beside them.
+            # Other strays have time; see `hodei_server.loops.strays`.
+            while not await _remove_strays(name, fleet, known, installation.installation_id):  # noqa: ASYNC110 - no event tells
+                await asyncio.sleep(STRAY_RETRY_SECONDS)
 
 
 async def _remove_strays(name: str, fleet: Fleet, known: set[str], installation_id: str) -> bool:

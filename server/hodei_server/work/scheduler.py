@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 from sqlalchemy.engine import RowMapping
@@ -110,23 +112,27 @@ class Scheduler:
         self.queue_may_be_full = self._submitted_since_count >= self._settings.max_queued // 2
         self.wake.moved()
 
-    def candidates(self, held: Mapping[str, int]) -> list[Candidate]:
+    def candidates(self, held: Mapping[str, int], before: Mapping[str, int] | None = None) -> list[Candidate]:
         """Return every provider as strategies see it.
 
         :param held: how many workers each has.
+        :param before: how many each had when the look began; the same when None. One that is on trial gets one more.
         """
         found = []
         for name, provider in self.fleet.providers.items():
             offers, health = provider.capabilities(), self.fleet.health[name]
-            most = offers.max_resources
+            most, breaker, now = offers.max_resources, self.fleet.breakers[name], time.monotonic()
+            refusal = breaker.refusal(now)
             found.append(
                 Candidate(
                     name=name,
                     enabled=self.states.get(name, ProviderState.ENABLED) is ProviderState.ENABLED,
-                    healthy=health.healthy,
-                    health_message=health.message,
+                    healthy=health.healthy and not refusal,
+                    health_message=refusal or health.message,
                     held=held.get(name, 0),
-                    max_workers=offers.max_workers,
+                    max_workers=min(offers.max_workers, (before or held).get(name, 0) + 1)
+                    if breaker.half_open(now)
+                    else offers.max_workers,
                     images=offers.images,
                     resource_limits=offers.resource_limits,
                     refused_resources=offers.refused_resources,
@@ -138,7 +144,7 @@ class Scheduler:
                     ),
                     gpu_types=offers.gpu_types,
                     cost_per_hour=offers.cost_per_hour,
-                    startup=offers.typical_startup,
+                    startup=provider.startup_seconds,
                     regions=offers.regions,
                     labels=offers.labels,
                     failures=self.failures.get(name, 0),
@@ -175,7 +181,9 @@ class Scheduler:
         """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
         idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
         enabled = frozenset(name for name, state in self.states.items() if state is ProviderState.ENABLED)
-        placing = Placing(self.candidates, enabled, counts_by_provider(tx), idle, self._settings.strategy)
+        held = counts_by_provider(tx)
+        candidates = partial(self.candidates, before=dict(held))
+        placing = Placing(candidates, enabled, held, idle, self._settings.strategy)
         given: list[Given] = []
         after: tuple[int, int] | None = None
         looked_at = 0
@@ -226,6 +234,7 @@ class Scheduler:
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
+        self.fleet.breakers[live.provider].begin(time.monotonic())
         self.fleet.start(self._launch(live), f"launch {live.worker_id}")
 
     async def _launch(self, live: LiveAttempt) -> None:
@@ -239,11 +248,19 @@ class Scheduler:
                 report=lambda line: self.attempts.tell(live, line),
             )
         except ProviderError as error:
-            self.failures[live.provider] = self.failures.get(live.provider, 0) + 1
+            self._note_failure(live.provider, error)
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
             self.attempts.lose_soon(live, _cause_of(error), f"Provider {live.provider}: {error}")
         else:
             self.failures[live.provider] = 0
+            self.fleet.breakers[live.provider].succeeded()
+
+    def _note_failure(self, provider: str, error: ProviderError) -> None:
+        self.failures[provider] = self.failures.get(provider, 0) + 1
+        if error.retryable and not isinstance(error, QuotaExceededError):
+            self.fleet.breakers[provider].failed(time.monotonic())
+            # What is out of reach is known to be so before the next job is sent there.
+            self.fleet.start(self.fleet.check_health(), "health after a failed launch")
 
 
 def _cause_of(error: ProviderError) -> Cause:

@@ -27,3 +27,8 @@ def leftovers(label: str) -> list[str]:
         docker("ps", "-aq", "--filter", f"label={label}").split()
         + docker("volume", "ls", "-q", "--filter", f"label={label}").split()
     )
+
+
+def container_of(job: str) -> str:
+    """Return the container of a job's attempt; empty when there is none."""
+    return docker("ps", "-aq", "--filter", f"label=hodei.job={job}").strip()

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import secrets
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from hodei_faults.containers import docker
+from hodei_client import Client, ClientSettings
+from hodei_faults.containers import docker, leftovers
 from hodei_providers.docker.config import DockerConfig
+from hodei_server.app import Server
+from hodei_server.settings import Settings, load_settings
 
 WORKER_IMAGE = os.environ.get("HODEI_WORKER_IMAGE") or "hodei-jobs-worker:latest"
 
@@ -57,3 +61,66 @@ def player_image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     )
     yield name
     docker("rmi", "-f", name)
+
+
+MakeSettings = Callable[..., Settings]
+WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path) -> Iterator[MakeSettings]:
+    """Return what makes settings for a server that has this engine only; nothing may be left of it afterwards."""
+
+    def make(**overrides: str) -> Settings:
+        fixed = {
+            "listen": "127.0.0.1:0",
+            "worker_listen": "127.0.0.1:0",
+            "data_dir": str(tmp_path / "data"),
+            "drain_timeout": "0s",
+            "log_level": "error",
+            "ping_interval": "500ms",
+            "providers": "docker",
+            "worker_image": WORKER_IMAGE,
+        }
+        return load_settings(fixed | overrides)
+
+    yield make
+    installation = tmp_path / "data" / "installation"
+    if installation.exists():
+        assert leftovers(f"hodei.installation={installation.read_text().strip()}") == []
+
+
+@pytest.fixture
+def shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a folder that every container sees as /mnt/shared, for jobs and tests to wait for each other."""
+    folder = tmp_path / "shared"
+    folder.mkdir()
+    folder.chmod(0o777)
+    monkeypatch.setenv("HODEI_DOCKER_MOUNTS", f"{folder}:/mnt/shared")
+    return folder
+
+
+@pytest.fixture
+async def server(make_settings: MakeSettings, shared: Path) -> AsyncIterator[Server]:  # noqa: ARG001 - a mount of it
+    """Return a running server; its workers go with it."""
+    async with Server(make_settings(), ephemeral=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """Return a client of the running server."""
+    async with Client(settings=ClientSettings(server.address)) as connected:
+        yield connected
+
+
+@pytest.fixture
+def wait_for() -> WaitFor:
+    """Return what waits until something is so: a file that a job writes, a container that the engine tells of."""
+
+    async def wait(condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(60):
+            while not await asyncio.to_thread(condition):
+                await asyncio.sleep(0.05)
+
+    return wait

@@ -98,13 +98,13 @@ async def test_a_worker_that_is_killed_is_lost_and_its_job_runs_again(make_setti
         assert [attempt.outcome.cause for attempt in attempts] == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
 
 
-async def test_what_nobody_knows_of_is_removed_before_anything_starts(
+async def test_what_nobody_knows_of_is_removed_after_its_grace(
     make_settings: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W11, W12: a worker of this installation that the database does not know; its neighbour's is left alone."""
     assert callable(make_settings)
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'exec sleep 600'")
-    settings = make_settings()
+    settings = make_settings(stray_grace="0s")
     async with Server(settings):
         pass
     mine = (settings.data_dir / "installation").read_text().strip()
@@ -115,7 +115,9 @@ async def test_what_nobody_knows_of_is_removed_before_anything_starts(
         for request in (stray, other):
             await provider.launch(request)
         async with Server(settings):
-            assert (await provider.describe(Handle(stray.worker_id))).phase is WorkerPhase.MISSING
+            async with asyncio.timeout(30):
+                while (await provider.describe(Handle(stray.worker_id))).phase is not WorkerPhase.MISSING:
+                    await asyncio.sleep(0.02)
             assert (await provider.describe(Handle(other.worker_id))).phase is WorkerPhase.RUNNING
         await provider.destroy(Handle(other.worker_id))
 

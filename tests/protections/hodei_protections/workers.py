@@ -11,11 +11,11 @@ PROVIDER = "tests/integration/providers/test_process.py"
 WORKERS: tuple[Protection, ...] = (
     Protection(
         "W11",
-        "on start what is there is adopted, and what nobody knows of is removed",
-        "server/hodei_server/work/recovery.py",
-        "                all_gone = await provider.destroy(handle) and all_gone\n",
-        "                continue\n",
-        f"{SERVER}/test_restart.py::test_what_nobody_knows_of_is_removed_before_anything_starts",
+        "on start what is there is adopted, and what nobody knows of is removed after a grace",
+        "server/hodei_server/loops/strays.py",
+        "            gone = await self._fleet.providers[name].destroy(handle)\n",
+        "            gone = False\n",
+        f"{SERVER}/test_restart.py::test_what_nobody_knows_of_is_removed_after_its_grace",
         "a worker that nobody knows of is left running",
     ),
     Protection(

@@ -27,7 +27,7 @@ def test_every_strategy_of_the_wire_has_a_score() -> None:
     ("strategy", "better"),
     [
         (wire.STRATEGY_LOWEST_COST, {"cost_per_hour": -1.0}),
-        (wire.STRATEGY_FASTEST_STARTUP, {"startup": 0.1}),
+        (wire.STRATEGY_FASTEST_STARTUP, {"startup": lambda _image: 0.1}),
         (wire.STRATEGY_MOST_CAPACITY, {"max_workers": 100}),
         (wire.STRATEGY_LABELS, {"labels": {"zone": "x"}}),
     ],
