@@ -130,18 +130,7 @@ class Server:
         probes = Listener(CLIENT_SERVICES, health_checks=True)
         for listener in (clients, workers, probes):
             self._stack.push_async_callback(listener.server.stop, 0)
-        self.address = clients.bind(
-            settings.address,
-            ListenerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
-            variable="HODEI_LISTEN",
-            allow_plaintext=settings.allow_plaintext,
-        )
-        if settings.health_listen:
-            # In plain text anywhere: it says nothing else, and probes hold no certificates.
-            place = parse_address(settings.health_listen)
-            self.health_address = probes.bind(
-                place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
-            )
+        self._bind(clients, probes)
         self.worker_address, reach = open_worker_listener(workers, settings, providers)
 
         sessions = self.sessions
@@ -221,6 +210,21 @@ class Server:
             durability=settings.durability,
             providers=sorted(providers),
         )
+
+    def _bind(self, clients: Listener, probes: Listener) -> None:
+        settings = self.settings
+        self.address = clients.bind(
+            settings.address,
+            ListenerTls(settings.tls_cert, settings.tls_key, settings.tls_client_ca),
+            variable="HODEI_LISTEN",
+            allow_plaintext=settings.allow_plaintext,
+        )
+        if settings.health_listen:
+            # In plain text anywhere: it says nothing else, and probes hold no certificates.
+            place = parse_address(settings.health_listen)
+            self.health_address = probes.bind(
+                place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
+            )
 
     async def _open_providers(self) -> dict[str, Provider]:
         settings = self.settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import types
 from collections.abc import Callable, Coroutine, Iterable
@@ -25,6 +26,7 @@ from hodei_server.db.providers import ProviderState
 from hodei_server.db.schema import metadata
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
+from hodei_server.domain.breaker import Breaker
 from hodei_server.work import scheduler as scheduler_module
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
@@ -133,6 +135,7 @@ class Dispatch(RuleBasedStateMachine):
         self.fleet = types.SimpleNamespace(
             providers={},
             health={},
+            breakers=collections.defaultdict(Breaker),
             start=lambda coroutine, _name: coroutine.close(),
             remove_soon=lambda _worker_id, _reason, **_options: None,
         )
