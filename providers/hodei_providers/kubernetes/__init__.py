@@ -1,0 +1,23 @@
+"""Workers as pods of a Kubernetes cluster; see docs/kubernetes.md.
+
+config           what the provider is told: `KubernetesConfig`
+names            names, labels and annotations of what it makes
+pod              the pod and the secret of a worker, as pure functions
+manifests        the infrastructure of a namespace, as pure functions
+infrastructure   makes sure that it is there
+state            what a pod's object says of its worker
+errors           what the API's refusals mean
+api              calls of the cluster's API; the only module that knows the SDK
+watching         pods as they change
+provider         the provider
+"""
+
+from hodei_providers.kubernetes.config import (
+    ImagePullPolicy,
+    KubernetesConfig,
+    KubernetesConfigError,
+    OtpDelivery,
+    PodSecurityStandard,
+)
+
+__all__ = ["ImagePullPolicy", "KubernetesConfig", "KubernetesConfigError", "OtpDelivery", "PodSecurityStandard"]

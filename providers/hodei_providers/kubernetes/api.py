@@ -1,0 +1,254 @@
+"""Calls of a cluster's API, in its own JSON; the only module that knows the SDK.
+
+The SDK finds the cluster and keeps the credentials fresh. Its generated models are left out: a pod is a dictionary
+here, as in a manifest, and a field that the SDK's version does not know yet is not lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import yaml
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+
+from hodei_providers.contract import ProviderUnavailableError
+from hodei_providers.kubernetes.config import KubernetesConfig, KubernetesConfigError
+from hodei_providers.kubernetes.errors import refusal
+
+Manifest = dict[str, Any]
+
+#: Attempts at one call that the API answers by 429 or 5xx, or not at all; between them it backs off with jitter.
+ATTEMPTS = 4
+BACKOFF_SECONDS = 0.25
+#: A server that asks for more patience than this gets it from the caller, who asks again later.
+MAX_RETRY_AFTER = 10.0
+APPLY = "application/apply-patch+yaml"
+MERGE = "application/merge-patch+json"
+#: Who made a field, for server-side apply.
+FIELD_OWNER = "hodei"
+#: What the API says more than this of one line is cut.
+MAX_LINE = 16 << 20
+
+
+class Api:
+    """One cluster. An asynchronous context manager.
+
+    :ivar calls: how many calls ended with which code, by verb and code; 0 is no answer.
+    """
+
+    def __init__(self, config: KubernetesConfig) -> None:
+        self._config = config
+        self._client: Any = None
+        self._next_call = 0.0
+        self.calls: dict[tuple[str, int], int] = {}
+
+    async def __aenter__(self) -> Self:
+        """Find the cluster; nothing is asked of it yet.
+
+        :raise KubernetesConfigError: there is no kubeconfig, or it can't be used.
+        """
+        self._client = ApiClient(await _find_cluster(self._config))
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            await self._client.close()
+            self._client = None
+
+    async def get(self, path: str, **query: str) -> Manifest:
+        """Read an object or a list."""
+        return await self._call("GET", path, query)
+
+    async def create(self, path: str, manifest: Mapping[str, Any], **query: str) -> Manifest:
+        """Make an object.
+
+        :raise AlreadyThereError: one of its name is there.
+        """
+        return await self._call("POST", path, query, manifest)
+
+    async def merge(self, path: str, patch: Mapping[str, Any]) -> Manifest:
+        """Change some fields of an object."""
+        return await self._call("PATCH", path, {}, patch, content_type=MERGE)
+
+    async def apply(self, path: str, manifest: Mapping[str, Any]) -> Manifest:
+        """Make an object, or bring its fields to what the manifest says; two that do so at once don't meet."""
+        query = {"fieldManager": FIELD_OWNER, "force": "true"}
+        return await self._call("PATCH", path, query, manifest, content_type=APPLY)
+
+    async def delete(self, path: str, *, grace: int | None = None, uid: str = "") -> None:
+        """Delete an object.
+
+        :param uid: only if it is this one.
+        """
+        options: Manifest = {"apiVersion": "v1", "kind": "DeleteOptions"}
+        if grace is not None:
+            options["gracePeriodSeconds"] = grace
+        if uid:
+            options["preconditions"] = {"uid": uid}
+        await self._call("DELETE", path, {}, options)
+
+    async def text(self, path: str, **query: str) -> str:
+        """Read what is no JSON: a container's output."""
+        return (await self._answer("GET", path, query)).decode(errors="replace")
+
+    async def watch(self, path: str, *, seconds: int, **query: str) -> AsyncIterator[Manifest]:
+        """Yield the events of one watch until the API ends it.
+
+        :param seconds: after which the API is to end it.
+        :raise GoneError: by an event or at once: list again.
+        """
+        query |= {"watch": "true", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
+        timeout = aiohttp.ClientTimeout(total=None, connect=self._config.api_timeout, sock_read=seconds + 10.0)
+        async with self._open("GET", path, query, timeout=timeout) as response:
+            if response.status != 200:
+                raise refusal(response.status, await response.read())
+            rest = b""
+            async for piece in response.content.iter_any():
+                *lines, rest = (rest + piece).split(b"\n")
+                if len(rest) > MAX_LINE:
+                    raise ProviderUnavailableError(f"the API's watch sent a line of more than {MAX_LINE} bytes")
+                for line in lines:
+                    event: Manifest = json.loads(line)
+                    if event["type"] == "ERROR":
+                        told = event["object"]
+                        raise refusal(int(told.get("code") or 500), json.dumps(told).encode())
+                    yield event
+
+    async def _call(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> Manifest:
+        answer = await self._answer(verb, path, query, body, content_type=content_type)
+        try:
+            value = json.loads(answer)
+        except ValueError:
+            raise ProviderUnavailableError(f"the API answers no JSON to {verb} {path}") from None
+        return value if isinstance(value, dict) else {}
+
+    async def _answer(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        *,
+        content_type: str = "application/json",
+    ) -> bytes:
+        """Call the API; what may be overload is tried again, as every call here may be made twice."""
+        timeout = aiohttp.ClientTimeout(total=self._config.api_timeout)
+        for attempt in range(1, ATTEMPTS + 1):
+            wait = BACKOFF_SECONDS * 2**attempt * random.random()  # noqa: S311 - jitter
+            try:
+                async with self._open(verb, path, query, body, content_type=content_type, timeout=timeout) as response:
+                    answer: bytes = await response.read()
+                    if response.status < 300:
+                        return answer
+                    error = refusal(response.status, answer)
+                    overloaded = response.status in {401, 429} or response.status >= 500
+                    if response.status == 401:
+                        await self._renew()
+                    wait = max(wait, _retry_after(response.headers))
+            except ProviderUnavailableError as unreachable:
+                error, overloaded = unreachable, True
+            if not overloaded or attempt == ATTEMPTS or wait > MAX_RETRY_AFTER:
+                raise error
+            await asyncio.sleep(wait)
+        raise AssertionError  # the loop returns or raises
+
+    @contextlib.asynccontextmanager
+    async def _open(
+        self,
+        verb: str,
+        path: str,
+        query: Mapping[str, str],
+        body: Mapping[str, Any] | None = None,
+        *,
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the library's own
+        content_type: str = "application/json",
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        assert self._client is not None, "entered"  # noqa: S101 - a provider enters it first
+        await self._pace()
+        code = 0
+        try:
+            method, url, headers, data, _ = await self._client.param_serialize(
+                verb,
+                path,
+                query_params=list(query.items()),
+                header_params={"Content-Type": content_type, "Accept": "application/json"},
+                body=body,
+                auth_settings=["BearerToken"],
+            )
+            answer = await self._client.rest_client.request(method, url, headers, data, _request_timeout=timeout)
+            async with answer.response as response:
+                code = response.status
+                yield response
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ProviderUnavailableError(f"the API can't be reached: {error or type(error).__name__}") from error
+        finally:
+            self.calls[verb, code] = self.calls.get((verb, code), 0) + 1
+
+    async def _renew(self) -> None:
+        """Read the credentials again: they have expired."""
+        old, self._client = self._client, ApiClient(await _find_cluster(self._config))
+        await old.close()
+
+    async def _pace(self) -> None:
+        """Keep to the rate; a burst of one second's calls is let through."""
+        now = time.monotonic()
+        self._next_call = max(self._next_call, now - 1.0) + 1.0 / self._config.api_rate
+        if self._next_call > now:
+            await asyncio.sleep(self._next_call - now)
+
+
+def _retry_after(headers: Mapping[str, str]) -> float:
+    try:
+        return float(headers.get("Retry-After", "0"))
+    except ValueError:
+        return 0.0
+
+
+async def _find_cluster(config: KubernetesConfig) -> Configuration:
+    """Read the kubeconfig: the one that is configured, `KUBECONFIG`, the default file, else the pod's own account."""
+    found = Configuration()
+    file = config.kubeconfig or os.environ.get("KUBECONFIG", "")
+    paths = [Path(part) for part in file.split(os.pathsep) if part] or [Path.home() / ".kube" / "config"]
+    there = await asyncio.to_thread(lambda: any(path.is_file() for path in paths))
+    where = f"HODEI_K8S_KUBECONFIG: {file or paths[0]}"
+    if file and not there:
+        raise KubernetesConfigError(f"{where}: there is no such file")
+    try:
+        if there:
+            await load_kube_config(  # type: ignore[no-untyped-call]  # the SDK declares none here
+                os.pathsep.join(map(str, paths)), config.context or None, found, persist_config=False
+            )
+        else:
+            load_incluster_config(found)  # type: ignore[no-untyped-call]  # the same
+    except ConfigException as error:
+        if not there:
+            where = "HODEI_K8S_KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with an account"
+        raise KubernetesConfigError(f"{where}: {error}") from None
+    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+        raise KubernetesConfigError(f"{where} can't be read: {error}") from None
+    return found

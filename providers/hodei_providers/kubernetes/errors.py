@@ -1,0 +1,80 @@
+"""What the API's refusals mean to the server; the one place that says so."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from hodei_providers.contract import (
+    LaunchRejectedError,
+    ProviderError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+)
+
+
+class NotThereError(ProviderError):
+    """There is no such object."""
+
+    retryable = False
+
+
+class AlreadyThereError(ProviderError):
+    """An object of that name is there, or was changed by somebody else."""
+
+
+class ForbiddenError(ProviderUnavailableError):
+    """The server lacks a right; an administrator can give it, so what is asked waits."""
+
+
+class GoneError(ProviderError):
+    """A watch can't go on from where it was (410): list again."""
+
+
+def refusal(status: int, body: bytes) -> ProviderError:
+    """Return what an answer of the API that is no success means.
+
+    - 400, 413, 422, and 403 of an admission controller: never as asked.
+    - 403 of a quota, 429: no room now.
+    - 401, 403 for want of a right, 5xx: the cluster can't be used now.
+
+    :param body: a `Status` object, or whatever stands between this and the API has said.
+    """
+    told = _status(body)
+    message = str(told.get("message") or body[:500].decode(errors="replace") or f"HTTP status {status}")
+    reason = str(told.get("reason") or "")
+    text = f"Kubernetes says: {message}"
+    if status == 404:
+        return NotThereError(text)
+    if status == 409:
+        return AlreadyThereError(text)
+    if status == 410 or reason in {"Expired", "Gone"}:
+        return GoneError(text)
+    if status == 403:
+        return _forbidden(text)
+    if status == 429:
+        return QuotaExceededError(text)
+    if status in {400, 405, 413, 415, 422}:
+        return LaunchRejectedError(text)
+    return ProviderUnavailableError(text)
+
+
+def _forbidden(text: str) -> ProviderError:
+    if "exceeded quota" in text or "failed quota" in text:
+        return QuotaExceededError(text)
+    # RBAC's refusals name who can't do what; admission's name the object and the rule that it breaks.
+    if " cannot " in text or "unauthorized" in text.lower() or "attempting to grant" in text:
+        return ForbiddenError(text)
+    if "because it is being terminated" in text or "service account" in text:
+        # The namespace is going, or the account is not there yet: both are repaired.
+        return ProviderUnavailableError(text)
+    return LaunchRejectedError(text)
+
+
+def _status(body: bytes) -> Mapping[str, Any]:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,200 @@
+"""What a namespace for workers needs, and what the server may do there, as pure functions of the configuration.
+
+``hodei k8s manifests`` prints it all, deploy/k8s holds it for the default configuration, and `infrastructure` makes it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hodei.address import parse_address
+from hodei_providers.kubernetes import names
+from hodei_providers.kubernetes.config import KubernetesConfig
+
+Manifest = dict[str, Any]
+
+#: The Role and RoleBinding of the server in a namespace.
+SERVER = "hodei-server"
+#: What a server without an administrator's rights needs to hold in a namespace; it is bound there.
+JOBS_ROLE = "hodei-server-jobs"
+#: What a server needs that makes namespaces by itself.
+NAMESPACES_ROLE = "hodei-server-namespaces"
+QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
+_RBAC = "rbac.authorization.k8s.io"
+_LABELS = {"app.kubernetes.io/part-of": "hodei", "app.kubernetes.io/managed-by": "hodei", names.MANAGED: "true"}
+
+#: What the server does in a namespace; nothing that runs a command in a pod, and no secret can be read back.
+JOBS_RULES: Sequence[Mapping[str, Sequence[str]]] = (
+    {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
+    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch", "delete"]},
+    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
+)
+#: Nodes belong to no namespace: whether one is lost is asked of the cluster.
+NODES_RULE = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+
+
+def _metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> Manifest:
+    metadata: Manifest = {"name": name, "labels": {**_LABELS, **(labels or {})}}
+    if namespace:
+        metadata["namespace"] = namespace
+    return metadata
+
+
+def make_namespace(namespace: str, config: KubernetesConfig, tenant: str = "") -> Manifest:
+    """Return the namespace, with the Pod Security standard enforced, audited and warned of."""
+    standard = config.pod_security_standard.value
+    labels = {f"pod-security.kubernetes.io/{mode}": standard for mode in ("enforce", "audit", "warn")}
+    if tenant:
+        labels[names.TENANT] = tenant
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(namespace, labels=labels)}
+
+
+def make_service_account(namespace: str, config: KubernetesConfig) -> Manifest:
+    """Return the workers' account: nothing is bound to it, and no token of it is mounted."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": _metadata(config.service_account, namespace),
+        "automountServiceAccountToken": False,
+    }
+
+
+def make_role(namespace: str) -> Manifest:
+    """Return what the server may do in a namespace."""
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "Role",
+        "metadata": _metadata(SERVER, namespace),
+        "rules": [dict(rule) for rule in JOBS_RULES],
+    }
+
+
+def make_role_binding(namespace: str, identity: str, role: str = "Role") -> Manifest:
+    """Return what gives the server its rights in a namespace.
+
+    :param identity: a user, or ``system:serviceaccount:NAMESPACE:NAME``.
+    :param role: `ClusterRole` where the server may not make a Role, but may bind that of an administrator.
+    """
+    return {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": _metadata(SERVER, namespace),
+        "roleRef": {"apiGroup": _RBAC, "kind": role, "name": SERVER if role == "Role" else JOBS_ROLE},
+        "subjects": [make_subject(identity)],
+    }
+
+
+def make_subject(identity: str) -> Manifest:
+    """Return an identity as RBAC names it."""
+    if identity.startswith("system:serviceaccount:"):
+        namespace, _, name = identity.removeprefix("system:serviceaccount:").partition(":")
+        return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    return {"apiGroup": _RBAC, "kind": "User", "name": identity}
+
+
+def make_quota(namespace: str, config: KubernetesConfig) -> Manifest:
+    """Return the bounds of all workers of a namespace together."""
+    return {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": _metadata(QUOTA, namespace),
+        "spec": {"hard": dict(config.quota)},
+    }
+
+
+def make_limit_range(namespace: str, config: KubernetesConfig) -> Manifest:
+    """Return what a container gets that says nothing of its own; Hodei's say all of it."""
+    limits = {
+        "type": "Container",
+        "default": {"cpu": config.default_cpu_limit, "memory": config.default_memory_limit},
+        "defaultRequest": {"cpu": config.default_cpu_request, "memory": config.default_memory_request},
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "LimitRange",
+        "metadata": _metadata(LIMITS, namespace),
+        "spec": {"limits": [limits]},
+    }
+
+
+def make_network_policy(namespace: str, config: KubernetesConfig) -> Manifest:
+    """Return what workers may reach: names, the server, and what the configuration adds. Nobody reaches them.
+
+    Where `server_cidr` is set the server is outside of the cluster, else in its own namespace inside.
+    """
+    dns = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    server: Manifest
+    if config.server_cidr:
+        server = {"ipBlock": {"cidr": config.server_cidr}}
+    else:
+        server = {
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.server_namespace or "hodei"}},
+            "podSelector": {"matchLabels": {"app": SERVER}},
+        }
+    port = parse_address(config.server_address).port if config.server_address else 50052
+    egress = [{"ports": dns}, {"to": [server], "ports": [{"protocol": "TCP", "port": port}]}]
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": _metadata(NETWORK_POLICY, namespace),
+        "spec": {
+            "podSelector": {"matchLabels": {"app": names.APP}},
+            "policyTypes": ["Ingress", "Egress"],
+            "ingress": [],
+            "egress": [*egress, *map(dict, config.network_egress)],
+        },
+    }
+
+
+def make_namespace_parts(
+    namespace: str, config: KubernetesConfig, identity: str, *, tenant: str = "", role: str = "Role"
+) -> list[Manifest]:
+    """Return everything a namespace needs, in the order in which it is made.
+
+    :param identity: the server's; see `make_role_binding`, as for `role`.
+    """
+    parts = [make_namespace(namespace, config, tenant), make_service_account(namespace, config)]
+    if role == "Role":
+        parts.append(make_role(namespace))
+    return [
+        *parts,
+        make_role_binding(namespace, identity, role),
+        make_quota(namespace, config),
+        make_limit_range(namespace, config),
+        make_network_policy(namespace, config),
+    ]
+
+
+def make_cluster_roles(identity: str) -> list[Manifest]:
+    """Return what an administrator applies once for a server that is no administrator itself, bound to it.
+
+    RBAC lets nobody give rights that they lack; with `bind` on `JOBS_ROLE` the server gives itself these and no others.
+    """
+    namespaced = ["serviceaccounts", "resourcequotas", "limitranges"]
+    make = ["get", "create", "patch"]
+    rules = [
+        NODES_RULE,
+        {"apiGroups": [""], "resources": ["namespaces"], "verbs": [*make, "list"]},
+        {"apiGroups": [""], "resources": namespaced, "verbs": make},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": make},
+        {"apiGroups": [_RBAC], "resources": ["rolebindings"], "verbs": make},
+        {"apiGroups": [_RBAC], "resources": ["clusterroles"], "resourceNames": [JOBS_ROLE], "verbs": ["bind"]},
+    ]
+    binding = {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": _metadata(NAMESPACES_ROLE),
+        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": NAMESPACES_ROLE},
+        "subjects": [make_subject(identity)],
+    }
+    return [
+        _cluster_role(JOBS_ROLE, [dict(rule) for rule in JOBS_RULES]),
+        _cluster_role(NAMESPACES_ROLE, rules),
+        binding,
+    ]
+
+
+def _cluster_role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Manifest:
+    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": _metadata(name), "rules": list(rules)}

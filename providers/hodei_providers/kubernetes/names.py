@@ -1,0 +1,72 @@
+"""Names, labels and annotations of what the provider makes, as Kubernetes bounds them; a worker's come from its id."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+APP = "hodei-jobs-worker"
+MANAGED = "hodei.io/managed"
+PROVIDER = "hodei.io/provider"
+PROVIDER_ID = "hodei.io/provider-id"
+WORKER_ID = "hodei.io/worker-id"
+INSTANCE = "hodei.io/instance"
+TENANT = "hodei.io/tenant"
+#: What the provider's own labels and annotations begin with; nobody else's may.
+OWN_PREFIXES = ("hodei.io/", "app.kubernetes.io/")
+
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_NOT_IN_LABEL = re.compile(r"[^-A-Za-z0-9_.]")
+_NOT_IN_NAME = re.compile(r"[^-a-z0-9]")
+MAX_LABEL = 63
+MAX_NAME = 253
+_DIGEST = 10
+
+
+def is_dns_label(text: str) -> bool:
+    """Whether a text can name a namespace."""
+    return len(text) <= MAX_LABEL and _DNS_LABEL.fullmatch(text) is not None
+
+
+def is_dns_name(text: str) -> bool:
+    """Whether a text can name most other things."""
+    return len(text) <= MAX_NAME and _DNS_NAME.fullmatch(text) is not None
+
+
+def label_key_error(key: str) -> str:
+    """Return what is wrong with a label's or an annotation's key; empty when nothing is."""
+    prefix, slash, name = key.rpartition("/")
+    if len(name) > MAX_LABEL or not _LABEL.fullmatch(name):
+        return "expected a key of at most 63 letters, digits, '-', '_' and '.'"
+    return "expected a DNS name before the '/'" if slash and not is_dns_name(prefix) else ""
+
+
+def label_value_error(value: str) -> str:
+    """Return what is wrong with a label's value; empty when nothing is."""
+    if value and (len(value) > MAX_LABEL or not _LABEL.fullmatch(value)):
+        return "expected a value of at most 63 letters, digits, '-', '_' and '.'"
+    return ""
+
+
+def label_value(text: str) -> str:
+    """Return a text as a label's value: as it is where that can be, else cut, with a hash of the whole (W27)."""
+    return text if not label_value_error(text) else _shortened(text, _NOT_IN_LABEL, MAX_LABEL)
+
+
+def worker_name(worker_id: str) -> str:
+    """Return the name of a worker's pod, and of its secret. A pod's name is its host name as well: at most 63."""
+    name = f"hodei-worker-{worker_id}"
+    return name if is_dns_label(name) else _shortened(name, _NOT_IN_NAME, MAX_LABEL)
+
+
+def _shortened(text: str, bad: re.Pattern[str], most: int) -> str:
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_DIGEST]
+    kept = bad.sub("-", text.lower() if bad is _NOT_IN_NAME else text)[: most - _DIGEST - 1].strip("-_.")
+    return f"{kept}-{digest}" if kept else digest
+
+
+def selector(installation_id: str) -> str:
+    """Return the label selector of an installation's pods."""
+    return f"{MANAGED}=true,{INSTANCE}={label_value(installation_id)}"

@@ -1,0 +1,276 @@
+"""The Kubernetes provider: workers are pods."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import math
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from hodei_providers.contract import (
+    Capabilities,
+    Description,
+    Handle,
+    Health,
+    LaunchRequest,
+    Provider,
+    ProviderError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    WorkerPhase,
+)
+from hodei_providers.kubernetes import names
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
+from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.pod import CONTAINER, Owner, make_pod, make_secret
+from hodei_providers.kubernetes.state import handle_of, read_pod
+from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
+
+#: Seconds that `destroy` waits for a pod's end beyond the grace that it was given.
+DESTROY_WAIT_SECONDS = 20.0
+#: Seconds between looks at a pod that is being deleted: from, and at most.
+POLL_SECONDS = (0.1, 0.5)
+#: Seconds that three calls of a cluster in order don't take.
+SLOW_SECONDS = 3.0
+#: Lines of a worker's own output, and events, in a diagnosis.
+TAIL, EVENTS = 20, 10
+
+
+class KubernetesProvider(Provider):
+    """Runs each worker as a pod of a cluster.
+
+    :param options: the fields of `KubernetesConfig` as text.
+    :param config: the same, built in code; then `options` are not read.
+    """
+
+    kind = "kubernetes"
+
+    def __init__(
+        self,
+        name: str = "kubernetes",
+        *,
+        data_dir: Path | None = None,  # noqa: ARG002 - what every provider is made with
+        options: Mapping[str, str] | None = None,
+        config: KubernetesConfig | None = None,
+    ) -> None:
+        self.name = name
+        self.config = config or KubernetesConfig.from_options(options or {})
+        self._api = Api(self.config)
+        self._infrastructure = Infrastructure(self._api, self.config)
+        self._troubles = Troubles(self.config.image_pull_grace)
+        self._launching: dict[str, asyncio.Task[Handle]] = {}
+        self._capabilities = Capabilities(
+            max_workers=self.config.max_pods,
+            images=False,
+            isolation=True,
+            resource_limits=True,
+            cost_per_hour=self.config.cost_per_hour,
+            typical_startup=3.0,
+            regions=self.config.regions,
+            labels=self.config.provider_labels,
+            gpu_types=tuple(sorted(set(self.config.gpu_resources) - {"default"})),
+        )
+
+    async def __aenter__(self) -> Self:
+        """Find the cluster and make the namespace. A cluster that does not answer is waited for later.
+
+        :raise KubernetesConfigError: there is no kubeconfig that can be used.
+        """
+        await self._api.__aenter__()
+        if not self.config.dynamic_namespaces:
+            with contextlib.suppress(ProviderError):
+                await self._infrastructure.ensure(self.config.namespace)
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connections; the workers go on."""
+        await asyncio.gather(*self._launching.values(), return_exceptions=True)
+        await self._api.__aexit__(exc_type, exc, traceback)
+
+    def capabilities(self) -> Capabilities:
+        """Return what the configuration says."""
+        return self._capabilities
+
+    async def health(self) -> Health:
+        """Tell whether pods can be listed and made, and how long the API takes to say so."""
+        namespace = self.config.namespace
+        request = LaunchRequest("health-probe", "health-probe", "127.0.0.1:1", "")
+        probe = make_pod(request, namespace, self.config, Owner(self.name))
+        began = time.monotonic()
+        try:
+            await self._infrastructure.ensure(namespace)
+            await self._api.get(_pods(namespace), limit="1")
+            with contextlib.suppress(QuotaExceededError):
+                await self._api.create(_pods(namespace), probe, dryRun="All")
+        except ProviderError as error:
+            problems = self._infrastructure.problems.get(namespace, ())
+            return Health(healthy=False, message="; ".join([str(error), *problems]))
+        problems = self._infrastructure.problems.get(namespace, ())
+        took = time.monotonic() - began
+        slow = [f"the API takes {took:.0f} s to answer"] if took > SLOW_SECONDS else []
+        return Health(healthy=True, message="; ".join([*slow, *problems]))
+
+    async def launch(self, request: LaunchRequest) -> Handle:
+        """Start a worker; see the contract."""
+        task = self._launching.get(request.worker_id)
+        if task is None:
+            task = asyncio.create_task(self._launch(request), name=f"launch {request.worker_id}")
+            self._launching[request.worker_id] = task
+            task.add_done_callback(lambda _: self._launching.pop(request.worker_id, None))
+        # Carried to its end even if the caller goes: what the API is making then would be found by nobody.
+        return await asyncio.shield(task)
+
+    async def _launch(self, request: LaunchRequest) -> Handle:
+        namespace = self.config.namespace
+        pod = make_pod(request, namespace, self.config, Owner(self.name, request.ca_pem))
+        secret = make_secret(request, namespace, Owner(self.name, request.ca_pem))
+        await self._infrastructure.ensure(namespace)
+        try:
+            return await self._make(namespace, secret, pod)
+        except (NotThereError, ProviderUnavailableError):
+            # Somebody has deleted the namespace or the account.
+            await self._infrastructure.ensure(namespace, again=True)
+            try:
+                return await self._make(namespace, secret, pod)
+            except NotThereError as error:
+                raise ProviderUnavailableError(str(error)) from error
+
+    async def _make(self, namespace: str, secret: Mapping[str, Any], pod: Mapping[str, Any]) -> Handle:
+        name = pod["metadata"]["name"]
+        secret_path = f"{_secrets(namespace)}/{name}"
+        try:
+            await self._api.create(_secrets(namespace), secret)
+        except AlreadyThereError:
+            # Launched before: the newest token is the one that counts.
+            await self._api.merge(secret_path, {"data": secret["data"]})
+        try:
+            made = await self._api.create(_pods(namespace), pod)
+        except AlreadyThereError:
+            made = await self._api.get(f"{_pods(namespace)}/{name}")
+        except ProviderError as error:
+            if not isinstance(error, ProviderUnavailableError):
+                with contextlib.suppress(ProviderError):
+                    await self._api.delete(secret_path)
+            raise
+        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": made["metadata"]["uid"]}
+        with contextlib.suppress(NotThereError):
+            await self._api.merge(secret_path, {"metadata": {"ownerReferences": [owner]}})
+        return handle_of(made)
+
+    async def describe(self, handle: Handle) -> Description:
+        """Tell where a worker is; see the contract."""
+        try:
+            pod = await self._api.get(self._path(handle))
+        except NotThereError:
+            if handle.worker_id in self._launching:
+                return Description(handle, WorkerPhase.PENDING, message="is being launched")
+            return Description(handle, WorkerPhase.MISSING, message="there is no pod of it")
+        return self._troubles.judge(read_pod(pod))
+
+    def _path(self, handle: Handle) -> str:
+        namespace = handle.data.get("namespace") or self.config.namespace
+        return f"{_pods(namespace)}/{names.worker_name(handle.worker_id)}"
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """End a worker and all it started; see the contract.
+
+        A pod's last second is its kubelet's: only what that has confirmed is gone.
+        """
+        launching = self._launching.get(handle.worker_id)
+        if launching is not None:
+            await asyncio.gather(launching, return_exceptions=True)
+        path = self._path(handle)
+        gone = await self._delete(path, grace)
+        if gone:
+            self._troubles.forget(handle.worker_id)
+            with contextlib.suppress(NotThereError):
+                await self._api.delete(path.replace("/pods/", "/secrets/"))
+        return gone
+
+    async def _delete(self, path: str, grace: float) -> bool:
+        deadline = time.monotonic() + grace + DESTROY_WAIT_SECONDS
+        wait, most = POLL_SECONDS
+        try:
+            # Zero would take the object away without asking the kubelet whether its processes are gone.
+            await self._api.delete(path, grace=max(1, math.ceil(grace)))
+            while time.monotonic() < deadline:
+                await self._api.get(path)
+                await asyncio.sleep(wait)
+                wait = min(most, wait * 1.5)
+        except NotThereError:
+            return True
+        return False
+
+    async def list(self, installation_id: str) -> Sequence[Handle]:
+        """Return the installation's workers, running or not."""
+        pods, _ = await list_pods(self._api, _pods(self.config.namespace), names.selector(installation_id))
+        return [handle_of(pod) for pod in pods]
+
+    async def watch(self, installation_id: str) -> AsyncIterator[Description]:
+        """Yield workers that have ended, are gone, or will never start."""
+        watch = PodWatch(
+            self._api,
+            _pods(self.config.namespace),
+            names.selector(installation_id),
+            self._troubles,
+            resync_seconds=self.config.resync_seconds,
+            listed=self._sweep,
+        )
+        async for description in watch.descriptions():
+            yield description
+
+    async def _sweep(self, pods: Sequence[Mapping[str, Any]]) -> None:
+        """Delete pods that have ended and that nobody has removed since."""
+        for pod in pods:
+            finished_at = read_pod(pod).finished_at
+            if not finished_at:
+                continue
+            age = time.time() - dt.datetime.fromisoformat(finished_at).timestamp()
+            if age > self.config.ttl_seconds_after_finished:
+                with contextlib.suppress(NotThereError):
+                    await self._api.delete(self._path(handle_of(pod)), uid=pod["metadata"]["uid"])
+
+    async def diagnose(self, handle: Handle) -> Sequence[str]:
+        """Return a pod's state, its events and the last that the worker printed."""
+        lines: list[str] = []
+        with contextlib.suppress(ProviderError):
+            description = await self.describe(handle)
+            lines.append(f"pod {names.worker_name(handle.worker_id)}: {description.message}")
+            lines += await self._events(handle)
+            lines += await self._output(handle)
+        return lines
+
+    async def _events(self, handle: Handle) -> Sequence[str]:
+        namespace = handle.data.get("namespace") or self.config.namespace
+        selector = f"involvedObject.name={names.worker_name(handle.worker_id)}"
+        answer = await self._api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
+        events = answer["items"] or []
+        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+        return [f"event {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS:]]
+
+    async def _output(self, handle: Handle) -> Sequence[str]:
+        try:
+            text = await self._api.text(f"{self._path(handle)}/log", container=CONTAINER, tailLines=str(TAIL))
+        except ProviderError:
+            return []  # it has not printed anything yet, or its node can't be asked
+        return text.splitlines()
+
+
+def _pods(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/pods"
+
+
+def _secrets(namespace: str) -> str:
+    return f"/api/v1/namespaces/{namespace}/secrets"

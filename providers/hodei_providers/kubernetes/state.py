@@ -1,0 +1,160 @@
+"""What a pod's object says of its worker, as a pure function: phases, conditions and containers become typed causes."""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hodei_providers.contract import Description, ExitReason, Handle, WorkerPhase
+from hodei_providers.kubernetes import names
+
+Manifest = Mapping[str, Any]
+
+#: Reasons of a waiting container that time does not heal.
+PERMANENT = frozenset({"InvalidImageName", "ErrImageNeverPull"})
+#: Reasons of a waiting container that concern its image; time may heal them, a registry may come back.
+IMAGE = PERMANENT | {
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "ImageInspectError",
+    "RegistryUnavailable",
+    "SignatureValidationFailed",
+}
+#: Others that time may heal, as when something that is mounted is made later.
+HEALING = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
+#: What a registry's refusals hold that will be the same tomorrow.
+_NO_SUCH_IMAGE = ("code = NotFound", "manifest unknown", "not found", "pull access denied", "code = InvalidArgument")
+#: Reasons of a failed pod that were the cluster's doing, not the worker's.
+_EVICTIONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost", "NodeAffinity"})
+MAX_MESSAGE = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Seen:
+    """A worker as its pod shows it.
+
+    :param uid: the pod's; another pod of the same name is not the same worker.
+    :param trouble: it waits for something that may heal: an image that can't be pulled now.
+    :param finished_at: when its container ended, as the API writes times; empty if it has not.
+    """
+
+    description: Description
+    uid: str
+    trouble: bool = False
+    finished_at: str = ""
+
+
+def handle_of(pod: Manifest) -> Handle:
+    """Return what names a pod's worker; it holds the namespace (W42)."""
+    metadata = pod["metadata"]
+    worker_id = (metadata.get("annotations") or {}).get(names.WORKER_ID) or metadata["labels"][names.WORKER_ID]
+    return Handle(worker_id, {"namespace": metadata["namespace"], "pod": metadata["name"]})
+
+
+def read_pod(pod: Manifest) -> Seen:
+    """Tell where a worker is."""
+    status = pod.get("status") or {}
+    uid = pod["metadata"].get("uid", "")
+    handle = handle_of(pod)
+    phase = status.get("phase", "Pending")
+    if phase in {"Succeeded", "Failed"}:
+        description, finished_at = _ended(handle, pod)
+        return Seen(description, uid, finished_at=finished_at)
+    disruption = _condition(status, "DisruptionTarget")
+    if phase == "Running":
+        reason = ExitReason.EVICTED if disruption else ExitReason.UNKNOWN
+        where = f"runs on node {pod['spec'].get('nodeName', '')}"
+        if pod["metadata"].get("deletionTimestamp"):
+            where += ", is being deleted"
+        message = _cut(_told(disruption) or where)
+        return Seen(Description(handle, WorkerPhase.RUNNING, reason=reason, message=message), uid)
+    return _pending(handle, pod, uid)
+
+
+def read_deleted(pod: Manifest) -> Description:
+    """Tell how a worker ended whose pod is gone, by the last that was seen of it."""
+    seen = read_pod(pod).description
+    if seen.phase is WorkerPhase.EXITED:
+        return seen
+    disruption = _condition(pod.get("status") or {}, "DisruptionTarget")
+    if disruption:
+        message = _cut(f"the pod was evicted: {_told(disruption)}")
+        return Description(seen.handle, WorkerPhase.MISSING, reason=ExitReason.EVICTED, message=message)
+    return Description(seen.handle, WorkerPhase.MISSING, message="the pod was deleted")
+
+
+def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
+    status = pod.get("status") or {}
+    for waiting in _states(status, "waiting"):
+        reason, text = waiting.get("reason", ""), waiting.get("message", "")
+        message = _cut(f"{reason}: {text}" if text else reason)
+        if reason in IMAGE:
+            permanent = reason in PERMANENT or any(words in text for words in _NO_SUCH_IMAGE)
+            found = Description(
+                handle, WorkerPhase.PENDING, reason=ExitReason.IMAGE, message=message, permanent=permanent
+            )
+            return Seen(found, uid, trouble=True)
+        if reason in HEALING:
+            return Seen(Description(handle, WorkerPhase.PENDING, message=message), uid, trouble=True)
+    scheduled = _condition(status, "PodScheduled", wanted="False")
+    if scheduled:
+        reason = ExitReason.UNSCHEDULABLE if scheduled.get("reason") == "Unschedulable" else ExitReason.UNKNOWN
+        return Seen(Description(handle, WorkerPhase.PENDING, reason=reason, message=_cut(_told(scheduled))), uid)
+    node = pod["spec"].get("nodeName", "")
+    message = f"is being started on node {node}" if node else "waits for the scheduler"
+    return Seen(Description(handle, WorkerPhase.PENDING, message=message), uid)
+
+
+def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
+    status = pod["status"]
+    # Of several containers, that which failed; of an init container, only a failure ends the pod.
+    ends = sorted(_states(status, "terminated"), key=lambda end: end.get("exitCode", 0) == 0)
+    end: Mapping[str, Any] = ends[0] if ends else {}
+    finished_at = str(end.get("finishedAt") or "")
+    code = end.get("exitCode")
+    disruption = _condition(status, "DisruptionTarget")
+    why = str(status.get("reason") or "")
+    told = [why, str(status.get("message") or ""), _told(disruption)]
+    number = end.get("signal") or (code - 128 if code is not None and code > 128 else 0)
+    reason = ExitReason.UNKNOWN
+    if why in _EVICTIONS or disruption:
+        reason = ExitReason.EVICTED
+    elif end.get("reason") == "OOMKilled":
+        reason = ExitReason.OUT_OF_MEMORY
+    elif number:
+        reason = ExitReason.SIGNALLED
+    elif code is not None:
+        reason = ExitReason.EXITED
+    if end:
+        told.append(f"the container ended with code {code} ({end.get('reason') or 'no reason given'})")
+    message = _cut(": ".join(part for part in told if part) or "the pod has ended")
+    if number and number in set(signal.Signals):
+        return Description(handle, WorkerPhase.EXITED, None, number, reason, message), finished_at
+    return Description(handle, WorkerPhase.EXITED, code, None, reason, message), finished_at
+
+
+def _states(status: Manifest, kind: str) -> Iterator[Mapping[str, Any]]:
+    for field in ("initContainerStatuses", "containerStatuses"):
+        for container in status.get(field) or []:
+            state = (container.get("state") or {}).get(kind)
+            if state:
+                yield state
+
+
+def _condition(status: Manifest, kind: str, wanted: str = "True") -> Mapping[str, Any]:
+    for condition in status.get("conditions") or []:
+        if condition.get("type") == kind and condition.get("status") == wanted:
+            found: Mapping[str, Any] = condition
+            return found
+    return {}
+
+
+def _told(condition: Mapping[str, Any]) -> str:
+    return ": ".join(part for part in (condition.get("reason", ""), condition.get("message", "")) if part)
+
+
+def _cut(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= MAX_MESSAGE else line[: MAX_MESSAGE - 1] + "…"

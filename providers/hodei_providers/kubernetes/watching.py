@@ -1,0 +1,169 @@
+"""Pods as they change: a list, a watch from there, and a list again, for ever."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from hodei_providers.contract import Description, ExitReason, ProviderError, WorkerPhase
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import GoneError
+from hodei_providers.kubernetes.state import Seen, handle_of, read_deleted, read_pod
+
+#: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
+RETRY_SECONDS = (0.5, 10.0)
+#: Pods of one page of a list.
+PAGE = 500
+
+
+class Troubles:
+    """Since when workers wait for what may heal.
+
+    :param grace: seconds after which it counts as what will never heal.
+    """
+
+    def __init__(self, grace: float) -> None:
+        self._grace = grace
+        self._since: dict[str, float] = {}
+
+    def judge(self, seen: Seen) -> Description:
+        """Return the description, `permanent` once the trouble has lasted for too long (W01)."""
+        worker_id = seen.description.handle.worker_id
+        if not seen.trouble:
+            self._since.pop(worker_id, None)
+            return seen.description
+        since = self._since.setdefault(worker_id, time.monotonic())
+        if seen.description.permanent or time.monotonic() - since < self._grace:
+            return seen.description
+        return dataclasses.replace(seen.description, permanent=True)
+
+    def next_due(self) -> float:
+        """Return in how many seconds the next one has lasted for too long; without end if there is none."""
+        now = time.monotonic()
+        return min((since + self._grace - now for since in self._since.values()), default=float("inf"))
+
+    def forget(self, worker_id: str) -> None:
+        """Drop a worker that is gone."""
+        self._since.pop(worker_id, None)
+
+
+async def list_pods(api: Api, path: str, selector: str) -> tuple[list[Mapping[str, Any]], str]:
+    """Return all pods of a selector, page by page, and the version of the list."""
+    pods: list[Mapping[str, Any]] = []
+    query = {"labelSelector": selector, "limit": str(PAGE)}
+    while True:
+        try:
+            answer = await api.get(path, **query)
+        except GoneError:
+            # The list grew too old between two pages.
+            pods.clear()
+            query.pop("continue", None)
+            continue
+        pods += answer["items"] or []
+        metadata = answer["metadata"]
+        if not metadata.get("continue"):
+            return pods, str(metadata["resourceVersion"])
+        query["continue"] = metadata["continue"]
+
+
+class PodWatch:
+    """What became of an installation's pods under one path: a namespace, or the whole cluster.
+
+    :param listed: called with all pods after each full list.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        path: str,
+        selector: str,
+        troubles: Troubles,
+        *,
+        resync_seconds: float,
+        listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
+    ) -> None:
+        self._api = api
+        self._path = path
+        self._selector = selector
+        self._troubles = troubles
+        self._resync_seconds = resync_seconds
+        self._listed = listed
+        #: The pods of the last list, as the watch has changed them since, by worker id.
+        self._pods: dict[str, Mapping[str, Any]] = {}
+        self._told: dict[str, tuple[WorkerPhase, ExitReason]] = {}
+
+    async def descriptions(self) -> AsyncIterator[Description]:
+        """Yield workers that have ended, are gone, or will never start; each of these once.
+
+        A watch that breaks goes on from where it was; one that can't (W10), or that is older than `resync_seconds`,
+        begins anew with a full list, which finds what the watch has missed (W09). The API not answering is waited out.
+        """
+        failures = 0
+        while True:
+            try:
+                async for description in self._round():
+                    failures = 0
+                    yield description
+                failures = 0
+            except GoneError:
+                continue
+            except ProviderError:
+                failures += 1
+                first, most = RETRY_SECONDS
+                await asyncio.sleep(min(most, first * 2**failures) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+
+    async def _round(self) -> AsyncIterator[Description]:
+        pods, version = await list_pods(self._api, self._path, self._selector)
+        await self._listed(pods)
+        there = {handle_of(pod).worker_id: pod for pod in pods}
+        for worker_id in self._pods.keys() - there.keys():
+            for description in self._gone(worker_id, self._pods[worker_id]):
+                yield description
+        self._pods = there
+        for pod in pods:
+            for description in self._news(pod):
+                yield description
+        end = time.monotonic() + self._resync_seconds
+        while (left := min(end - time.monotonic(), max(1.0, self._troubles.next_due()))) >= 1.0:
+            async for event in self._api.watch(
+                self._path, seconds=int(left), labelSelector=self._selector, resourceVersion=version
+            ):
+                pod = event["object"]
+                version = pod["metadata"]["resourceVersion"]
+                if event["type"] == "BOOKMARK":
+                    continue
+                worker_id = handle_of(pod).worker_id
+                if event["type"] == "DELETED":
+                    self._pods.pop(worker_id, None)
+                    for description in self._gone(worker_id, pod):
+                        yield description
+                else:
+                    self._pods[worker_id] = pod
+                    for description in self._news(pod):
+                        yield description
+            for pod in list(self._pods.values()):
+                for description in self._news(pod):
+                    yield description
+
+    def _news(self, pod: Mapping[str, Any]) -> list[Description]:
+        description = self._troubles.judge(read_pod(pod))
+        if description.phase is not WorkerPhase.EXITED and not description.permanent:
+            return []
+        return self._tell(description)
+
+    def _gone(self, worker_id: str, pod: Mapping[str, Any]) -> list[Description]:
+        found = self._tell(read_deleted(pod))
+        self._told.pop(worker_id, None)
+        self._troubles.forget(worker_id)
+        return found
+
+    def _tell(self, description: Description) -> list[Description]:
+        worker_id, key = description.handle.worker_id, (description.phase, description.reason)
+        if self._told.get(worker_id) == key:
+            return []
+        self._told[worker_id] = key
+        return [description]
