@@ -28,6 +28,7 @@ class ProviderConfig(Protocol):
     """What a class of `GROUP` is, besides a frozen dataclass of `option` fields with defaults.
 
     :cvar prefix: of its variables, such as ``HODEI_DOCKER_``.
+    :cvar enabled_by: the variable that enables the kind, if it is not ``<prefix>ENABLED``.
     """
 
     prefix: ClassVar[str]
@@ -80,6 +81,11 @@ def known_configs() -> dict[str, type[ProviderConfig]]:
     return {entry.name: entry.load() for entry in sorted(entry_points(group=GROUP), key=lambda each: each.name)}
 
 
+def enabling_variable(kind: type[ProviderConfig]) -> str:
+    """Return the variable that enables a kind."""
+    return str(getattr(kind, "enabled_by", f"{kind.prefix}ENABLED"))
+
+
 def options_of(kind: type[ProviderConfig]) -> list[OptionInfo]:
     """Return what can be set."""
     return [
@@ -101,7 +107,7 @@ def enabled_kinds(environment: Mapping[str, str]) -> list[str]:
     """
     found = []
     for kind, config in known_configs().items():
-        variable = f"{config.prefix}ENABLED"
+        variable = enabling_variable(config)
         text = environment.get(variable, "")
         try:
             if text and boolean(text):

@@ -17,7 +17,15 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from hodei.address import Address, parse_address
 from hodei.quantities import format_duration, format_size, parse_duration, parse_size
-from hodei_providers.config import ConfigError, enabled_kinds, given_options, known_configs, options_of, shown_options
+from hodei_providers.config import (
+    ConfigError,
+    enabled_kinds,
+    enabling_variable,
+    given_options,
+    known_configs,
+    options_of,
+    shown_options,
+)
 from hodei_server.pool_settings import OPTION_PREFIX, PoolSettings, PoolSettingsError, read_pools
 
 PREFIX = "HODEI_"
@@ -248,7 +256,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
     """Return the `HODEI_*` variables that nothing of Hodei reads: typing errors, most likely."""
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
     for kind in known_configs().values():
-        known |= {f"{kind.prefix}ENABLED", *(info.variable for info in options_of(kind))}
+        known |= {enabling_variable(kind), *(info.variable for info in options_of(kind))}
     return sorted(
         name
         for name in environment
@@ -327,7 +335,7 @@ def markdown() -> str:
         lines += [
             f"## {kind}",
             "",
-            f"`{config.prefix}ENABLED=true` adds a provider named `{kind}`. Where there are several of the kind,",
+            f"`{enabling_variable(config)}=true` adds a provider named `{kind}`. Where there are several of the kind,",
             "`HODEI_PROVIDER_<NAME>_<OPTION>` wins for one of them. These are variables only, and not for the file.",
             "",
             "| variable | default | meaning |",

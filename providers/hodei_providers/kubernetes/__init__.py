@@ -15,9 +15,8 @@ provider         the provider
 from hodei_providers.kubernetes.config import (
     ImagePullPolicy,
     KubernetesConfig,
-    KubernetesConfigError,
     OtpDelivery,
     PodSecurityStandard,
 )
 
-__all__ = ["ImagePullPolicy", "KubernetesConfig", "KubernetesConfigError", "OtpDelivery", "PodSecurityStandard"]
+__all__ = ["ImagePullPolicy", "KubernetesConfig", "OtpDelivery", "PodSecurityStandard"]

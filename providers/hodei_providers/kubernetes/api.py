@@ -23,8 +23,9 @@ from kubernetes.aio.client import ApiClient, Configuration
 from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from hodei_providers.contract import ProviderUnavailableError
-from hodei_providers.kubernetes.config import KubernetesConfig, KubernetesConfigError
+from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import refusal
+from hodei_providers.registry import ProviderSetupError
 
 Manifest = dict[str, Any]
 
@@ -56,7 +57,7 @@ class Api:
     async def __aenter__(self) -> Self:
         """Find the cluster; nothing is asked of it yet.
 
-        :raise KubernetesConfigError: there is no kubeconfig, or it can't be used.
+        :raise ProviderSetupError: there is no kubeconfig, or it can't be used.
         """
         self._client = ApiClient(await _find_cluster(self._config))
         return self
@@ -214,6 +215,11 @@ class Api:
         old, self._client = self._client, ApiClient(await _find_cluster(self._config))
         await old.close()
 
+    @property
+    def address(self) -> str:
+        """Where the cluster's API is, as the kubeconfig says."""
+        return str(self._client.configuration.host)
+
     async def _pace(self) -> None:
         """Keep to the rate; a burst of one second's calls is let through."""
         now = time.monotonic()
@@ -237,7 +243,7 @@ async def _find_cluster(config: KubernetesConfig) -> Configuration:
     there = await asyncio.to_thread(lambda: any(path.is_file() for path in paths))
     where = f"HODEI_K8S_KUBECONFIG: {file or paths[0]}"
     if file and not there:
-        raise KubernetesConfigError(f"{where}: there is no such file")
+        raise ProviderSetupError(f"{where}: there is no such file")
     try:
         if there:
             await load_kube_config(  # type: ignore[no-untyped-call]  # the SDK declares none here
@@ -248,7 +254,7 @@ async def _find_cluster(config: KubernetesConfig) -> Configuration:
     except ConfigException as error:
         if not there:
             where = "HODEI_K8S_KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with an account"
-        raise KubernetesConfigError(f"{where}: {error}") from None
+        raise ProviderSetupError(f"{where}: {error}") from None
     except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
-        raise KubernetesConfigError(f"{where} can't be read: {error}") from None
+        raise ProviderSetupError(f"{where} can't be read: {error}") from None
     return found

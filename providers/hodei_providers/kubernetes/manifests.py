@@ -21,6 +21,8 @@ JOBS_ROLE = "hodei-server-jobs"
 #: What a server needs that makes namespaces by itself.
 NAMESPACES_ROLE = "hodei-server-namespaces"
 QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
+#: Of the workers' listener.
+DEFAULT_PORT = 50052
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {"app.kubernetes.io/part-of": "hodei", "app.kubernetes.io/managed-by": "hodei", names.MANAGED: "true"}
 
@@ -130,10 +132,10 @@ def make_network_policy(namespace: str, config: KubernetesConfig) -> Manifest:
         server = {"ipBlock": {"cidr": config.server_cidr}}
     else:
         server = {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.server_namespace or "hodei"}},
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.server_namespace}},
             "podSelector": {"matchLabels": {"app": SERVER}},
         }
-    port = parse_address(config.server_address).port if config.server_address else 50052
+    port = (parse_address(config.server_address, default_port=0).port if config.server_address else 0) or DEFAULT_PORT
     egress = [{"ports": dns}, {"to": [server], "ports": [{"protocol": "TCP", "port": port}]}]
     return {
         "apiVersion": "networking.k8s.io/v1",

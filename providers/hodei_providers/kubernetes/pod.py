@@ -90,8 +90,8 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "metadata": {
             "name": names.worker_name(request.worker_id),
             "namespace": namespace,
-            "labels": {**config.labels, **_labels(request)},
-            "annotations": {**config.annotations, **_annotations(request, owner)},
+            "labels": {**config.pod_labels, **_labels(request)},
+            "annotations": {**config.pod_annotations, **_annotations(request, owner)},
         },
         "spec": spec,
     }
@@ -155,7 +155,7 @@ def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner)
         **request.environment,
         "HODEI_WORKER_ID": request.worker_id,
         "HODEI_INSTALLATION_ID": request.installation_id,
-        "HODEI_SERVER_ADDRESS": config.server_address or request.server_address,
+        "HODEI_SERVER_ADDRESS": request.server_address,
         "HODEI_WORKER_DIR": FOLDER,
         "HODEI_MAX_JOBS": str(request.max_jobs),
     }

@@ -22,6 +22,7 @@ from hodei_providers.contract import (
     ProviderError,
     ProviderUnavailableError,
     QuotaExceededError,
+    Route,
     WorkerPhase,
 )
 from hodei_providers.kubernetes import names
@@ -30,6 +31,7 @@ from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.pod import CONTAINER, Owner, make_pod, make_secret
+from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.state import handle_of, read_pod
 from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
 
@@ -46,8 +48,7 @@ TAIL, EVENTS = 20, 10
 class KubernetesProvider(Provider):
     """Runs each worker as a pod of a cluster.
 
-    :param options: the fields of `KubernetesConfig` as text.
-    :param config: the same, built in code; then `options` are not read.
+    :param config: by default as Kubernetes' own tools find a cluster, and with Hodei's defaults.
     """
 
     kind = "kubernetes"
@@ -57,14 +58,14 @@ class KubernetesProvider(Provider):
         name: str = "kubernetes",
         *,
         data_dir: Path | None = None,  # noqa: ARG002 - what every provider is made with
-        options: Mapping[str, str] | None = None,
         config: KubernetesConfig | None = None,
     ) -> None:
         self.name = name
-        self.config = config or KubernetesConfig.from_options(options or {})
+        self.config = config or KubernetesConfig()
         self._api = Api(self.config)
         self._infrastructure = Infrastructure(self._api, self.config)
         self._troubles = Troubles(self.config.image_pull_grace)
+        self._route: Route | None = None
         self._launching: dict[str, asyncio.Task[Handle]] = {}
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
@@ -74,19 +75,19 @@ class KubernetesProvider(Provider):
             cost_per_hour=self.config.cost_per_hour,
             typical_startup=3.0,
             regions=self.config.regions,
-            labels=self.config.provider_labels,
+            labels=self.config.labels,
             gpu_types=tuple(sorted(set(self.config.gpu_resources) - {"default"})),
         )
 
     async def __aenter__(self) -> Self:
         """Find the cluster and make the namespace. A cluster that does not answer is waited for later.
 
-        :raise KubernetesConfigError: there is no kubeconfig that can be used.
+        :raise ProviderSetupError: there is no kubeconfig that can be used, or no way from pods to here.
         """
         await self._api.__aenter__()
-        if not self.config.dynamic_namespaces:
-            with contextlib.suppress(ProviderError):
-                await self._infrastructure.ensure(self.config.namespace)
+        self._route = await asyncio.to_thread(find_route, self.config, self._api.address)
+        with contextlib.suppress(ProviderError):
+            await self._infrastructure.ensure(self.config.namespace)
         return self
 
     async def __aexit__(
@@ -102,6 +103,10 @@ class KubernetesProvider(Provider):
     def capabilities(self) -> Capabilities:
         """Return what the configuration says."""
         return self._capabilities
+
+    def route(self) -> Route | None:
+        """Return how pods reach the server; see `hodei_providers.kubernetes.route`."""
+        return self._route
 
     async def health(self) -> Health:
         """Tell whether pods can be listed and made, and how long the API takes to say so."""
@@ -119,8 +124,11 @@ class KubernetesProvider(Provider):
             return Health(healthy=False, message="; ".join([str(error), *problems]))
         problems = self._infrastructure.problems.get(namespace, ())
         took = time.monotonic() - began
-        slow = [f"the API takes {took:.0f} s to answer"] if took > SLOW_SECONDS else []
-        return Health(healthy=True, message="; ".join([*slow, *problems]))
+        details = f"three calls of the API took {took:.2f} s"
+        slow = ["the API is slow to answer"] if took > SLOW_SECONDS else []
+        return Health(
+            healthy=True, message="; ".join([*slow, *problems]), degraded=bool(slow or problems), details=details
+        )
 
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker; see the contract."""
@@ -225,7 +233,7 @@ class KubernetesProvider(Provider):
             _pods(self.config.namespace),
             names.selector(installation_id),
             self._troubles,
-            resync_seconds=self.config.resync_seconds,
+            resync_seconds=self.config.resync,
             listed=self._sweep,
         )
         async for description in watch.descriptions():
