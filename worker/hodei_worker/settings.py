@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import os
 import tempfile
@@ -122,7 +123,9 @@ def _read_otp(environment: Mapping[str, str]) -> str:
             token = file.read_text().strip()
             file.unlink()
         except OSError as error:
-            raise WorkerSettingsError(f"HODEI_OTP_TOKEN_FILE: {name} can't be read: {error.strerror}") from None
+            # A mounted secret can't be removed from here; whoever mounted it does that, and the token is burnt anyway.
+            if error.errno != errno.EROFS:
+                raise WorkerSettingsError(f"HODEI_OTP_TOKEN_FILE: {name} can't be read: {error.strerror}") from None
         return token
     token = environment.get("HODEI_OTP_TOKEN", "")
     if not token:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hodei.address import parse_address
 from hodei.quantities import parse_cpu, parse_size
 from hodei_providers.kubernetes import reading
-from hodei_providers.kubernetes.names import OWN_PREFIXES, is_dns_label, is_dns_name, label_key_error, label_value_error
+from hodei_providers.kubernetes.names import is_dns_label, is_dns_name, is_own, label_key_error, label_value_error
 
 if TYPE_CHECKING:
     from hodei_providers.kubernetes.config import KubernetesConfig
@@ -95,7 +95,7 @@ def _labels(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
             error = label_key_error(key) or ("" if field == "pod_annotations" else label_value_error(value))
             if error:
                 yield field, f"{key!r}: {error}"
-            elif field != "node_selector" and key.startswith(OWN_PREFIXES):
+            elif field != "node_selector" and is_own(key):
                 yield field, f"{key!r} is Hodei's own"
 
 

@@ -200,3 +200,22 @@ def make_cluster_roles(identity: str) -> list[Manifest]:
 
 def _cluster_role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Manifest:
     return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": _metadata(name), "rules": list(rules)}
+
+
+#: The files of deploy/k8s that are made here.
+FILES = ("rbac.yaml", "namespace.yaml", "quota.yaml", "limit-range.yaml", "network-policy.yaml")
+
+
+def make_files(config: KubernetesConfig, identity: str) -> dict[str, list[Manifest]]:
+    """Return what an administrator may apply instead of the server, by file.
+
+    :param identity: the server's; see `make_role_binding`.
+    """
+    space = config.namespace
+    return {
+        "rbac.yaml": [*make_cluster_roles(identity), make_role(space), make_role_binding(space, identity)],
+        "namespace.yaml": [make_namespace(space, config), make_service_account(space, config)],
+        "quota.yaml": [make_quota(space, config)],
+        "limit-range.yaml": [make_limit_range(space, config)],
+        "network-policy.yaml": [make_network_policy(space, config)],
+    }

@@ -12,8 +12,9 @@ PROVIDER_ID = "hodei.io/provider-id"
 WORKER_ID = "hodei.io/worker-id"
 INSTANCE = "hodei.io/instance"
 TENANT = "hodei.io/tenant"
-#: What the provider's own labels and annotations begin with; nobody else's may.
-OWN_PREFIXES = ("hodei.io/", "app.kubernetes.io/")
+#: The labels of what a worker is for, by what the server calls it.
+OWN = {"tenant": TENANT, "job": "hodei.io/job", "attempt": "hodei.io/attempt", "attempt-uid": "hodei.io/attempt-uid"}
+_OWN_PREFIXES = ("hodei.io/", "app.kubernetes.io/")
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -41,6 +42,11 @@ def label_key_error(key: str) -> str:
     if len(name) > MAX_LABEL or not _LABEL.fullmatch(name):
         return "expected a key of at most 63 letters, digits, '-', '_' and '.'"
     return "expected a DNS name before the '/'" if slash and not is_dns_name(prefix) else ""
+
+
+def is_own(key: str) -> bool:
+    """Whether a label or an annotation is one of the provider's own; nobody else may set it."""
+    return key == "app" or key.startswith(_OWN_PREFIXES)
 
 
 def label_value_error(value: str) -> str:

@@ -9,13 +9,16 @@ from typing import Any
 
 import hodei
 from hodei.quantities import format_size, parse_cpu, parse_size
-from hodei_providers.contract import LaunchRequest, UnsupportedRequestError
+from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
+from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig, OtpDelivery, PodSecurityStandard
 
 Manifest = dict[str, Any]
 
-CONTAINER = "worker"
+CONTAINER, AGENT_CONTAINER = "worker", "agent"
+#: Where the init container has the volume that it copies the agent to, and the bound of that.
+AGENT_TARGET, AGENT_SIZE = "/agent", "512Mi"
 #: The user of the worker's image, and of every pod under the standard `restricted`.
 UID = 1000
 HOME = "/home/hodei"
@@ -74,6 +77,8 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "volumes": [*_volumes(request, config), *map(dict, config.volumes)],
         "tolerations": [*_tolerations(request, config)],
     }
+    if request.image:
+        spec["initContainers"] = [_agent_container(request, config, strict=strict)]
     if config.image_pull_secrets:
         spec["imagePullSecrets"] = [{"name": name} for name in config.image_pull_secrets]
     if config.node_selector:
@@ -98,7 +103,8 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
 
 
 def _full_names(request: LaunchRequest) -> Mapping[str, str]:
-    return {names.WORKER_ID: request.worker_id, names.INSTANCE: request.installation_id}
+    told = {names.OWN[key]: value for key, value in request.labels.items() if key in names.OWN}
+    return {names.WORKER_ID: request.worker_id, names.INSTANCE: request.installation_id, **told}
 
 
 def _labels(request: LaunchRequest) -> Mapping[str, str]:
@@ -141,12 +147,32 @@ def _container(request: LaunchRequest, config: KubernetesConfig, owner: Owner, *
         "name": CONTAINER,
         "image": request.image or config.worker_image,
         "imagePullPolicy": config.image_pull_policy.value,
+        # In place of the image's ENTRYPOINT and CMD.
+        "command": list(AGENT_COMMAND),
         "env": [*_environment(request, config, owner)],
         "resources": make_resources(request, config),
         "securityContext": _container_security(config, strict=strict),
-        "volumeMounts": [*_mounts(), *map(dict, config.volume_mounts)],
+        "volumeMounts": [*_mounts(request), *map(dict, config.volume_mounts)],
         # What the agent says last is what explains why it never came.
         "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _agent_container(request: LaunchRequest, config: KubernetesConfig, *, strict: bool) -> Manifest:
+    """Return what brings the agent to an image that has none; it runs before, so its resources come on top of none."""
+    resources = make_resources(dataclasses.replace(request, resources=Resources()), config)
+    return {
+        "name": AGENT_CONTAINER,
+        "image": config.worker_image,
+        "imagePullPolicy": config.image_pull_policy.value,
+        "command": list(copy_command(AGENT_TARGET)),
+        "env": [{"name": "HODEI_WORKER_DIR", "value": FOLDER}],
+        "resources": {
+            "requests": {**resources["requests"], "cpu": "100m", "memory": "64Mi"},
+            "limits": resources["limits"],
+        },
+        "securityContext": _container_security(config, strict=strict),
+        "volumeMounts": [{"name": "hodei-agent", "mountPath": AGENT_TARGET}],
     }
 
 
@@ -221,13 +247,17 @@ def _volumes(request: LaunchRequest, config: KubernetesConfig) -> Iterator[Manif
     folder = disk + parse_size(config.spool_storage)
     for name, size in (("hodei-tmp", disk), ("hodei-home", disk), ("hodei-worker", folder)):
         yield {"name": name, "emptyDir": {"sizeLimit": format_size(size)}}
+    if request.image:
+        yield {"name": "hodei-agent", "emptyDir": {"sizeLimit": AGENT_SIZE}}
     # Read by the owner and the pod's own group, which every process of the worker is in.
     secret = {"secretName": names.worker_name(request.worker_id), "defaultMode": 0o440}
     yield {"name": "hodei-credentials", "secret": secret}
 
 
-def _mounts() -> Iterator[Manifest]:
+def _mounts(request: LaunchRequest) -> Iterator[Manifest]:
     yield {"name": "hodei-tmp", "mountPath": "/tmp"}  # noqa: S108 - the pod's own
     yield {"name": "hodei-home", "mountPath": HOME}
     yield {"name": "hodei-worker", "mountPath": FOLDER}
     yield {"name": "hodei-credentials", "mountPath": CREDENTIALS, "readOnly": True}
+    if request.image:
+        yield {"name": "hodei-agent", "mountPath": AGENT_FOLDER, "readOnly": True}

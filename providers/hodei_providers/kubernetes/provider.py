@@ -69,7 +69,7 @@ class KubernetesProvider(Provider):
         self._launching: dict[str, asyncio.Task[Handle]] = {}
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
-            images=False,
+            images=True,
             isolation=True,
             resource_limits=True,
             cost_per_hour=self.config.cost_per_hour,

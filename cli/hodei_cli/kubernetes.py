@@ -1,0 +1,62 @@
+"""Commands around a Kubernetes cluster; they ask nothing of one."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+IDENTITY = "system:serviceaccount:hodei:hodei-server"
+
+
+@click.group("k8s")
+def k8s_command() -> None:
+    """A Kubernetes cluster for workers."""
+
+
+@k8s_command.command("manifests")
+@click.option(
+    "--identity",
+    default=IDENTITY,
+    show_default=True,
+    help="Whom the server is to the cluster: a user, or system:serviceaccount:NAMESPACE:NAME.",
+)
+@click.option(
+    "--folder",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Write a file for each subject there, instead of everything to stdout.",
+)
+def manifests_command(identity: str, folder: Path | None) -> None:
+    """Print what an administrator applies for the server, by the HODEI_K8S_* variables.
+
+    For 'kubectl apply -f -'. A server with an administrator's rights makes it all by itself.
+    """
+    from hodei_providers.config import given_options, read_config  # noqa: PLC0415 - for this command alone
+    from hodei_providers.kubernetes.config import KubernetesConfig  # noqa: PLC0415 - the same
+    from hodei_providers.kubernetes.manifests import make_files  # noqa: PLC0415 - the same
+
+    given = given_options(KubernetesConfig, "kubernetes", environment=os.environ, own={}, shared={})
+    files = make_files(read_config(KubernetesConfig, given), identity)
+    if folder is None:
+        # The namespace comes first: what is in it can't be applied before.
+        files = {"namespace.yaml": files.pop("namespace.yaml"), **files}
+        click.echo("---\n".join(map(_written, files.values())), nl=False)
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, parts in files.items():
+        (folder / name).write_text(_written(parts))
+        click.echo(folder / name)
+
+
+def _written(parts: list[dict[str, Any]]) -> str:
+    import yaml  # noqa: PLC0415 - for this command alone
+
+    class Plain(yaml.SafeDumper):
+        """Writes equal parts out again: people read no aliases."""
+
+        def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - the library's shape
+            return True
+
+    return yaml.dump_all(parts, Dumper=Plain, sort_keys=False)

@@ -1,0 +1,104 @@
+"""The infrastructure of a namespace, without a cluster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from hodei_providers.kubernetes import KubernetesConfig, PodSecurityStandard
+from hodei_providers.kubernetes.manifests import (
+    FILES,
+    JOBS_RULES,
+    make_cluster_roles,
+    make_files,
+    make_limit_range,
+    make_namespace,
+    make_namespace_parts,
+    make_network_policy,
+    make_quota,
+    make_role_binding,
+    make_service_account,
+)
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
+IDENTITY = "system:serviceaccount:hodei:hodei-server"
+
+
+def test_the_files_to_apply_are_what_the_code_makes() -> None:
+    """An administrator's copy and the provider's own are one."""
+    made = make_files(KubernetesConfig(), IDENTITY)
+    assert set(made) == set(FILES)
+    for name, parts in made.items():
+        assert list(yaml.safe_load_all((FOLDER / name).read_text())) == parts, f"{name}: see 'just k8s-manifests'"
+
+
+def test_a_namespace_enforces_audits_and_warns() -> None:
+    """The standard that is set, restricted by default."""
+    labels = make_namespace("space", KubernetesConfig())["metadata"]["labels"]
+    modes = ("enforce", "audit", "warn")
+    assert [labels[f"pod-security.kubernetes.io/{mode}"] for mode in modes] == ["restricted"] * 3
+    weaker = KubernetesConfig(pod_security_standard=PodSecurityStandard.BASELINE)
+    assert make_namespace("space", weaker)["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "baseline"
+
+
+def test_workers_have_no_rights_and_no_token() -> None:
+    """Nothing is bound to their account."""
+    config = KubernetesConfig()
+    assert make_service_account("space", config)["automountServiceAccountToken"] is False
+    parts = [*make_namespace_parts("space", config, IDENTITY), *make_cluster_roles(IDENTITY)]
+    subjects = [subject for part in parts for subject in part.get("subjects", [])]
+    assert {subject["name"] for subject in subjects} == {"hodei-server"}
+
+
+def test_the_server_runs_no_commands_in_pods_and_reads_no_secrets() -> None:
+    """Even a stolen account of the server's reads no token back."""
+    rules: dict[str, Any] = {resource: rule["verbs"] for rule in JOBS_RULES for resource in rule["resources"]}
+    assert set(rules) == {"pods", "pods/log", "secrets", "events"}
+    assert set(rules["secrets"]) == {"create", "patch", "delete"}
+    for role in make_cluster_roles(IDENTITY):
+        for rule in role.get("rules", []):
+            assert not {"pods/exec", "pods/attach", "*"} & {*rule["resources"], *rule["verbs"]}
+
+
+def test_the_server_gives_itself_nothing_but_the_role_of_jobs() -> None:
+    """By `bind` on that one name."""
+    rules = [rule for role in make_cluster_roles(IDENTITY) for rule in role.get("rules", [])]
+    binds = [rule for rule in rules if "bind" in rule["verbs"]]
+    assert [rule["resourceNames"] for rule in binds] == [["hodei-server-jobs"]]
+    bound = make_role_binding("space", "someone", "ClusterRole")
+    assert bound["roleRef"]["name"] == "hodei-server-jobs"
+    assert bound["subjects"] == [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "someone"}]
+
+
+def test_the_bounds_are_those_that_were_ordered() -> None:
+    """Of all workers together, and of one that says nothing."""
+    config = KubernetesConfig()
+    assert make_quota("space", config)["spec"]["hard"] == {
+        "pods": "100",
+        "requests.cpu": "50",
+        "requests.memory": "200Gi",
+        "limits.cpu": "200",
+        "limits.memory": "400Gi",
+    }
+    limits = make_limit_range("space", config)["spec"]["limits"][0]
+    assert (limits["default"], limits["defaultRequest"]) == (
+        {"cpu": "2", "memory": "4Gi"},
+        {"cpu": "500m", "memory": "1Gi"},
+    )
+
+
+def test_workers_call_out_and_nobody_calls_them() -> None:
+    """To names and to the server, and to what a setting adds."""
+    extra = {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}
+    config = KubernetesConfig(server_cidr="10.0.0.1/32", server_address="10.0.0.1:6000", network_egress=(extra,))
+    spec = make_network_policy("space", config)["spec"]
+    assert spec["podSelector"] == {"matchLabels": {"app": "hodei-jobs-worker"}}
+    assert (spec["ingress"], spec["policyTypes"]) == ([], ["Ingress", "Egress"])
+    dns, server, more = spec["egress"]
+    assert {port["port"] for port in dns["ports"]} == {53}
+    assert server == {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [{"protocol": "TCP", "port": 6000}]}
+    assert more == extra
+    inside = make_network_policy("space", KubernetesConfig())["spec"]["egress"][1]["to"][0]
+    assert inside["podSelector"] == {"matchLabels": {"app": "hodei-server"}}

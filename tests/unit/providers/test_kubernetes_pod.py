@@ -1,0 +1,222 @@
+"""The pod of a worker, without a cluster."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
+from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
+from hodei_providers.kubernetes import KubernetesConfig, OtpDelivery, PodSecurityStandard, names
+from hodei_providers.kubernetes.pod import Owner, make_pod, make_resources, make_secret
+from hodei_providers.testing import make_request
+
+OWNER = Owner("cluster", b"an authority")
+
+
+def pod(request: LaunchRequest | None = None, **settings: Any) -> dict[str, Any]:
+    """Return a pod as the API would be sent it."""
+    made = make_pod(request or make_request(), "space", KubernetesConfig(**settings), OWNER)
+    decoded: dict[str, Any] = json.loads(json.dumps(made))
+    return decoded
+
+
+def worker(made: dict[str, Any]) -> dict[str, Any]:
+    """Return the worker's container."""
+    container: dict[str, Any] = made["spec"]["containers"][0]
+    return container
+
+
+def environment(made: dict[str, Any]) -> dict[str, str]:
+    """Return the variables that have a value of their own."""
+    return {each["name"]: each["value"] for each in worker(made)["env"] if "value" in each}
+
+
+def test_it_is_named_and_labelled_by_its_worker() -> None:
+    """W11, W12: found by the installation, and by nobody else."""
+    labels = {"tenant": "acme", "job": "j1", "attempt": "2", "attempt-uid": "u1"}
+    request = make_request(worker_id="w42", labels=labels)
+    metadata = pod(request)["metadata"]
+    assert (metadata["name"], metadata["namespace"]) == ("hodei-worker-w42", "space")
+    assert (
+        metadata["labels"].items()
+        >= {
+            "app": "hodei-jobs-worker",
+            "hodei.io/managed": "true",
+            "hodei.io/provider": "Kubernetes",
+            "hodei.io/worker-id": "w42",
+            "hodei.io/instance": request.installation_id,
+            "hodei.io/tenant": "acme",
+            "hodei.io/job": "j1",
+            "hodei.io/attempt": "2",
+            "hodei.io/attempt-uid": "u1",
+            "app.kubernetes.io/name": "hodei-jobs-worker",
+            "app.kubernetes.io/managed-by": "hodei",
+        }.items()
+    )
+    assert metadata["annotations"] == {"hodei.io/provider-id": "cluster"}
+
+
+def test_long_names_are_cut_with_a_hash_and_kept_in_annotations() -> None:
+    """W27: two that begin alike stay two; the whole name is there."""
+    first, second = (make_request(worker_id="W" + "x" * 80 + end, labels={"tenant": "t" * 70}) for end in "ab")
+    made = [pod(request) for request in (first, second)]
+    assert len({each["metadata"]["name"] for each in made}) == 2
+    for request, each in zip((first, second), made, strict=True):
+        assert len(each["metadata"]["name"]) <= 63
+        assert all(not names.label_value_error(value) for value in each["metadata"]["labels"].values())
+        assert each["metadata"]["annotations"]["hodei.io/worker-id"] == request.worker_id
+        assert each["metadata"]["annotations"]["hodei.io/tenant"] == "t" * 70
+
+
+def test_it_keeps_the_standard_restricted() -> None:
+    """What the standard asks of a pod and of each container, and a root that can't be written."""
+    for request in (make_request(), make_request(image="debian:stable-slim")):
+        spec = pod(request)["spec"]
+        assert spec["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 1000}.items()
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in [*spec["containers"], *spec.get("initContainers", [])]:
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "capabilities": {"drop": ["ALL"]},
+                "privileged": False,
+                "readOnlyRootFilesystem": True,
+            }
+        assert not spec["automountServiceAccountToken"]
+        assert spec["restartPolicy"] == "Never"
+
+
+def test_under_a_weaker_standard_an_image_keeps_its_own_user() -> None:
+    """And may do what its user may; the worker's own image is as careful as ever."""
+    settings: dict[str, Any] = {"pod_security_standard": PodSecurityStandard.BASELINE}
+    assert "runAsUser" not in pod(make_request(image="debian:stable-slim"), **settings)["spec"]["securityContext"]
+    assert pod(**settings)["spec"]["securityContext"]["runAsUser"] == 1000
+
+
+def test_what_a_job_asks_is_request_and_limit_both() -> None:
+    """W37: memory with the agent's share on top, disk with the logs' share."""
+    asked = Resources(cpu_millis=1500, memory_bytes=512 << 20, disk_bytes=1 << 30, gpu_count=2)
+    made = make_resources(make_request(resources=asked), KubernetesConfig())
+    assert made["requests"] == made["limits"]
+    assert made["limits"] == {
+        "cpu": "1500m",
+        "memory": "576Mi",
+        "ephemeral-storage": "2304Mi",
+        "nvidia.com/gpu": "2",
+    }
+
+
+def test_what_a_job_does_not_ask_takes_the_defaults() -> None:
+    """Each by itself."""
+    made = make_resources(make_request(resources=Resources(cpu_millis=100)), KubernetesConfig())
+    assert made["requests"] == {"cpu": "100m", "memory": "1Gi", "ephemeral-storage": "256Mi"}
+    assert made["limits"] == {"cpu": "100m", "memory": "4Gi", "ephemeral-storage": "3328Mi"}
+
+
+def test_a_gpu_that_is_not_known_is_refused_by_name() -> None:
+    """W38: not a pod that waits for ever."""
+    with pytest.raises(UnsupportedRequestError, match="no GPU of type 'h900'") as caught:
+        pod(make_request(resources=Resources(gpu_count=1, gpu_type="h900")))
+    assert caught.value.field == "resources.gpu_type"
+    with pytest.raises(UnsupportedRequestError) as caught:
+        pod(make_request(resources=Resources(gpu_count=1)), gpu_resources={})
+    assert caught.value.field == "resources.gpu_count"
+
+
+def test_gpus_bring_their_toleration() -> None:
+    """Nodes that have some are often tainted by them."""
+    tolerations = pod(make_request(resources=Resources(gpu_count=1)))["spec"]["tolerations"]
+    assert {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"} in tolerations
+
+
+def test_the_token_is_a_file_of_a_secret() -> None:
+    """W24: neither in the environment nor in the pod's own object."""
+    request = make_request()
+    made, secret = pod(request), make_secret(request, "space", OWNER)
+    assert request.otp not in json.dumps(made)
+    assert base64.b64decode(secret["data"]["token"]).decode() == request.otp
+    assert base64.b64decode(secret["data"]["ca.crt"]) == b"an authority"
+    variables = environment(made)
+    files = {variables[name] for name in ("HODEI_OTP_TOKEN_FILE", "HODEI_TLS_CA")}
+    assert files == {"/run/hodei/credentials/token", "/run/hodei/credentials/ca.crt"}
+    volume = next(each for each in made["spec"]["volumes"] if each["name"] == "hodei-credentials")
+    assert volume["secret"]["secretName"] == secret["metadata"]["name"] == made["metadata"]["name"]
+
+
+def test_the_token_may_be_a_variable_where_a_setting_says_so() -> None:
+    """From the secret still."""
+    made = pod(otp_delivery=OtpDelivery.ENV)
+    assert "HODEI_OTP_TOKEN_FILE" not in environment(made)
+    reference = next(each["valueFrom"] for each in worker(made)["env"] if each["name"] == "HODEI_OTP_TOKEN")
+    assert reference["secretKeyRef"] == {"name": made["metadata"]["name"], "key": "token"}
+
+
+def test_the_worker_is_told_who_and_where_it_is() -> None:
+    """And whatever else the server gives it."""
+    request = make_request(max_jobs=3, environment={"HODEI_LOG_LEVEL": "debug"})
+    assert (
+        environment(pod(request)).items()
+        >= {
+            "HODEI_WORKER_ID": request.worker_id,
+            "HODEI_SERVER_ADDRESS": request.server_address,
+            "HODEI_LOG_LEVEL": "debug",
+            "HODEI_MAX_JOBS": "3",
+        }.items()
+    )
+
+
+def test_every_writable_folder_is_sized_and_the_spool_is_larger_than_its_bound() -> None:
+    """A full folder must not be the node's trouble; a worker writes up to 1 GiB of logs."""
+    made = pod()
+    folders = {each["name"]: each["emptyDir"]["sizeLimit"] for each in made["spec"]["volumes"] if "emptyDir" in each}
+    assert folders == {"hodei-tmp": "2Gi", "hodei-home": "2Gi", "hodei-worker": "3328Mi"}
+    mounts = {each["name"]: each["mountPath"] for each in worker(made)["volumeMounts"]}
+    assert environment(made)["HODEI_WORKER_DIR"] == mounts["hodei-worker"]
+
+
+def test_any_image_gets_the_agent_before_it_starts() -> None:
+    """From the worker's image, read-only."""
+    made = pod(make_request(image="debian:stable-slim"))
+    before = made["spec"]["initContainers"][0]
+    assert (before["image"], worker(made)["image"]) == ("hodei-jobs-worker:latest", "debian:stable-slim")
+    assert worker(made)["command"] == list(AGENT_COMMAND)
+    mount = {"name": "hodei-agent", "mountPath": AGENT_FOLDER, "readOnly": True}
+    assert mount in worker(made)["volumeMounts"]
+    assert before["volumeMounts"][0]["name"] == "hodei-agent"
+    assert "initContainers" not in pod()["spec"]
+
+
+def test_the_settings_reach_the_pod() -> None:
+    """Each of them; one that did nothing would be a lie."""
+    spec = pod(
+        node_selector={"disk": "ssd"},
+        tolerations=({"key": "a", "operator": "Exists"},),
+        toleration_seconds=7,
+        affinity={"podAffinity": {}},
+        priority_class="high",
+        runtime_class="gvisor",
+        image_pull_secrets=("registry",),
+        service_account="someone",
+        termination_grace=45,
+        volumes=({"name": "data", "emptyDir": {}},),
+        volume_mounts=({"name": "data", "mountPath": "/data"},),
+        read_only_root=False,
+        worker_image="mine:1",
+    )["spec"]
+    assert spec["nodeSelector"] == {"disk": "ssd"}
+    assert spec["tolerations"][0] == {"key": "a", "operator": "Exists"}
+    assert {each["tolerationSeconds"] for each in spec["tolerations"][1:]} == {7}
+    assert spec["affinity"] == {"podAffinity": {}}
+    assert (spec["priorityClassName"], spec["runtimeClassName"]) == ("high", "gvisor")
+    assert spec["imagePullSecrets"] == [{"name": "registry"}]
+    assert (spec["serviceAccountName"], spec["terminationGracePeriodSeconds"]) == ("someone", 45)
+    assert {"name": "data", "emptyDir": {}} in spec["volumes"]
+    container = spec["containers"][0]
+    assert {"name": "data", "mountPath": "/data"} in container["volumeMounts"]
+    assert not container["securityContext"]["readOnlyRootFilesystem"]
+    assert container["image"] == "mine:1"
+    metadata = pod(pod_labels={"team": "a"}, pod_annotations={"note": "b c"})["metadata"]
+    assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("a", "b c")

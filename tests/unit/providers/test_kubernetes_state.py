@@ -1,0 +1,135 @@
+"""What pods say, as recorded of a cluster."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from hodei_providers.contract import ExitReason, WorkerPhase
+from hodei_providers.kubernetes.state import read_deleted, read_pod
+from hodei_providers.kubernetes.watching import Troubles
+
+
+def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
+    """Return a worker's pod."""
+    return {
+        "metadata": {
+            "name": "hodei-worker-w1",
+            "namespace": "space",
+            "uid": "u",
+            "labels": {"hodei.io/worker-id": "w1"},
+            **metadata,
+        },
+        "spec": {"nodeName": "node1"},
+        "status": status,
+    }
+
+
+def waiting(reason: str, message: str = "", kind: str = "containerStatuses") -> dict[str, Any]:
+    """Return the status of a pod whose container waits."""
+    return {
+        "phase": "Pending",
+        kind: [{"name": "worker", "state": {"waiting": {"reason": reason, "message": message}}}],
+    }
+
+
+def ended(code: int, reason: str = "Error", **more: Any) -> dict[str, Any]:
+    """Return the status of a pod whose container has ended."""
+    end = {"exitCode": code, "reason": reason, "finishedAt": "2026-11-25T00:00:00Z"}
+    phase = "Failed" if code else "Succeeded"
+    return {"phase": phase, "containerStatuses": [{"name": "worker", "state": {"terminated": end}}], **more}
+
+
+DISRUPTION = {
+    "type": "DisruptionTarget",
+    "status": "True",
+    "reason": "EvictionByEvictionAPI",
+    "message": "Eviction API: evicting",
+}
+FAILED_PULL = 'failed to pull and unpack image "x:1": failed to resolve reference "x:1": '
+TEXT = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible"
+
+
+@pytest.mark.parametrize(
+    ("status", "phase", "reason", "code", "number"),
+    [
+        ({"phase": "Pending"}, WorkerPhase.PENDING, ExitReason.UNKNOWN, None, None),
+        ({"phase": "Running"}, WorkerPhase.RUNNING, ExitReason.UNKNOWN, None, None),
+        (ended(0, "Completed"), WorkerPhase.EXITED, ExitReason.EXITED, 0, None),
+        (ended(7), WorkerPhase.EXITED, ExitReason.EXITED, 7, None),
+        (ended(137), WorkerPhase.EXITED, ExitReason.SIGNALLED, None, 9),
+        (ended(143), WorkerPhase.EXITED, ExitReason.SIGNALLED, None, 15),
+        (ended(137, "OOMKilled"), WorkerPhase.EXITED, ExitReason.OUT_OF_MEMORY, None, 9),
+        ({"phase": "Failed", "reason": "Evicted"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
+        (ended(137, reason="Error", conditions=[DISRUPTION]), WorkerPhase.EXITED, ExitReason.EVICTED, None, 9),
+        ({"phase": "Failed", "reason": "NodeShutdown"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
+        ({"phase": "Failed", "reason": "DeadlineExceeded"}, WorkerPhase.EXITED, ExitReason.UNKNOWN, None, None),
+        ({"phase": "Failed"}, WorkerPhase.EXITED, ExitReason.UNKNOWN, None, None),
+    ],
+)  # fmt: skip
+def test_a_status_becomes_a_phase_and_a_cause(
+    status: dict[str, Any], phase: WorkerPhase, reason: ExitReason, code: int | None, number: int | None
+) -> None:
+    """W06, W07, W08: out of memory, signals and evictions are told apart."""
+    found = read_pod(pod(status)).description
+    assert (found.phase, found.reason, found.exit_code, found.signal) == (phase, reason, code, number)
+    assert found.message
+    assert found.handle.data["namespace"] == "space"
+
+
+@pytest.mark.parametrize(
+    ("reason", "message", "permanent"),
+    [
+        ("InvalidImageName", "couldn't parse image name", True),
+        ("ErrImageNeverPull", "not present with pull policy of Never", True),
+        ("ErrImagePull", f"rpc error: code = NotFound desc = {FAILED_PULL}x:1: not found", True),
+        ("ErrImagePull", f"{FAILED_PULL}pull access denied, repository does not exist", True),
+        ("ErrImagePull", f"{FAILED_PULL}dial tcp: lookup registry: no such host", False),
+        ("ImagePullBackOff", 'Back-off pulling image "x:1"', False),
+    ],
+)
+def test_an_image_that_is_not_there_is_told_from_a_registry_that_does_not_answer(
+    *, reason: str, message: str, permanent: bool
+) -> None:
+    """W01: the one fails now, the other may heal."""
+    for kind in ("containerStatuses", "initContainerStatuses"):
+        seen = read_pod(pod(waiting(reason, message, kind)))
+        found = seen.description
+        assert (found.phase, found.reason, found.permanent) == (WorkerPhase.PENDING, ExitReason.IMAGE, permanent)
+        assert reason in found.message
+        assert message[:20] in found.message
+        assert seen.trouble
+
+
+def test_what_may_heal_has_its_time_and_no_more() -> None:
+    """W01: after the grace it counts as what never will; once it is healed the time begins anew."""
+    backing_off = read_pod(pod(waiting("ImagePullBackOff")))
+    patient, hasty = Troubles(3600.0), Troubles(0.0)
+    assert not patient.judge(backing_off).permanent
+    assert 0 < patient.next_due() <= 3600
+    patient.judge(read_pod(pod({"phase": "Running"})))
+    assert patient.next_due() == float("inf")
+    assert hasty.judge(backing_off).permanent
+
+
+def test_the_schedulers_own_words_are_told() -> None:
+    """W02: why it is not scheduled."""
+    condition = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": TEXT}
+    found = read_pod(pod({"phase": "Pending", "conditions": [condition]})).description
+    assert (found.phase, found.reason) == (WorkerPhase.PENDING, ExitReason.UNSCHEDULABLE)
+    assert TEXT in found.message
+    assert not found.permanent
+
+
+def test_a_pod_that_was_deleted_ended_as_it_was_last_seen() -> None:
+    """W08, W09: evicted, ended by itself, or taken away while it ran."""
+    running = {"phase": "Running"}
+    taken = read_deleted(pod(running))
+    assert (taken.phase, taken.reason) == (WorkerPhase.MISSING, ExitReason.UNKNOWN)
+    assert "deleted" in taken.message
+    evicted = read_deleted(pod(running | {"conditions": [DISRUPTION]}))
+    assert (evicted.phase, evicted.reason) == (WorkerPhase.MISSING, ExitReason.EVICTED)
+    assert "Eviction API" in evicted.message
+    done = read_deleted(pod(ended(3)))
+    assert (done.phase, done.exit_code) == (WorkerPhase.EXITED, 3)
