@@ -81,7 +81,7 @@ def _numbers(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
     for field, bound in least.items():
         if getattr(config, field) < bound:
             yield field, f"expected at least {bound}"
-    for field in ("api_timeout", "api_rate", "resync"):
+    for field in ("api_timeout", "api_rate", "resync", "lost_node_timeout"):
         if not getattr(config, field) > 0:
             yield field, "expected more than 0"
     for field in ("image_pull_grace", "cost_per_hour"):

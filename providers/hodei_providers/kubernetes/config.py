@@ -163,6 +163,13 @@ class KubernetesConfig:
     toleration_seconds: int = option(
         30, "How long pods stay on a node that is not ready or can't be reached.", count, written="30"
     )
+    lost_node_timeout: float = option(
+        660.0,
+        "A worker on a lost node counts as gone after so long; at least `HODEI_ORPHAN_AFTER` and a job's grace, within "
+        "which it has ended its job by itself.",
+        duration,
+        written="11m",
+    )
     affinity: Mapping[str, Any] = option({}, "As in a pod, a JSON object.", reading.json_object)
     priority_class: str = option("", "A PriorityClass.", str)
     runtime_class: str = option("", "A RuntimeClass.", str)

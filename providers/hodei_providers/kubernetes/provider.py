@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime as dt
 import math
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
 from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.nodes import Nodes
 from hodei_providers.kubernetes.pod import CONTAINER, Owner, make_pod, make_secret
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.state import handle_of, read_pod
@@ -65,7 +67,9 @@ class KubernetesProvider(Provider):
         self._api = Api(self.config)
         self._infrastructure = Infrastructure(self._api, self.config)
         self._troubles = Troubles(self.config.image_pull_grace)
+        self._nodes = Nodes(self._api, self.config.lost_node_timeout)
         self._route: Route | None = None
+        self._reports: dict[str, Callable[[str], None]] = {}
         self._launching: dict[str, asyncio.Task[Handle]] = {}
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
@@ -132,6 +136,7 @@ class KubernetesProvider(Provider):
 
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker; see the contract."""
+        self._reports[request.worker_id] = request.report
         task = self._launching.get(request.worker_id)
         if task is None:
             task = asyncio.create_task(self._launch(request), name=f"launch {request.worker_id}")
@@ -185,7 +190,10 @@ class KubernetesProvider(Provider):
             if handle.worker_id in self._launching:
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
             return Description(handle, WorkerPhase.MISSING, message="there is no pod of it")
-        return self._troubles.judge(read_pod(pod))
+        seen = read_pod(pod)
+        if seen.description.phase is WorkerPhase.RUNNING and (lost := await self._nodes.lost(pod)):
+            return dataclasses.replace(seen.description, message=lost)
+        return self._troubles.judge(seen)
 
     def _path(self, handle: Handle) -> str:
         namespace = handle.data.get("namespace") or self.config.namespace
@@ -194,18 +202,21 @@ class KubernetesProvider(Provider):
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract.
 
-        A pod's last second is its kubelet's: only what that has confirmed is gone.
+        A pod's last second is its kubelet's: only what that has confirmed is gone. That of a lost node says nothing any
+        more; its workers count as gone once they must have ended by themselves.
         """
         launching = self._launching.get(handle.worker_id)
         if launching is not None:
             await asyncio.gather(launching, return_exceptions=True)
         path = self._path(handle)
-        gone = await self._delete(path, grace)
-        if gone:
-            self._troubles.forget(handle.worker_id)
-            with contextlib.suppress(NotThereError):
-                await self._api.delete(path.replace("/pods/", "/secrets/"))
-        return gone
+        if not await self._delete(path, grace) and not await self._give_up(handle.worker_id, path):
+            return False
+        self._troubles.forget(handle.worker_id)
+        self._nodes.forget(handle.worker_id)
+        self._reports.pop(handle.worker_id, None)
+        with contextlib.suppress(NotThereError):
+            await self._api.delete(path.replace("/pods/", "/secrets/"))
+        return True
 
     async def _delete(self, path: str, grace: float) -> bool:
         deadline = time.monotonic() + grace + DESTROY_WAIT_SECONDS
@@ -221,6 +232,17 @@ class KubernetesProvider(Provider):
             return True
         return False
 
+    async def _give_up(self, worker_id: str, path: str) -> bool:
+        """Take away the object of a pod whose node has been lost for so long that nothing can run there any more."""
+        try:
+            pod = await self._api.get(path)
+            if not await self._nodes.lost_for_good(worker_id, pod):
+                return False
+            await self._api.delete(path, grace=0, uid=pod["metadata"]["uid"])
+        except NotThereError:
+            pass
+        return True
+
     async def list(self, installation_id: str) -> Sequence[Handle]:
         """Return the installation's workers, running or not."""
         pods, _ = await list_pods(self._api, _pods(self.config.namespace), names.selector(installation_id))
@@ -235,9 +257,16 @@ class KubernetesProvider(Provider):
             self._troubles,
             resync_seconds=self.config.resync,
             listed=self._sweep,
+            waiting=self._report,
         )
         async for description in watch.descriptions():
             yield description
+
+    def _report(self, description: Description) -> None:
+        """Tell whoever launched a worker why it does not start yet: the scheduler's or the runtime's own words."""
+        report = self._reports.get(description.handle.worker_id)
+        if report is not None:
+            report(description.message)
 
     async def _sweep(self, pods: Sequence[Mapping[str, Any]]) -> None:
         """Delete pods that have ended and that nobody has removed since."""

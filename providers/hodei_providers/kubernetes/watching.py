@@ -74,6 +74,7 @@ class PodWatch:
     """What became of an installation's pods under one path: a namespace, or the whole cluster.
 
     :param listed: called with all pods after each full list.
+    :param waiting: called with a worker that can't start yet, whenever the reason is another one.
     """
 
     def __init__(
@@ -85,6 +86,7 @@ class PodWatch:
         *,
         resync_seconds: float,
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
+        waiting: Callable[[Description], None],
     ) -> None:
         self._api = api
         self._path = path
@@ -92,9 +94,11 @@ class PodWatch:
         self._troubles = troubles
         self._resync_seconds = resync_seconds
         self._listed = listed
+        self._waiting = waiting
         #: The pods of the last list, as the watch has changed them since, by worker id.
         self._pods: dict[str, Mapping[str, Any]] = {}
         self._told: dict[str, tuple[WorkerPhase, ExitReason]] = {}
+        self._reasons: dict[str, str] = {}
 
     async def descriptions(self) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start; each of these once.
@@ -150,7 +154,13 @@ class PodWatch:
                     yield description
 
     def _news(self, pod: Mapping[str, Any]) -> list[Description]:
-        description = self._troubles.judge(read_pod(pod))
+        seen = read_pod(pod)
+        description = self._troubles.judge(seen)
+        worker_id = description.handle.worker_id
+        stuck = seen.trouble or description.reason is ExitReason.UNSCHEDULABLE
+        if stuck and self._reasons.get(worker_id) != description.message:
+            self._reasons[worker_id] = description.message
+            self._waiting(description)
         if description.phase is not WorkerPhase.EXITED and not description.permanent:
             return []
         return self._tell(description)
@@ -158,6 +168,7 @@ class PodWatch:
     def _gone(self, worker_id: str, pod: Mapping[str, Any]) -> list[Description]:
         found = self._tell(read_deleted(pod))
         self._told.pop(worker_id, None)
+        self._reasons.pop(worker_id, None)
         self._troubles.forget(worker_id)
         return found
 

@@ -1,0 +1,48 @@
+"""Nodes that are lost: their pods say that they run for minutes, and that they end for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from hodei_providers.contract import ProviderError
+from hodei_providers.kubernetes.api import Api
+
+
+class Nodes:
+    """Judges pods by their nodes, where the server may read those.
+
+    :param timeout: seconds from the first try to remove a worker of a lost node to its being given up.
+    """
+
+    def __init__(self, api: Api, timeout: float) -> None:
+        self._api = api
+        self._timeout = timeout
+        self._since: dict[str, float] = {}
+
+    async def lost(self, pod: Mapping[str, Any]) -> str:
+        """Return what is wrong with a pod's node; empty while that is ready, or can't be read."""
+        name = pod["spec"].get("nodeName", "")
+        if not name:
+            return ""
+        try:
+            node = await self._api.get(f"/api/v1/nodes/{name}")
+        except ProviderError:
+            return ""
+        conditions = {each["type"]: each for each in node["status"].get("conditions") or []}
+        ready: Mapping[str, Any] = conditions.get("Ready", {})
+        if ready.get("status") == "True":
+            return ""
+        return f"node {name} is not ready: {ready.get('message') or ready.get('reason') or 'nothing is known of it'}"
+
+    async def lost_for_good(self, worker_id: str, pod: Mapping[str, Any]) -> bool:
+        """Whether a worker that is being removed is on a node that has been lost for longer than the timeout."""
+        if not await self.lost(pod):
+            self._since.pop(worker_id, None)
+            return False
+        return time.monotonic() - self._since.setdefault(worker_id, time.monotonic()) >= self._timeout
+
+    def forget(self, worker_id: str) -> None:
+        """Drop a worker that is gone."""
+        self._since.pop(worker_id, None)

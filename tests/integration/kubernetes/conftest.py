@@ -1,0 +1,207 @@
+"""A real cluster, in a namespace of the tests' own: HODEI_K8S_TEST=1, and KUBECONFIG or the default kubeconfig.
+
+The nodes must have the images `busybox:stable`, `debian:stable-slim` and HODEI_WORKER_IMAGE, and pods must reach this
+machine: HODEI_K8S_SERVER_ADDRESS says where, if that is not the address that faces the cluster's API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pytest
+
+from hodei_client import Client, ClientSettings
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_server.app import Server
+from hodei_server.settings import Settings, load_settings
+
+pytest.importorskip("kubernetes.aio", reason="the extra 'kubernetes' is not installed")
+
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.route import find_route
+
+MakeSettings = Callable[..., Settings]
+#: Small enough for many at once on one node.
+SMALL: Mapping[str, Any] = {
+    "default_cpu_request": "50m",
+    "default_cpu_limit": "2",
+    "default_memory_request": "64Mi",
+    "default_memory_limit": "512Mi",
+    "default_storage_request": "16Mi",
+}
+
+
+@pytest.fixture(scope="session")
+def worker_image() -> str:
+    """Return the worker's image; skip, or fail in CI, where there is no cluster to test on."""
+    if os.environ.get("HODEI_K8S_TEST", "").lower() not in {"1", "true"}:
+        message = "HODEI_K8S_TEST is not set: no cluster to test on"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    return os.environ.get("HODEI_WORKER_IMAGE", "hodei-jobs-worker:latest")
+
+
+@pytest.fixture
+async def api(worker_image: str) -> AsyncIterator[Api]:
+    """Return the cluster, as its administrator."""
+    async with Api(KubernetesConfig(worker_image=worker_image)) as entered:
+        yield entered
+
+
+@pytest.fixture
+async def namespace(api: Api) -> AsyncIterator[str]:
+    """Return the name of a namespace that is not there yet; what becomes of it is deleted."""
+    name = f"hodei-test-{secrets.token_hex(4)}"
+    yield name
+    with contextlib.suppress(Exception):
+        await api.delete(f"/api/v1/namespaces/{name}")
+
+
+class Orders:
+    """Tells pods how to end: each asks for its worker's exit code and waits until there is one."""
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.port = 0
+        self._codes: dict[str, asyncio.Future[int]] = {}
+        self._server: asyncio.Server | None = None
+
+    def code(self, worker_id: str) -> asyncio.Future[int]:
+        """Return what becomes a worker's exit code."""
+        return self._codes.setdefault(worker_id, asyncio.get_running_loop().create_future())
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            worker_id = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().strip("/")
+            body = str(await self.code(worker_id)).encode()
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            await writer.drain()
+        writer.close()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._answer, self.host, 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        assert self._server is not None
+        self._server.close()
+        for code in self._codes.values():
+            code.cancel()
+
+    def script(self) -> str:
+        """Return what plays the worker in a pod: it says so, waits for its order and exits."""
+        return (
+            "#!/bin/sh\n"
+            "trap 'exit 0' TERM\n"
+            "echo the last words\n"
+            f"wget -qO /tmp/code http://{self.host}:{self.port}/$HODEI_WORKER_ID &\n"
+            "wait $!\n"
+            "exit $(cat /tmp/code)\n"
+        )
+
+
+@pytest.fixture
+async def orders(api: Api) -> AsyncIterator[Orders]:
+    """Return what tells pods how to end."""
+    config = KubernetesConfig(server_address=os.environ.get("HODEI_K8S_SERVER_ADDRESS", ""))
+    async with Orders((await asyncio.to_thread(find_route, config, api.address)).listen) as entered:
+        yield entered
+
+
+@pytest.fixture
+async def played(api: Api, namespace: str, orders: Orders) -> KubernetesConfig:
+    """Return a configuration whose pods only play workers: a script in the agent's place, in an image without any."""
+    await api.apply(
+        f"/api/v1/namespaces/{namespace}",
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}},
+    )
+    await api.create(
+        f"/api/v1/namespaces/{namespace}/configmaps",
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "player"},
+            "data": {"hodei-worker": orders.script()},
+        },
+    )
+    return KubernetesConfig(
+        namespace=namespace,
+        worker_image="busybox:stable",
+        volumes=({"name": "player", "configMap": {"name": "player", "defaultMode": 0o555}},),
+        volume_mounts=({"name": "player", "mountPath": "/opt/hodei-agent"},),
+        resync=5.0,
+        **SMALL,
+    )
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, namespace: str, worker_image: str, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+    """Return what makes settings for a server whose workers are pods; capital names are the provider's."""
+    monkeypatch.setenv("HODEI_KUBERNETES_ENABLED", "1")
+    monkeypatch.setenv("HODEI_K8S_NAMESPACE", namespace)
+    for name, value in SMALL.items():
+        monkeypatch.setenv(f"HODEI_K8S_{name.upper()}", value)
+
+    def make(**overrides: str) -> Settings:
+        for name in [name for name in overrides if name.isupper()]:
+            monkeypatch.setenv(f"HODEI_K8S_{name}", overrides.pop(name))
+        fixed = {
+            "listen": "127.0.0.1:0",
+            "worker_listen": "127.0.0.1:0",
+            "data_dir": str(tmp_path / "data"),
+            "drain_timeout": "0s",
+            "log_level": "error",
+            "ping_interval": "500ms",
+            "lease": "3s",
+            "providers": "kubernetes",
+            "worker_image": worker_image,
+        }
+        return load_settings(fixed | overrides)
+
+    return make
+
+
+@pytest.fixture
+async def server(make_settings: MakeSettings) -> AsyncIterator[Server]:
+    """Return a running server; its workers go with it."""
+    async with Server(make_settings(), ephemeral=True) as running:
+        yield running
+
+
+@pytest.fixture
+async def client(server: Server) -> AsyncIterator[Client]:
+    """Return a client of the running server."""
+    async with Client(settings=ClientSettings(server.address)) as connected:
+        yield connected
+
+
+async def log_of(client: Client, job: str) -> dict[str, str]:
+    """Return a job's whole log, once it has ended, by stream."""
+    streams: dict[str, bytes] = {}
+    async for event in client.logs(job):
+        data = getattr(event, "data", None)
+        if data is not None:
+            name = str(getattr(event, "stream", ""))
+            streams[name] = streams.get(name, b"") + data
+    return {name: data.decode() for name, data in streams.items()}
+
+
+async def pods_of(api: Api, namespace: str) -> list[Mapping[str, Any]]:
+    """Return the workers' pods of a namespace."""
+    answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector="hodei.io/managed=true")
+    pods: list[Mapping[str, Any]] = answer["items"]
+    return pods
