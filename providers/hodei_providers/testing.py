@@ -87,7 +87,7 @@ class ProviderContract:
         theirs = await provider.launch(other)
         assert [each.worker_id for each in await provider.list(INSTALLATION)] == [mine.worker_id]
         assert await provider.destroy(Handle(mine.worker_id))
-        assert (await provider.describe(theirs)).phase is WorkerPhase.RUNNING
+        await until(provider, theirs, WorkerPhase.RUNNING)
 
     async def test_an_exit_is_described_and_watched(self, provider: Provider, end_worker: EndWorker) -> None:
         """W08: with its code, where the infrastructure tells it."""
@@ -128,7 +128,7 @@ class ProviderContract:
         handle = await provider.launch(request)
         async with make_provider() as second:
             assert [each.worker_id for each in await second.list(INSTALLATION)] == [request.worker_id]
-            assert (await second.describe(handle)).phase is WorkerPhase.RUNNING
+            await until(second, handle, WorkerPhase.RUNNING)
             assert await second.destroy(Handle(request.worker_id))
         assert await provider.list(INSTALLATION) == []
 

@@ -72,6 +72,7 @@ class Orders:
         self.host = host
         self.port = 0
         self._codes: dict[str, asyncio.Future[int]] = {}
+        self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
 
     def code(self, worker_id: str) -> asyncio.Future[int]:
@@ -79,12 +80,14 @@ class Orders:
         return self._codes.setdefault(worker_id, asyncio.get_running_loop().create_future())
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        self._writers.add(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             worker_id = (await reader.readuntil(b"\r\n\r\n")).split()[1].decode().strip("/")
             body = str(await self.code(worker_id)).encode()
             writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
             await writer.drain()
         writer.close()
+        self._writers.discard(writer)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._answer, self.host, 0)
@@ -101,6 +104,10 @@ class Orders:
         self._server.close()
         for code in self._codes.values():
             code.cancel()
+        for writer in list(self._writers):
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     def script(self) -> str:
         """Return what plays the worker in a pod: it says so, waits for its order and exits."""
