@@ -53,6 +53,18 @@ async def test_a_job_runs_and_its_streams_are_kept_apart(client: Client) -> None
     assert await read(client, job, STDERR) == b"err\n"
 
 
+async def test_streams_that_take_turns_are_each_whole_and_in_order(client: Client) -> None:
+    """L16: the sequence tells in which order the output was read, and each chunk of which stream it is."""
+    script = "i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done; sleep 0.2; echo last >&2"
+    job = await client.submit(["sh", "-c", script])
+    chunks = [event async for event in client.logs(job) if isinstance(event, Chunk)]
+    assert [chunk.sequence for chunk in chunks] == list(range(len(chunks)))
+    for stream, name, end in ((STDOUT, "out", ""), (STDERR, "err", "last\n")):
+        data = b"".join(chunk.data for chunk in chunks if chunk.stream == stream)
+        assert data.decode() == "".join(f"{name} {number}\n" for number in range(300)) + end
+    assert (chunks[-1].stream, chunks[-1].data) == (STDERR, b"last\n")
+
+
 async def test_all_byte_values_come_through(client: Client) -> None:
     """L11, L12, L13: bytes end to end, with and without newlines."""
     job = await client.submit(

@@ -1,0 +1,135 @@
+"""A whole server on providers that fail, each in its own way."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from grpc import aio
+
+from hodei.checksum import encode_checksum
+from hodei.v1 import types_pb2 as wire
+from hodei.v1 import worker_pb2, worker_pb2_grpc
+from hodei_client import Client, ClientSettings
+from hodei_providers.contract import LaunchRequest
+from hodei_providers.memory import FailsToLaunch, LaunchAnswerLost, MemoryProvider, NotGoneAtOnce, OutOfQuota
+from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+Enter = Callable[[MemoryProvider], contextlib.AbstractAsyncContextManager[tuple[Server, Client]]]
+
+
+@pytest.fixture
+def enter(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> Enter:
+    """Return what runs a server with one provider."""
+
+    @contextlib.asynccontextmanager
+    async def run(provider: MemoryProvider) -> AsyncIterator[tuple[Server, Client]]:
+        monkeypatch.setattr("hodei_server.app.load_provider", lambda *_, **__: provider)
+        async with (
+            Server(make_settings(lease="1s", ping_interval="200ms"), ephemeral=True) as server,
+            Client(settings=ClientSettings(server.address)) as client,
+        ):
+            yield server, client
+
+    return run
+
+
+async def play(server: Server, request: LaunchRequest) -> None:
+    """Be a worker that runs its job, which prints nothing and ends well."""
+    async with aio.insecure_channel(server.worker_address.target) as channel:
+        stub: worker_pb2_grpc.WorkerServiceAsyncStub = worker_pb2_grpc.WorkerServiceStub(channel)
+        names = {"worker_id": request.worker_id, "otp": request.otp, "nonce": bytes(16), "protocol_version": 1}
+        registered = await stub.Register(worker_pb2.RegisterRequest(**names))  # type: ignore[arg-type]
+        stream = stub.Connect(metadata=(("authorization", f"Bearer {registered.session_token}"),))
+        await stream.write(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)))
+        while True:
+            message = await stream.read()
+            assert isinstance(message, worker_pb2.ConnectResponse)
+            if message.HasField("run"):
+                run = message.run
+                result = worker_pb2.AttemptResult(
+                    attempt_uid=run.attempt_uid,
+                    epoch=run.epoch,
+                    cause=wire.CAUSE_EXIT_CODE,
+                    exit_code=0,
+                    log_checksum=encode_checksum(0),
+                )
+                await stream.write(worker_pb2.ConnectRequest(result=result))
+            if message.HasField("result_ack"):
+                return
+
+
+async def launched(provider: MemoryProvider) -> LaunchRequest:
+    """Wait for a worker."""
+    async with asyncio.timeout(30):
+        while not provider.infrastructure:
+            await asyncio.sleep(0.01)
+    return next(iter(provider.infrastructure.values())).request
+
+
+async def test_a_launch_whose_answer_was_lost_is_looked_for(enter: Enter) -> None:
+    """W13: the provider says that it failed, the worker is there: it is taken, and no other is launched."""
+    provider = LaunchAnswerLost()
+    async with enter(provider) as (server, client):
+        job = await client.submit(["true"])
+        await play(server, await launched(provider))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert [attempt.number for attempt in (await client.get(job)).attempts] == [1]
+
+
+async def test_a_launch_that_failed_is_made_again_by_another_attempt(enter: Enter) -> None:
+    """W08: as the infrastructure's failure, with the provider's words."""
+    provider = FailsToLaunch()
+    async with enter(provider) as (server, client):
+        spec = wire.JobSpec(argv=["true"])
+        spec.retry.initial_backoff.FromMilliseconds(1)
+        job = await client.submit(spec)
+        await play(server, await launched(provider))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        first, second = (await client.get(job)).attempts
+        assert (first.outcome.cause, second.outcome.cause) == (wire.CAUSE_PROVIDER_ERROR, wire.CAUSE_EXIT_CODE)
+        assert "can't be reached" in first.outcome.message
+
+
+async def test_a_provider_without_room_does_not_fail_the_job_at_once(enter: Enter) -> None:
+    """W04: no room is tried again with back-off, and `explain` tells why it waits."""
+    async with enter(OutOfQuota()) as (_, client):
+        job = await client.submit(["true"])
+        async with asyncio.timeout(30):
+            while len((await client.get(job)).attempts) < 2:
+                await asyncio.sleep(0.02)
+        assert "no room" in " ".join(event.reason for event in (await client.explain(job)).events)
+        assert (await client.get(job)).attempts[0].outcome.cause == wire.CAUSE_QUOTA
+        await client.cancel(job)
+        assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
+async def test_no_attempt_begins_before_the_one_before_is_gone(enter: Enter) -> None:
+    """W14: `destroy` says no twice; only once it says yes is there another worker."""
+    provider = NotGoneAtOnce()
+    seen: list[int] = []
+    destroy = provider.destroy
+
+    async def watched(*arguments: object, **named: object) -> bool:
+        seen.append(len(provider.infrastructure))
+        return await destroy(*arguments, **named)  # type: ignore[arg-type]
+
+    provider.destroy = watched  # type: ignore[method-assign]
+    async with enter(provider) as (server, client):
+        spec = wire.JobSpec(argv=["true"])
+        spec.retry.initial_backoff.FromMilliseconds(1)
+        job = await client.submit(spec)
+        first = await launched(provider)
+        provider.end(first.worker_id, 1)
+        async with asyncio.timeout(30):
+            while first.worker_id in provider.infrastructure:
+                # The job has not moved on while its worker might still be there.
+                assert len((await client.get(job)).attempts) == 1
+                await asyncio.sleep(0.01)
+        assert seen[:3] == [1, 1, 1]
+        await play(server, await launched(provider))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
