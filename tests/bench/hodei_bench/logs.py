@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import statistics
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from hodei.v1 import types_pb2 as wire
 from hodei_bench.harness import Result, Setup, bench
-from hodei_bench.peer import pipe, two_hops
+from hodei_bench.peer import CountingProxy, pipe, two_hops
 from hodei_bench.running import HODEI, RunningServer
 from hodei_client import STDOUT, AttemptEnd, Chunk, Client
 
@@ -126,21 +127,39 @@ async def log_cli(setup: Setup) -> list[Result]:
     ]
 
 
+async def bytes_on_the_wire(server: RunningServer, file: Path, *, compress: bool) -> int:
+    """Return what the server sends a follower of a file's lines, in bytes, all framing included."""
+    async with CountingProxy(server.address).listening() as proxy:
+        await follow_file(dataclasses.replace(server, address=proxy.address), file, compress=compress)
+        return proxy.received
+
+
 @bench("compression")
 async def compression(setup: Setup) -> list[Result]:
-    """The same log with gzip on the wire, where the client asks for it."""
+    """The same log with gzip on the wire, as a client may ask; bytes counted by a proxy, in a run of their own."""
     lines, times = sizes(setup)
     file = write_lines(setup.folder / "lines", lines)
     took: dict[bool, float] = {}
+    size: dict[bool, int] = {}
     async with setup.server(worker_max_jobs="0") as server:
         await follow_file(server, write_lines(setup.folder / "few", 10))
         for compress in (False, True):
             runs = [(await follow_file(server, file, compress=compress))[1] for _ in range(times)]
             took[compress] = statistics.median(runs)
+            size[compress] = await bytes_on_the_wire(server, file, compress=compress)
+    note, without = f"{lines:,} lines of {LINE_BYTES} bytes, gzip", "the same without"
+    rates = {compress: lines / seconds for compress, seconds in took.items()}
     return [
         Result(
-            "compression.gzip", took[True], "s", peer=took[False], peer_name="the same without", note=f"{lines:,} lines"
-        )
+            "compression.lines",
+            rates[True],
+            "lines/s",
+            more_is_better=True,
+            peer=rates[False],
+            peer_name=without,
+            note=note,
+        ),
+        Result("compression.bytes", size[True], "bytes", peer=size[False], peer_name=without, note="on the wire"),
     ]
 
 

@@ -147,3 +147,45 @@ async def echo_times(count: int, pause: float) -> list[float]:
             await asyncio.sleep(pause)
         await stream.done_writing()
         return times
+
+
+class CountingProxy:
+    """Passes connections on and counts what comes back on them.
+
+    :ivar address: `host:port` where it listens.
+    :ivar received: bytes that the other side has sent, all framing included.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.address = ""
+        self.received = 0
+        self._host, _, self._port = target.rpartition(":")
+        self._pumps: set[asyncio.Task[None]] = set()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[CountingProxy]:
+        """Listen on a free port until the block is left."""
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.address = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        try:
+            yield self
+        finally:
+            server.close()
+            for pump in self._pumps:
+                pump.cancel()
+            await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(self._host, self._port)
+        for source, sink, counted in ((reader, back, False), (there, writer, True)):
+            pump = asyncio.create_task(self._pump(source, sink, counted=counted))
+            self._pumps.add(pump)
+            pump.add_done_callback(self._pumps.discard)
+
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, counted: bool) -> None:
+        with contextlib.suppress(ConnectionError), contextlib.closing(sink):
+            while data := await source.read(1 << 18):
+                if counted:
+                    self.received += len(data)
+                sink.write(data)
+                await sink.drain()
