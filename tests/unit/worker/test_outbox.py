@@ -158,3 +158,31 @@ def test_blocks_stay_small_however_much_has_waited(tmp_path: Path) -> None:
         outbox.acknowledge(block.next_sequence)
     assert size == 400 * 65536
     outbox.close()
+
+
+def test_a_full_memory_waits_a_moment_for_a_server_that_keeps_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L14: no file is needed then; a server that acknowledges nothing for longer costs the job no wait."""
+    now = 100.0
+    monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
+    monkeypatch.setattr("hodei_worker.outbox.time.monotonic", lambda: now)
+    spool = Spool(tmp_path / "spool")
+    outbox = Outbox(0, spool, memory_limit=400, spool_limit=1000)
+
+    def fill() -> None:
+        while outbox._held < 400 and not spool.size:
+            outbox.add(wire.LOG_STREAM_STDOUT, b"x" * 80, 1)
+
+    fill()
+    assert not outbox.full  # nothing was ever acknowledged: the log goes on in the file
+    block = outbox.take()
+    assert block is not None
+    outbox.acknowledge(block.next_sequence)
+    fill()
+    assert outbox.full
+    now += outbox_module.PATIENCE
+    assert not outbox.full
+    outbox.add(wire.LOG_STREAM_STDOUT, b"x" * 80, 1)
+    assert spool.size
+    outbox.close()

@@ -1,0 +1,47 @@
+"""What is on its way to a worker."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hodei.v1 import worker_pb2 as wire
+from hodei_server.work.sessions import Session
+
+
+def ack(sequence: int) -> wire.LogAck:
+    """Return an acknowledgement of the one log there is."""
+    return wire.LogAck(attempt_uid="onelog", epoch=1, next_sequence=sequence)
+
+
+async def test_acknowledgements_that_come_together_are_one() -> None:
+    """The newest is all that counts."""
+    session = Session("worker")
+    sending = asyncio.create_task(session.outgoing())
+    for sequence in range(10):
+        session.acknowledge(ack(sequence))
+        await asyncio.sleep(0)
+    assert await sending == [wire.ConnectResponse(log_ack=ack(9))]
+
+
+async def test_a_message_takes_along_the_acknowledgements_that_wait_and_comes_behind_them() -> None:
+    """W32: what a result is answered with never overtakes those of its log."""
+    session = Session("worker")
+    sending = asyncio.create_task(session.outgoing())
+    await asyncio.sleep(0)
+    session.acknowledge(ack(3))
+    await asyncio.sleep(0)
+    answer = wire.ConnectResponse(result_ack=wire.ResultAck(attempt_uid="onelog", epoch=1))
+    session.send(answer)
+    assert await sending == [wire.ConnectResponse(log_ack=ack(3)), answer]
+
+
+async def test_a_session_that_is_closed_sends_what_waits_and_then_nothing() -> None:
+    """W34: closing wakes whoever merges acknowledgements."""
+    session = Session("worker")
+    sending = asyncio.create_task(session.outgoing())
+    await asyncio.sleep(0)
+    session.acknowledge(ack(3))
+    await asyncio.sleep(0)
+    session.close("over")
+    assert await sending == [wire.ConnectResponse(log_ack=ack(3))]
+    assert await session.outgoing() == []
