@@ -57,6 +57,23 @@ docs:
 soak seconds="600":
     {{bin}}/python -m hodei_torture --seconds {{seconds}}
 
+# build both images for this machine, tagged `latest` and with the version
+images: (_images "docker build")
+
+# build both for every platform; nothing is kept but the cache, unless a registry is named: just multiarch --push
+multiarch *arguments: (_images "docker buildx build --platform linux/amd64,linux/arm64 " + arguments)
+
+_images build:
+    for part in worker server; do \
+        {{build}} --file Dockerfile.$part --build-arg VERSION={{version}} --build-arg REVISION={{revision}} \
+            --tag {{registry}}hodei-jobs-$part:latest --tag {{registry}}hodei-jobs-$part:{{version}} . || exit; \
+    done
+
+# where images are pushed to: HODEI_REGISTRY=registry.example/team/ just multiarch --push
+registry := env("HODEI_REGISTRY", "")
+version := `sed -n 's/^__version__ = "\(.*\)"$/\1/p' proto/hodei/__init__.py`
+revision := `git rev-parse HEAD 2>/dev/null || echo unknown`
+
 # take out what keeps each promise, one at a time, and see its test fail; arguments are ids
 protections *ids:
     {{bin}}/python -m hodei_protections {{ids}}

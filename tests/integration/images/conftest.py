@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -145,10 +145,29 @@ def _free_port() -> int:
         return port
 
 
+def _hodei(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [HODEI, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+@pytest.fixture
+def hodei() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Return what runs a command of the command line, without any setting of this environment."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
+    return lambda *arguments: _hodei(kept, *arguments)
+
+
 class Site:
     """A real server whose workers are containers.
 
-    :ivar options: of their `docker run`, the image and its arguments at the end.
+    :ivar folder: of the test.
     """
 
     def __init__(self, folder: Path, docker: Engine) -> None:
@@ -162,16 +181,20 @@ class Site:
             "HODEI_WORKER_LISTEN": f"127.0.0.1:{worker_port}",
             "HODEI_DATA_DIR": str(folder / "data"),
             "HODEI_PING_INTERVAL": "200ms",
-            "HODEI_PROVIDER_PROCESS_WORKER_COMMAND": f"sh {folder / 'worker.sh'}",
         }
 
     def start(self, *options: str) -> None:
-        """Start the server, for workers with these options of `docker run`."""
+        """Start the server; its workers are containers with these options of `docker run`, the image at the end."""
         script = WORKER.format(label=self._docker.label, options=shlex.join(options))
         host = os.environ.get("DOCKER_HOST")
         if host:
             script = script.replace("exec docker", f"DOCKER_HOST={shlex.quote(host)} exec docker")
         (self.folder / "worker.sh").write_text(script)
+        self.serve(HODEI_PROVIDER_PROCESS_WORKER_COMMAND=f"sh {self.folder / 'worker.sh'}")
+
+    def serve(self, **environment: str) -> None:
+        """Start the server with these settings."""
+        self._environment |= environment
         with (self.folder / "server.log").open("wb") as output:
             self._server = subprocess.Popen([HODEI, "server"], env=self._environment, stdout=output, stderr=output)
         self._docker.wait_until(
@@ -186,15 +209,7 @@ class Site:
 
     def hodei(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the command line to its end, whatever that is."""
-        return subprocess.run(
-            [HODEI, *arguments],
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        return _hodei(self._environment, *arguments)
 
     def job(self, *arguments: str) -> str:
         """Run a job that must succeed; return its standard output."""

@@ -8,6 +8,9 @@ import pytest
 
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
 
+#: The first test that needs an image waits until it is built.
+pytestmark = pytest.mark.timeout(900)
+
 #: What would upset a loader, a C library, Python or gRPC that took it for its own.
 HOSTILE = {
     "GLIBC_TUNABLES": "glibc.malloc.check=3",
@@ -93,3 +96,16 @@ def test_a_program_that_the_image_lacks_is_told_of(site: Any, in_image: tuple[st
     done = site.hodei("run", "--", "python3", "-c", "1")
     assert done.returncode == 127
     assert "python3: not found" in done.stderr
+
+
+def test_hodei_run_names_an_image(site: Any, worker_image: str) -> None:
+    """As a user does, on the Docker provider: with and without a C library, by users that may do little."""
+    site.serve(HODEI_DOCKER_ENABLED="1", HODEI_PROVIDERS="docker", HODEI_WORKER_IMAGE=worker_image)
+    assert "etc" in site.job("--image", "debian:stable-slim", "--", "ls").split()
+    assert site.job("--image", "busybox:stable", "--", "id", "-u") == "0\n"
+    script = "busybox | head -n 1 | grep -o BusyBox; touch /tmp/x && echo written"
+    assert site.job("--image", "busybox:stable", "--", "sh", "-c", script).split() == ["BusyBox", "written"]
+    done = site.hodei(
+        "run", "--image", "busybox:stable", "--memory", "64Mi", "--cpu", "0.5", "--", "sh", "-c", "exit 7"
+    )
+    assert done.returncode == 7, done.stderr

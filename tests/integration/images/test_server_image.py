@@ -11,6 +11,9 @@ import pytest
 
 import hodei
 
+#: The first test that needs an image waits until it is built.
+pytestmark = pytest.mark.timeout(900)
+
 CONFINED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 PROBED = ("--health-interval=1s", "--health-timeout=5s", "--health-retries=1", "--health-start-period=0s")
 TOOLS = ("cc", "gcc", "ld", "make", "go", "pip", "pip3")

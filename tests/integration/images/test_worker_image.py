@@ -10,6 +10,9 @@ import pytest
 import hodei
 from hodei_providers.agent import AGENT_FOLDER, HEALTH_COMMAND
 
+#: The first test that needs an image waits until it is built.
+pytestmark = pytest.mark.timeout(900)
+
 #: A root that can't be written to, one writable folder, no privileges: how providers run it.
 CONFINED = ("--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
 TOOLS = ("cc", "gcc", "ld", "make", "go", "musl-gcc", "python3", "pip", "pip3")
