@@ -10,7 +10,7 @@ from pathlib import Path
 from grpc import aio
 
 from hodei.transport import open_channel
-from hodei.v1 import log_pb2, log_pb2_grpc
+from hodei.v1 import log_pb2, log_pb2_grpc, provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
 from hodei_server.app import Server
@@ -100,7 +100,10 @@ async def test_thousands_of_broken_follows_leave_nothing_behind(server: Server, 
 async def test_many_jobs_at_once_each_have_their_own_log(client: Client) -> None:
     """W15, W44: no more workers than the provider holds, each job once, each log its own."""
     limit = (await client.providers())[0].capabilities.max_workers
+    # All of them wait when the provider is opened, and are looked at together.
+    await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
     jobs = [await client.submit(["sh", "-c", f"for i in 1 2 3; do echo job {number}; done"]) for number in range(30)]
+    await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_ENABLED)
     most = 0
     waiting = asyncio.gather(*(client.wait(job) for job in jobs))
     while not waiting.done():
