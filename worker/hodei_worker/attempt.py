@@ -84,7 +84,7 @@ class Attempt:
             for timer in self._timers:
                 timer.cancel()
             self.output.close()
-            shutil.rmtree(self._scratch, ignore_errors=True)
+            _remove_folder(self._scratch)
         if error is not None and self._stop_cause is None:
             self.output.say(f"hodei: {error}")
         self.result = self._make_result(error, left_open=left_open, oom=oom.grown())
@@ -244,3 +244,10 @@ class Attempt:
         """Remove what is kept of it."""
         with contextlib.suppress(OSError):
             self.outbox.close()
+
+
+def _remove_folder(folder: Path) -> None:
+    try:
+        folder.rmdir()  # as it is, for most jobs
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -37,14 +38,20 @@ def read_count(text: str) -> int:
     return 0
 
 
+@functools.cache
+def _own_counter_file() -> Path | None:
+    """Return this worker's: it stays in the cgroup that it was started in."""
+    try:
+        return counter_file(Path("/proc/self/cgroup").read_text())
+    except OSError:
+        return None
+
+
 class OomCounter:
     """Counts the kernel's kills since it was made."""
 
     def __init__(self) -> None:
-        try:
-            self._file = counter_file(Path("/proc/self/cgroup").read_text())
-        except OSError:
-            self._file = None
+        self._file = _own_counter_file()
         self._before = self._read()
 
     def _read(self) -> int:

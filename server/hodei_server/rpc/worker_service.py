@@ -225,7 +225,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if kind == "log":
             await self._attempts.log(session, message.log)
         elif kind == "started":
-            await self._attempts.started(session, message.started)
+            self._attempts.started(session, message.started)
         elif kind == "result":
             self._attempts.result(session, message.result)
         elif kind == "ping":

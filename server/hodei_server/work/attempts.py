@@ -28,7 +28,7 @@ from hodei_server.db.segments import SegmentState
 from hodei_server.domain.states import Cause, JobState
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.book import LogBook
-from hodei_server.logs.changes import Change, ChangesByKey
+from hodei_server.logs.changes import Change, ChangesByKey, wait_for
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt, LiveAttempts
 from hodei_server.work.sessions import Session, Sessions
@@ -39,6 +39,10 @@ T = TypeVar("T")
 
 #: Seconds between attempts to write to a database that can't be written.
 PERSIST_RETRY_SECONDS = 1.0
+#: A process's start is written down after so many seconds, or with its end where that comes sooner.
+START_SECONDS = 0.005
+#: A result that waits longer than this for the rest of its log is written down before.
+RESULT_SECONDS = 0.05
 #: Characters of a worker's own words that are kept.
 MAX_MESSAGE = 1024
 #: What a protobuf Duration can hold.
@@ -187,8 +191,8 @@ class Attempts:
             raise ProtocolViolationError(f"attempt {attempt_uid} is another worker's")
         return live if live.epoch == epoch else None
 
-    async def started(self, session: Session, message: wire.AttemptStarted) -> None:
-        """Note that the process runs."""
+    def started(self, session: Session, message: wire.AttemptStarted) -> None:
+        """Note that the process runs. It is written down a moment later, or with the end of a job that is shorter."""
         live = self._own(session, message.attempt_uid, message.epoch)
         if live is None or live.started:
             return
@@ -197,8 +201,17 @@ class Attempts:
             grace = duration_micros(live.spec.cancel_grace) if live.spec.HasField("cancel_grace") else None
             grace = int(self.settings.default_grace * 1e6) if grace is None else grace
             limit = duration_micros(live.spec.run_timeout) + grace + int(self.settings.run_margin * 1e6)
-        await self._database.write(lambda tx: attempt_started(tx, live.attempt_uid, live.epoch, limit))
+        epoch = live.epoch
         live.started = True
+        live.unwritten_start = lambda tx: attempt_started(tx, live.attempt_uid, epoch, limit)
+        asyncio.get_running_loop().call_later(START_SECONDS, self._write_start_soon, live)
+
+    def _write_start_soon(self, live: LiveAttempt) -> None:
+        if live.unwritten_start is not None:
+            self._fleet.start(self._write_start(live), f"start {live.attempt_uid}")
+
+    async def _write_start(self, live: LiveAttempt) -> None:
+        await self._persist(live.take_start())
         self.changed.moved(live.job_id)
 
     async def log(self, session: Session, message: wire.LogBlocks) -> None:
@@ -298,7 +311,8 @@ class Attempts:
         live.result = result
         live.log.fence(live.epoch + 1)
         live.epoch += 1
-        await self._persist(lambda tx: keep_result(tx, result, fence=True))
+        start = live.take_start()
+        await self._persist(lambda tx: (start(tx), keep_result(tx, result, fence=True)))
         self.changed.moved(live.job_id)
         await self._say(live, [*details, message])
         result.next_sequence = live.log.accepted
@@ -333,8 +347,9 @@ class Attempts:
         result = live.result
         assert result is not None  # noqa: S101 - the caller has just set it
         by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
-        if not kept and live.log.durable < result.next_sequence:
-            await self._persist(lambda tx: keep_result(tx, result))
+        if not kept and not await self._log_within(live, result, RESULT_SECONDS):
+            start = live.take_start()
+            await self._persist(lambda tx: (start(tx), keep_result(tx, result)))
             self.changed.moved(live.job_id)
             kept = True
         await self._wait_for_log(live, result)
@@ -352,8 +367,10 @@ class Attempts:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
         log.ended = True
+        start = live.take_start()
 
         def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
+            start(tx)
             if not kept:
                 keep_result(tx, result)
             job = finish(tx, live.attempt_uid, end, int(self.settings.log_ttl * 1e6))
@@ -387,7 +404,20 @@ class Attempts:
                 _log.warning("database.unavailable", error=str(error))
                 await asyncio.sleep(PERSIST_RETRY_SECONDS)
 
+    @staticmethod
+    async def _log_within(live: LiveAttempt, result: wire.AttemptResult, seconds: float) -> bool:
+        """Wait for the rest of a log; return whether it came in time."""
+        deadline = time.monotonic() + seconds
+        while live.log.durable < result.next_sequence:
+            remaining = deadline - time.monotonic()
+            if remaining <= 0:
+                return False
+            await wait_for(live.log.change.next_move(), remaining)
+        return True
+
     async def _wait_for_log(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
+        if live.log.durable >= result.next_sequence:
+            return
         deadline = time.monotonic() + self.settings.log_wait
         gone = asyncio.ensure_future(live.worker_gone.wait())
         try:

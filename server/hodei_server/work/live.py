@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
+from hodei_server.db.database import Transaction
 from hodei_server.domain.states import Cause
 from hodei_server.logs.open_log import OpenLog
+
+Write = Callable[[Transaction], object]
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -20,6 +23,7 @@ class LiveAttempt:
 
     :ivar cancel: the stop that was asked for; sent again after each reconnect.
     :ivar result: the first result there was; no other counts.
+    :ivar unwritten_start: writes down that the process runs, where that was told and is not written yet.
     :ivar losing: its worker is being given up.
     :ivar worker_gone: set once nothing more can come from its worker.
     """
@@ -38,6 +42,7 @@ class LiveAttempt:
     cancel: wire.CancelAttempt | None = None
     result: wire.AttemptResult | None = None
     losing: bool = False
+    unwritten_start: Write | None = None
     worker_gone: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     @property
@@ -45,6 +50,11 @@ class LiveAttempt:
         """What stands in every log line about it."""
         trace_id = self.traceparent.split("-")[1] if self.traceparent.count("-") == 3 else ""
         return {"job_id": self.job_id, "attempt": self.number, "attempt_uid": self.attempt_uid, "trace_id": trace_id}
+
+    def take_start(self) -> Write:
+        """Return what writes the process's start down, if that is still to be done: once."""
+        start, self.unwritten_start = self.unwritten_start, None
+        return start or (lambda _tx: None)
 
     def run_message(self) -> wire.ConnectResponse:
         """Return what tells the worker to run it."""
