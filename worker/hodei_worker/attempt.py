@@ -9,6 +9,7 @@ import logging
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,8 @@ from hodei_worker.settings import WorkerSettings
 _log = logging.getLogger("hodei.worker")
 
 DEFAULT_GRACE = 10.0
+#: What a job says first waits for so long for what comes next.
+HOLD_SECONDS = 0.005
 
 
 class Attempt:
@@ -64,6 +67,7 @@ class Attempt:
         self._process: JobProcess | None = None
         self._stop_cause: types_wire.Cause.ValueType | None = None
         self._stop_sent = False
+        self._started_at = 0.0
         self._timers: list[asyncio.TimerHandle] = []
 
     async def run(self) -> None:
@@ -124,6 +128,7 @@ class Attempt:
                 os.close(writing)
             if feeding is not None:
                 os.close(stdin)
+        self._started_at = time.monotonic()
         self.output.follow(pipes[0][0], log_wire.LOG_STREAM_STDOUT)
         self.output.follow(pipes[1][0], log_wire.LOG_STREAM_STDERR)
         if feeding is not None:
@@ -145,6 +150,13 @@ class Attempt:
         if self._run.spec.working_directory:
             return Path(self._run.spec.working_directory)
         return self._settings.job_directory or self._scratch
+
+    @property
+    def held_back(self) -> float:
+        """Seconds for which nothing of the attempt is sent: a job that ends at once is told of in one message."""
+        if self._process is None or self.result is not None:
+            return 0.0
+        return max(0.0, self._started_at + HOLD_SECONDS - time.monotonic())
 
     def _environment(self) -> dict[str, str]:
         run = self._run

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -51,6 +52,17 @@ def log_message(attempt_uid: str, epoch: int, block: bytes) -> bytes:
     head = wire.LogBlocks(attempt_uid=attempt_uid, epoch=epoch).SerializeToString()
     head += field_prefix(wire.LogBlocks.BLOCK_FIELD_NUMBER, len(block))
     return b"".join((field_prefix(wire.ConnectRequest.LOG_FIELD_NUMBER, len(head) + len(block)), head, block))
+
+
+def batch_message(messages: Sequence[bytes]) -> bytes:
+    """Return one encoded ConnectRequest for several of them."""
+    if len(messages) == 1:
+        return messages[0]
+    parts = []
+    for message in messages:
+        parts += [field_prefix(wire.ConnectBatch.MESSAGES_FIELD_NUMBER, len(message)), message]
+    body = b"".join(parts)
+    return field_prefix(wire.ConnectRequest.BATCH_FIELD_NUMBER, len(body)) + body
 
 
 class Connection:
@@ -135,8 +147,13 @@ class Connection:
             while self._messages:
                 await self._write(self._messages.popleft())
             attempt = self._attempt()
-            if attempt is not None and not attempt.abandoned and await self._send_attempt(attempt):
-                continue
+            if attempt is not None and not attempt.abandoned:
+                if attempt.held_back > 0:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._wake.wait(), attempt.held_back)
+                    continue
+                if await self._send_attempt(attempt):
+                    continue
             if self._finishing and not self._messages:
                 await self._stream.done_writing()
                 await asyncio.sleep(5)  # the server answers by ending the stream; if it doesn't, neither do we wait
@@ -146,18 +163,20 @@ class Connection:
 
     async def _send_attempt(self, attempt: Attempt) -> bool:
         """Send what comes next of an attempt; False when there is nothing for now."""
+        messages: list[bytes] = []
         if attempt.started is not None and self._started_sent != attempt.uid:
             self._started_sent = attempt.uid
-            await self._write(wire.ConnectRequest(started=attempt.started))
+            messages.append(wire.ConnectRequest(started=attempt.started).SerializeToString())
         block = attempt.outbox.take()
         if block is not None:
-            await self._write(log_message(attempt.uid, attempt.epoch, block.data))
-            return True
+            messages.append(log_message(attempt.uid, attempt.epoch, block.data))
         if attempt.result is not None and self._result_sent != attempt.uid and attempt.outbox.everything_sent:
             self._result_sent = attempt.uid
-            await self._write(wire.ConnectRequest(result=attempt.result))
-            return True
-        return False
+            messages.append(wire.ConnectRequest(result=attempt.result).SerializeToString())
+        if not messages:
+            return False
+        await self._write(batch_message(messages))
+        return True
 
     async def _write(self, message: wire.ConnectRequest | bytes) -> None:
         try:

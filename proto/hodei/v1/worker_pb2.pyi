@@ -91,6 +91,7 @@ class ConnectRequest(_message.Message):
     PONG_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
     RUN_REFUSED_FIELD_NUMBER: _builtins.int
+    BATCH_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def hello(self) -> Global___WorkerHello: ...
     @_builtins.property
@@ -111,6 +112,8 @@ class ConnectRequest(_message.Message):
     def run_refused(self) -> Global___RunRefused:
         """The attempt given in `run` could not be taken: the worker is draining or busy."""
 
+    @_builtins.property
+    def batch(self) -> Global___ConnectBatch: ...
     def __init__(
         self,
         *,
@@ -122,16 +125,39 @@ class ConnectRequest(_message.Message):
         pong: Global___WorkerPong | None = ...,
         draining: Global___WorkerDraining | None = ...,
         run_refused: Global___RunRefused | None = ...,
+        batch: Global___ConnectBatch | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "hello", b"hello", "log", b"log", "message", b"message", "ping", b"ping", "pong", b"pong", "result", b"result", "run_refused", b"run_refused", "started", b"started"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "draining", b"draining", "hello", b"hello", "log", b"log", "message", b"message", "ping", b"ping", "pong", b"pong", "result", b"result", "run_refused", b"run_refused", "started", b"started"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "hello", b"hello", "log", b"log", "message", b"message", "ping", b"ping", "pong", b"pong", "result", b"result", "run_refused", b"run_refused", "started", b"started"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["batch", b"batch", "draining", b"draining", "hello", b"hello", "log", b"log", "message", b"message", "ping", b"ping", "pong", b"pong", "result", b"result", "run_refused", b"run_refused", "started", b"started"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "started", "log", "result", "ping", "pong", "draining", "run_refused"]  # noqa: Y015
+    _WhichOneofReturnType_message: _TypeAlias = _typing.Literal["hello", "started", "log", "result", "ping", "pong", "draining", "run_refused", "batch"]  # noqa: Y015
     _WhichOneofArgType_message: _TypeAlias = _typing.Literal["message", b"message"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_message) -> _WhichOneofReturnType_message | None: ...
 
 Global___ConnectRequest: _TypeAlias = ConnectRequest  # noqa: Y015
+
+@_typing.final
+class ConnectBatch(_message.Message):
+    """Several messages in one, to be taken in this order; none of them a hello or another batch."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MESSAGES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def messages(self) -> _containers.RepeatedCompositeFieldContainer[Global___ConnectRequest]: ...
+    def __init__(
+        self,
+        *,
+        messages: _abc.Iterable[Global___ConnectRequest] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["messages", b"messages"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ConnectBatch: _TypeAlias = ConnectBatch  # noqa: Y015
 
 @_typing.final
 class ConnectResponse(_message.Message):

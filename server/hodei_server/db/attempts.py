@@ -112,7 +112,7 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
     )
     if row is None:
         return None
-    tx.execute(
+    tx.insert_later(
         _INSERT_ATTEMPT,
         {
             "attempt_uid": assignment.attempt_uid,

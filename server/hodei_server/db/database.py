@@ -59,7 +59,7 @@ class Transaction:
     def insert_later(self, statement: Insert, row: dict[str, Any]) -> None:
         """Insert a row before the transaction is committed, together with all others of the same statement.
 
-        For rows that nothing in a write reads.
+        For rows that nothing in the same write reads. Statements are run in the order in which they first came.
 
         :param statement: one object for all of them, made once.
         """

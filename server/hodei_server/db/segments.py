@@ -60,9 +60,12 @@ def insert_segment(tx: Transaction, attempt_uid: str, first_sequence: int, owner
 
     :param known_new: it can't be there: its attempt is made in the same transaction.
     """
-    if known_new or tx.execute(_THERE, {"uid": attempt_uid, "first": first_sequence}).one_or_none() is None:
-        values = {"attempt_uid": attempt_uid, "first_sequence": first_sequence, "owner": owner}
-        tx.execute(_INSERT, values | {"state": int(SegmentState.OPEN)})
+    values: dict[str, object] = {"attempt_uid": attempt_uid, "first_sequence": first_sequence, "owner": owner}
+    values["state"] = int(SegmentState.OPEN)
+    if known_new:
+        tx.insert_later(_INSERT, values)  # behind its attempt's row, which was put off before
+    elif tx.execute(_THERE, {"uid": attempt_uid, "first": first_sequence}).one_or_none() is None:
+        tx.execute(_INSERT, values)
 
 
 def close_segment(tx: Transaction, segment: Segment) -> None:

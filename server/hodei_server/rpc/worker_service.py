@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -207,9 +209,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 return
             session.heard_at = time.monotonic()
             try:
-                await self._take(session, message)
-            except LogClosedError:
-                continue  # late, and harmless
+                for each in parts_of(message):
+                    await self._take(session, each)
             except (BlockError, LogOrderError, ProtocolViolationError) as error:
                 self._sessions.refused("protocol", str(error), worker_id=session.worker_id)
                 session.end(str(error))
@@ -223,7 +224,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise ProtocolViolationError(str(message))
         kind = message.WhichOneof("message")
         if kind == "log":
-            await self._attempts.log(session, message.log)
+            with contextlib.suppress(LogClosedError):  # late, and harmless
+                await self._attempts.log(session, message.log)
         elif kind == "started":
             self._attempts.started(session, message.started)
         elif kind == "result":
@@ -253,3 +255,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 session.close("the worker was silent for too long")
             else:
                 session.send(wire.ConnectResponse(ping=wire.ServerPing()))
+
+
+def parts_of(
+    message: wire.ConnectRequest | InvalidRequestError,
+) -> Sequence[wire.ConnectRequest | InvalidRequestError]:
+    """Return the messages of a batch, or a message that is none."""
+    if isinstance(message, wire.ConnectRequest) and message.WhichOneof("message") == "batch":
+        return message.batch.messages
+    return (message,)

@@ -156,6 +156,8 @@ class Attempts:
         """Keep an attempt, and its worker told how far its log is durable."""
 
         def acknowledge(next_sequence: int) -> None:
+            if live.result is not None and live.log.accepted == live.result.next_sequence:
+                return  # it has nothing more to send: the result's acknowledgement says it all
             session = self._sessions.get(live.worker_id)
             if session is not None:
                 session.acknowledge(
@@ -207,7 +209,8 @@ class Attempts:
         asyncio.get_running_loop().call_later(START_SECONDS, self._write_start_soon, live)
 
     def _write_start_soon(self, live: LiveAttempt) -> None:
-        if live.unwritten_start is not None:
+        # With a result there, the end is about to be written, or the result.
+        if live.unwritten_start is not None and live.result is None:
             self._fleet.start(self._write_start(live), f"start {live.attempt_uid}")
 
     async def _write_start(self, live: LiveAttempt) -> None:

@@ -77,7 +77,7 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         """Serve the stream as scripted."""
         if ("authorization", f"Bearer {SESSION}") not in tuple(context.invocation_metadata() or ()):
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, "no session")
-        async for message in requests:
+        async for message in _parts(requests):
             match message.WhichOneof("message"):
                 case "hello":
                     for answer in self._welcome(message.hello):
@@ -137,6 +137,16 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
     def _acknowledgement(self) -> wire.ConnectResponse:
         ack = wire.LogAck(attempt_uid="a", epoch=1, next_sequence=self.next_sequence)
         return wire.ConnectResponse(log_ack=ack)
+
+
+async def _parts(requests: AsyncIterator[wire.ConnectRequest]) -> AsyncIterator[wire.ConnectRequest]:
+    """Yield each message, those of batches one by one."""
+    async for message in requests:
+        if message.WhichOneof("message") != "batch":
+            yield message
+            continue
+        for part in message.batch.messages:
+            yield part
 
 
 @pytest.fixture
