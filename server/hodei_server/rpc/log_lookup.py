@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
@@ -13,7 +14,7 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts
-from hodei_server.db.segments import SegmentState
+from hodei_server.db.segments import Segment, SegmentState, segments_of
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
 from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import JobState
@@ -32,6 +33,19 @@ class AttemptLog:
     job_id: str
     attempt_uid: str
     number: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class LogState:
+    """A log as one look has found it.
+
+    :param job: the row of its job; None where there is no such job any more.
+    :param attempt: that of its attempt; None for the empty log of a job without one.
+    """
+
+    job: RowMapping | None
+    attempt: RowMapping | None
+    receipt: wire.LogReceipt
 
 
 class LogLookup:
@@ -83,59 +97,41 @@ class LogLookup:
 
     async def receipt(self, log: AttemptLog) -> wire.LogReceipt:
         """Sum a log up; the empty one of a job without an attempt is complete."""
-        if not log.attempt_uid:
-            return wire.LogReceipt(ended=True, complete=True, checksum=encode_checksum(0))
-        row = await self._database.read(lambda tx: attempt_of(tx, log.attempt_uid))
-        segments = await self.book.segments(log.attempt_uid)
-        receipt = wire.LogReceipt(
-            attempt_uid=log.attempt_uid,
-            chunks=segments[-1].next_sequence if segments else 0,
-            bytes=sum(segment.size for segment in segments),
-            lines=sum(segment.lines for segment in segments),
-            checksum=encode_checksum(add_checksums(*(segment.checksum for segment in segments))),
-            ended=row["log_ended"],
-            complete=row["log_complete"],
-            expired=row["log_expired"],
-        )
-        filled = [segment for segment in segments if segment.next_sequence > segment.first_sequence]
-        if filled:
-            receipt.first_time.FromNanoseconds(filled[0].first_time)
-            receipt.last_time.FromNanoseconds(max(segment.last_time for segment in filled))
-        previous = None
-        for segment in segments:
-            if segment.state is SegmentState.CUT:
-                if previous is not None and previous.last_sequence + 1 == segment.first_sequence:
-                    previous.last_sequence = segment.next_sequence - 1
-                    previous.bytes += segment.size
-                    previous.lines += segment.lines
-                else:
-                    previous = receipt.cuts.add(
-                        first_sequence=segment.first_sequence,
-                        last_sequence=segment.next_sequence - 1,
-                        bytes=segment.size,
-                        lines=segment.lines,
-                    )
-        receipt.truncated = bool(receipt.cuts)
-        return receipt
+        return (await self.look(log)).receipt
 
-    async def end(self, log: AttemptLog, next_sequence: int) -> wire.LogStreamEnd:
-        """Return what a stream ends with."""
-        end = wire.LogStreamEnd(next_sequence=next_sequence, receipt=await self.receipt(log))
+    async def look(self, log: AttemptLog) -> LogState:
+        """Look at a log, its attempt and its job: at once, where it is not being written."""
+        uid = log.attempt_uid
+        if not uid:
+            job = await self._database.read(lambda tx: job_row(tx, log.job_id))
+            return LogState(job, None, wire.LogReceipt(ended=True, complete=True, checksum=encode_checksum(0)))
 
-        def look(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
-            return job_row(tx, log.job_id), attempt_of(tx, log.attempt_uid) if log.attempt_uid else None
+        def read(tx: Transaction) -> tuple[RowMapping, list[Segment], RowMapping | None]:
+            # The attempt first: where it has ended, its segments are all there, and its job has moved on.
+            return attempt_of(tx, uid), segments_of(tx, uid), job_row(tx, log.job_id)
 
-        job, attempt = await self._database.read(look)
+        attempt, stored, job = await self._database.read(read)
+        segments = stored if self.book.get(uid) is None else await self.book.segments(uid)
+        return LogState(job, attempt, sum_up(uid, attempt, segments))
+
+    @staticmethod
+    def end(log: AttemptLog, state: LogState, next_sequence: int) -> wire.LogStreamEnd:
+        """Return what a stream ends with.
+
+        :raise NotFoundError: its job is not there any more.
+        """
+        job, attempt = state.job, state.attempt
         if job is None:
             raise NotFoundError("job", log.job_id)
-        state = JobState(job["state"])
-        end.job_state = types_wire.JobState.ValueType(int(state))
+        end = wire.LogStreamEnd(next_sequence=next_sequence, receipt=state.receipt)
+        job_state = JobState(job["state"])
+        end.job_state = types_wire.JobState.ValueType(int(job_state))
         if attempt is not None and attempt["outcome"] is not None:
             end.outcome.ParseFromString(attempt["outcome"])
         elif attempt is None and job["outcome"] is not None:
             end.outcome.ParseFromString(job["outcome"])
         over = attempt is not None and attempt["log_ended"]
-        if over and (job["attempt_number"] > log.number or not state.terminal):
+        if over and (job["attempt_number"] > log.number or not job_state.terminal):
             end.another_attempt = True
             end.next_attempt_number = log.number + 1
         return end
@@ -144,3 +140,37 @@ class LogLookup:
 def attempt_of(tx: Transaction, attempt_uid: str) -> RowMapping:
     """Return the row of an attempt that exists."""
     return tx.execute(select(*attempts.c).where(attempts.c.attempt_uid == attempt_uid)).mappings().one()
+
+
+def sum_up(attempt_uid: str, attempt: RowMapping, segments: Sequence[Segment]) -> wire.LogReceipt:
+    """Return what segments amount to together."""
+    receipt = wire.LogReceipt(
+        attempt_uid=attempt_uid,
+        chunks=segments[-1].next_sequence if segments else 0,
+        bytes=sum(segment.size for segment in segments),
+        lines=sum(segment.lines for segment in segments),
+        checksum=encode_checksum(add_checksums(*(segment.checksum for segment in segments))),
+        ended=attempt["log_ended"],
+        complete=attempt["log_complete"],
+        expired=attempt["log_expired"],
+    )
+    filled = [segment for segment in segments if segment.next_sequence > segment.first_sequence]
+    if filled:
+        receipt.first_time.FromNanoseconds(filled[0].first_time)
+        receipt.last_time.FromNanoseconds(max(segment.last_time for segment in filled))
+    previous = None
+    for segment in segments:
+        if segment.state is SegmentState.CUT:
+            if previous is not None and previous.last_sequence + 1 == segment.first_sequence:
+                previous.last_sequence = segment.next_sequence - 1
+                previous.bytes += segment.size
+                previous.lines += segment.lines
+            else:
+                previous = receipt.cuts.add(
+                    first_sequence=segment.first_sequence,
+                    last_sequence=segment.next_sequence - 1,
+                    bytes=segment.size,
+                    lines=segment.lines,
+                )
+    receipt.truncated = bool(receipt.cuts)
+    return receipt

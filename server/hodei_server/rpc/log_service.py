@@ -141,14 +141,16 @@ class LogService:
                 break
             if moved is None:
                 # It has ended, or it is about to be opened: its attempt was written down just now.
-                receipt = await self._lookup.receipt(log)
-                if receipt.ended and (receipt.expired or cursor.sequence >= receipt.chunks):
-                    break
+                state = await self._lookup.look(log)
+                if state.receipt.ended and (state.receipt.expired or cursor.sequence >= state.receipt.chunks):
+                    yield wire.StreamLogsResponse(end=self._lookup.end(log, state, cursor.sequence))
+                    return
                 await asyncio.sleep(NOT_YET_OPEN_SECONDS)
                 continue
             if not await wait_for(moved, HEARTBEAT_SECONDS):
                 yield wire.StreamLogsResponse(heartbeat=wire.LogStreamHeartbeat(next_sequence=cursor.sequence))
-        yield wire.StreamLogsResponse(end=await self._lookup.end(log, cursor.sequence))
+        state = await self._lookup.look(log)
+        yield wire.StreamLogsResponse(end=self._lookup.end(log, state, cursor.sequence))
 
     async def _start(
         self, request: wire.StreamLogsRequest, log: AttemptLog, streams: frozenset[wire.LogStream.ValueType]

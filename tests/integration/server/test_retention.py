@@ -104,7 +104,8 @@ async def test_what_has_expired_under_a_reader_is_told_beside_what_was_cut(make_
         Server(make_settings(retention_interval="100ms"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["seq", "400000"], log_budget_bytes=1 << 20, log_ttl=3600.0)
+        # More than the connection holds by itself: the reader is half-way, and so is the server.
+        job = await client.submit(["seq", "4000000"], log_budget_bytes=16 << 20, log_ttl=3600.0)
         await client.wait(job)
         assert (await client.receipt(job)).truncated
         reading = client.logs(job)
