@@ -43,7 +43,7 @@ def check_health(environment: Mapping[str, str]) -> tuple[bool, str]:
         until = float((Path(directory) / NAME).read_text())
     except (OSError, ValueError):
         return False, "not connected to a server"
-    if _now() > until:
+    if not _now() <= until:
         return False, "the server has been silent for too long"
     return True, "connected"
 
