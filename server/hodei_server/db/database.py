@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 #: Writes committed together, at most.
 BATCH_LIMIT = 512
-#: Writes waiting, at most; further ones wait for a place.
+#: Writes waiting, at most, and reads; further ones wait for a place.
 QUEUE_LIMIT = 10_000
 READERS = 4
 
@@ -108,6 +108,7 @@ class Database:
         self.engine = engine
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._places = asyncio.Semaphore(QUEUE_LIMIT)
+        self._read_places = asyncio.Semaphore(QUEUE_LIMIT)
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -154,7 +155,8 @@ class Database:
             except DBAPIError as error:
                 raise _translate(error) from error
 
-        return await asyncio.get_running_loop().run_in_executor(self._readers, run)
+        async with self._read_places:
+            return await asyncio.get_running_loop().run_in_executor(self._readers, run)
 
     def _run(self) -> None:
         """Be the writer thread."""

@@ -10,8 +10,6 @@ from hodei_server.work.scheduler import Scheduler
 
 #: Seconds between looks where nothing has called for one.
 SWEEP_SECONDS = 5.0
-#: No look follows another sooner: what comes together is given out together.
-PAUSE_SECONDS = 0.001
 
 
 async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
@@ -31,4 +29,5 @@ async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
         # Where nothing is free, a new job only waits with the others.
         moves = freed if scheduler.full else {*freed, submitted}
         await asyncio.wait(moves, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-        await asyncio.sleep(PAUSE_SECONDS)
+        # What comes in the same turn of the loop is given out together; and what comes during the write, after it.
+        await asyncio.sleep(0)

@@ -48,6 +48,11 @@ def started(run: Run) -> worker_pb2.ConnectRequest:
     )
 
 
+def batch(*messages: worker_pb2.ConnectRequest) -> worker_pb2.ConnectRequest:
+    """Return several messages as one."""
+    return worker_pb2.ConnectRequest(batch=worker_pb2.ConnectBatch(messages=messages))
+
+
 def result(run: Run, **fields: Any) -> worker_pb2.ConnectRequest:
     """Return the result of a process that ended well, but for some fields."""
     fine: dict[str, Any] = {
@@ -80,6 +85,9 @@ LIES: dict[str, Lie] = {
     "another's start": lambda _, other: started(other),
     "another's result": lambda _, other: result(other),
     "another's refusal": lambda _, other: refusal(other),
+    "a lie behind a truth": lambda own, other: batch(log(own, block(chunk(1))), started(other)),
+    "a batch in a batch": lambda own, _: batch(batch(log(own, block(chunk(1, b"false\n"))))),
+    "a hello in a batch": lambda _own, _other: batch(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello())),
     "fewer chunks than were taken": lambda own, _: result(own, next_sequence=0),
     "more chunks than there are numbers": lambda own, _: result(own, next_sequence=(1 << 64) - 1),
     "an unknown cause": lambda own, _: result(own, cause=999),

@@ -10,7 +10,7 @@ import structlog
 from grpc import aio
 from sqlalchemy import update
 
-from hodei.checksum import encode_checksum
+from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
 from hodei.transport import open_channel
 from hodei.v1 import log_pb2, worker_pb2, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
@@ -124,6 +124,35 @@ async def test_a_repeated_block_is_ignored_and_a_result_counts_once(impostor: Ca
     receipt = await client.receipt(job)
     # The worker's checksum was made up, and that is told.
     assert (receipt.chunks, receipt.bytes, receipt.complete) == (3, 6, False)
+
+
+async def test_a_batch_is_taken_as_its_messages_would_be(impostor: Cast) -> None:
+    """L03: start, log and result of an instant job in one message; its history tells every move, in order."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    stream, run = await worker.connect(await worker.register())
+    names = {"attempt_uid": run.attempt_uid, "epoch": run.epoch}
+    result = worker_pb2.AttemptResult(cause=types_wire.CAUSE_EXIT_CODE, exit_code=0, next_sequence=2, **names)
+    terms = [chunk_checksum(each.sequence, each.stream, each.data) for each in (chunk(0), chunk(1))]
+    result.log_checksum = encode_checksum(add_checksums(*terms))
+    messages = [
+        worker_pb2.ConnectRequest(started=worker_pb2.AttemptStarted(pid=1, **names)),
+        worker_pb2.ConnectRequest(log=worker_pb2.LogBlocks(block=block(chunk(0), chunk(1)), **names)),
+        worker_pb2.ConnectRequest(result=result),
+    ]
+    await stream.write(worker_pb2.ConnectRequest(batch=worker_pb2.ConnectBatch(messages=messages)))
+    assert (await client.wait(job)).exit_code == 0
+    receipt = await client.receipt(job)
+    assert (receipt.chunks, receipt.bytes, receipt.complete) == (2, 4, True)
+    states = [event.event.state async for event in client.watch(job)]
+    assert states == [
+        types_wire.JOB_STATE_QUEUED,
+        types_wire.JOB_STATE_STARTING,
+        types_wire.JOB_STATE_RUNNING,
+        types_wire.JOB_STATE_FINISHING,
+        types_wire.JOB_STATE_SUCCEEDED,
+    ]
+    assert (await client.get(job)).attempts[0].HasField("start_time")
 
 
 async def test_two_results_that_differ_end_the_session(impostor: Cast) -> None:
