@@ -85,7 +85,6 @@ LIES: dict[str, Lie] = {
     "another's start": lambda _, other: started(other),
     "another's result": lambda _, other: result(other),
     "another's refusal": lambda _, other: refusal(other),
-    "a lie behind a truth": lambda own, other: batch(log(own, block(chunk(1))), started(other)),
     "a batch in a batch": lambda own, _: batch(batch(log(own, block(chunk(1, b"false\n"))))),
     "a hello in a batch": lambda _own, _other: batch(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello())),
     "fewer chunks than were taken": lambda own, _: result(own, next_sequence=0),
