@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from hodei.checksum import encode_checksum
+from hodei.checksum import decode_checksum, encode_checksum
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
@@ -61,6 +61,7 @@ class Attempt:
             Spool(settings.directory / f"spool-{run.attempt_uid}"),
             memory_limit=settings.log_memory,
             spool_limit=settings.spool_limit,
+            checksum=decode_checksum(run.log_checksum) if run.log_checksum else 0,
         )
         self.output = Output(self.outbox, changed, offset)
         self._offset = offset

@@ -94,14 +94,17 @@ class Outbox:
     :param spool_limit: bytes kept there; then `full` is True and the job's pipes must not be read. It is True for a
         moment, too, where memory is full and the server has just acknowledged something.
     :ivar next_sequence: of the next new chunk.
+    :param checksum: of what precedes the first sequence.
     :ivar checksum: of all chunks together, as `hodei.checksum` defines it.
     """
 
-    def __init__(self, first_sequence: int, spool: Spool, *, memory_limit: int, spool_limit: int) -> None:
+    def __init__(
+        self, first_sequence: int, spool: Spool, *, memory_limit: int, spool_limit: int, checksum: int = 0
+    ) -> None:
         self.next_sequence = first_sequence
         self.acknowledged = first_sequence
         self.size = 0
-        self.checksum = 0
+        self.checksum = checksum
         self._spool = spool
         self._memory_limit = memory_limit
         self._spool_limit = spool_limit

@@ -374,6 +374,7 @@ class RunAttempt(_message.Message):
     FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
     EPOCH_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
+    LOG_CHECKSUM_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     attempt_uid: _builtins.str
     attempt_number: _builtins.int
@@ -382,6 +383,8 @@ class RunAttempt(_message.Message):
     epoch: _builtins.int
     """Fences the writer: everything about the attempt carries it."""
     traceparent: _builtins.str
+    log_checksum: _builtins.bytes
+    """As in LogReceipt.checksum, over the chunks before first_sequence; the worker goes on from it. Empty where there are none."""
     @_builtins.property
     def spec(self) -> _types_pb2.JobSpec: ...
     def __init__(
@@ -394,10 +397,11 @@ class RunAttempt(_message.Message):
         first_sequence: _builtins.int = ...,
         epoch: _builtins.int = ...,
         traceparent: _builtins.str = ...,
+        log_checksum: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "epoch", b"epoch", "first_sequence", b"first_sequence", "job_id", b"job_id", "spec", b"spec", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "epoch", b"epoch", "first_sequence", b"first_sequence", "job_id", b"job_id", "log_checksum", b"log_checksum", "spec", b"spec", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -486,7 +490,7 @@ class AttemptResult(_message.Message):
     """The sequence the next chunk would have: the log is whole when all before it are durable."""
     log_bytes: _builtins.int
     log_checksum: _builtins.bytes
-    """Over the worker's chunks, as in LogReceipt.checksum."""
+    """As in LogReceipt.checksum, over the worker's chunks and those that `run` told of."""
     time_unix_nanos: _builtins.int
     output_left_open: _builtins.bool
     """A process of the job kept its output open past the bounded drain; what it wrote later is not in the log."""

@@ -123,6 +123,11 @@ class OpenLog:
         return self.segment.next_sequence
 
     @property
+    def checksum(self) -> int:
+        """The checksum of all that is durable."""
+        return add_checksums(self.before.checksum, self.segment.checksum)
+
+    @property
     def last_time(self) -> int:
         """Nanoseconds since the epoch of the newest durable chunk; 0 in an empty log."""
         return max(self.segment.last_time, self.before.last_time)

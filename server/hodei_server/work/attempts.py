@@ -15,7 +15,7 @@ from typing import TypeVar
 import structlog
 from sqlalchemy.engine import RowMapping
 
-from hodei.checksum import add_checksums, decode_checksum
+from hodei.checksum import decode_checksum
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
@@ -158,11 +158,20 @@ class Attempts:
 
     def run_on(self, session: Session, live: LiveAttempt) -> None:
         """Tell a connected worker to run its attempt, and to stop it where that was asked for."""
+        if not live.started and live.log.durable < live.log.accepted:
+            # The worker's chunks follow the server's own: those must be there first, whoever dies.
+            self._fleet.start(self._run_once_durable(session, live), f"run {live.attempt_uid}")
+            return
         if not live.started:
             session.send(live.run_message())
             live.run_sent = True
         if live.cancel is not None:
             session.send(wire.ConnectResponse(cancel=live.cancel))
+
+    async def _run_once_durable(self, session: Session, live: LiveAttempt) -> None:
+        await live.log.flush()
+        if self._sessions.get(live.worker_id) is session and live.result is None and not live.log.ended:
+            self.run_on(session, live)
 
     # What a worker says
 
@@ -346,8 +355,7 @@ class Attempts:
         complete = log.durable == result.next_sequence
         lie = ""
         if by_worker and complete:
-            checksum = add_checksums(log.before.checksum, log.segment.checksum)
-            complete = checksum == decode_checksum(result.log_checksum)
+            complete = log.checksum == decode_checksum(result.log_checksum)
             if not complete:
                 # The outcome stands, and the log is told not to be what it was; but the worker gets nothing more.
                 lie = f"the log of attempt {live.attempt_uid} is not the one that its checksum was made of"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 
 from google.protobuf.duration_pb2 import Duration
 
+from hodei.checksum import encode_checksum
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.db.database import Transaction
@@ -67,6 +68,7 @@ class LiveAttempt:
                 first_sequence=self.log.accepted,
                 epoch=self.epoch,
                 traceparent=self.traceparent,
+                log_checksum=encode_checksum(self.log.checksum) if self.log.accepted else b"",
             )
         )
 

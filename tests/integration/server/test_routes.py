@@ -53,6 +53,7 @@ async def test_a_worker_elsewhere_runs_its_job(elsewhere: ProcessesElsewhere, se
     job = await client.submit(["echo", "hello"])
     events = [event async for event in client.logs(job)]
     assert b"".join(event.data for event in events if isinstance(event, Chunk)) == b"image example: pulled\nhello\n"
+    assert (await client.receipt(job)).complete
     request = elsewhere.requests[0]
     assert request.server_address == f"https://{ELSEWHERE}:{server.worker_address.port}"
     assert request.labels["job"] == job

@@ -1,0 +1,113 @@
+"""A registry of images on the loopback, with one image, that may want credentials or have nothing."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Self
+
+MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG = "application/vnd.docker.container.image.v1+json"
+LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+
+
+class Registry:
+    """Serves an image.
+
+    :param saved: the image, as ``docker save`` writes it.
+    :param user: the name and password it wants, with a colon between; none when empty.
+    :ivar name: of the image, at this registry.
+    """
+
+    def __init__(self, saved: bytes, user: str = "") -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.expected = "Basic " + base64.b64encode(user.encode()).decode() if user else ""
+        with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
+
+            def read(name: str) -> bytes:
+                file = archive.extractfile(name)
+                assert file is not None
+                return file.read()
+
+            entry = json.loads(read("manifest.json"))[0]
+            layers = [self._keep(gzip.compress(read(name), 1), LAYER) for name in entry["Layers"]]
+            config = self._keep(read(entry["Config"]), CONFIG)
+        self.manifest = json.dumps(
+            {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
+        ).encode()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self.host = f"127.0.0.1:{self._server.server_port}"
+        self.name = f"{self.host}/hodei/image:1"
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    def _keep(self, blob: bytes, kind: str) -> dict[str, object]:
+        digest = "sha256:" + hashlib.sha256(blob).hexdigest()
+        self.blobs[digest] = blob
+        return {"mediaType": kind, "size": len(blob), "digest": digest}
+
+    def __enter__(self) -> Self:
+        """Begin to serve."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        registry = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_GET(self) -> None:
+                """Answer."""
+                if registry.expected and self.headers.get("Authorization") != registry.expected:
+                    self._answer(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}')
+                elif self.path == "/v2/":
+                    self._answer(200, b"{}")
+                elif self.path == "/v2/hodei/image/manifests/1" or self.path.endswith(registry.manifest_digest):
+                    self._answer(200, registry.manifest, MANIFEST)
+                elif (digest := self.path.rpartition("/")[2]) in registry.blobs:
+                    self._answer(200, registry.blobs[digest], "application/octet-stream")
+                else:
+                    self._answer(404, b'{"errors": [{"code": "MANIFEST_UNKNOWN", "message": "manifest unknown"}]}')
+
+            do_HEAD = do_GET  # noqa: N815 - the library's name
+
+            def _answer(self, status: int, body: bytes, kind: str = "application/json") -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(body)))
+                self.send_header("Docker-Distribution-Api-Version", "registry/2.0")
+                if status == 401:
+                    self.send_header("WWW-Authenticate", 'Basic realm="test"')
+                if kind == MANIFEST:
+                    self.send_header("Docker-Content-Digest", registry.manifest_digest)
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                """Say nothing."""
+
+        return Handler
+
+    @property
+    def manifest_digest(self) -> str:
+        """Return what names the manifest's content."""
+        return "sha256:" + hashlib.sha256(self.manifest).hexdigest()

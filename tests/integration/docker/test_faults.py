@@ -1,0 +1,184 @@
+"""Accidents on the real engine: containers killed and removed, servers killed, the engine itself stopped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_faults.containers import container_of, docker, leftovers
+from hodei_providers.faults import VARIABLE as FAULT_POINT
+from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
+
+#: Says that it runs; the first time it stays until it is ended.
+TWICE = "echo run >> /mnt/shared/runs; [ $(wc -l < /mnt/shared/runs) -gt 1 ] || sleep 600"
+#: Says that it runs, and stays until it is told to go on.
+WAITING = (
+    "echo before; touch /mnt/shared/started-$HODEI_JOB_ID; "
+    "while [ ! -e /mnt/shared/go ]; do sleep 0.1; done; echo after"
+)
+
+
+def run(command: str) -> None:
+    """Run a command of a user's."""
+    subprocess.run(["sh", "-c", command], check=True, timeout=100, capture_output=True)
+
+
+async def read(client: Client, job: str) -> bytes:
+    """Return a job's standard output."""
+    events = client.logs(job)
+    return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == STDOUT])
+
+
+@pytest.mark.parametrize("accident", ["kill -s KILL", "rm -f", "rm -f -v", "stop -t 0"])
+async def test_a_container_that_is_ended_from_outside_is_noticed_and_its_job_runs_again(
+    client: Client, shared: Path, wait_for: WaitFor, accident: str
+) -> None:
+    """W08, W09, W11: killed, with its agent, or removed behind our back; nothing of it is left."""
+    job = await client.submit(["sh", "-c", TWICE])
+    await wait_for((shared / "runs").exists)
+    await asyncio.to_thread(docker, *shlex.split(accident), container_of(job))
+    outcome = await client.wait(job)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED
+    causes = [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
+    assert causes == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+    await wait_for(lambda: not container_of(job))
+
+
+async def test_a_restart_of_the_server_adopts_its_containers(
+    make_settings: MakeSettings, shared: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W11, W14, W26: twenty of them go on; each job runs once and its log is whole."""
+    monkeypatch.setenv("HODEI_DOCKER_MAX_WORKERS", "20")
+    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
+        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
+        jobs = [await client.submit(["sh", "-c", WAITING]) for _ in range(20)]
+        await wait_for(lambda: len(list(shared.glob("started-*"))) == 20)
+        before = {job: container_of(job) for job in jobs}
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert {job: container_of(job) for job in jobs} == before
+        (shared / "go").touch()
+        for job in jobs:
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            assert len((await client.get(job)).attempts) == 1
+            assert await read(client, job) == b"before\nafter\n"
+            assert (await client.receipt(job)).complete
+
+
+class ServerProcess:
+    """A server in a process of its own, to be killed."""
+
+    def __init__(self, settings: Settings, log: Path) -> None:
+        self._log = log
+        self._settings = settings
+        self._process: subprocess.Popen[bytes] | None = None
+
+    async def start(self, **variables: str) -> None:
+        """Start it and wait until it serves."""
+        settings = self._settings
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("HODEI_DOCKER_")}
+        environment |= {
+            "HODEI_LISTEN": settings.listen,
+            "HODEI_WORKER_LISTEN": settings.worker_listen,
+            "HODEI_DATA_DIR": str(settings.data_dir),
+            "HODEI_PROVIDERS": "docker",
+            "HODEI_WORKER_IMAGE": settings.worker_image,
+            "HODEI_DRAIN_TIMEOUT": "0s",
+            "HODEI_PING_INTERVAL": "500ms",
+        }
+        before = self._spawn(environment | variables)
+        async with asyncio.timeout(60):
+            while b"server.started" not in self._log.read_bytes()[before:]:
+                assert self._process is not None
+                assert self._process.poll() is None, self._log.read_text()
+                await asyncio.sleep(0.05)
+
+    def _spawn(self, environment: dict[str, str]) -> int:
+        with self._log.open("ab") as output:
+            before = output.tell()
+            command = [str(Path(sys.executable).with_name("hodei")), "server"]
+            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        return before
+
+    async def died(self) -> int:
+        """Wait for its end; return its exit code."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, 60)
+
+    async def stop(self) -> None:
+        """End it, if it runs."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+            await self.died()
+
+
+@pytest.fixture
+async def server_process(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, Client]]:
+    """Return a server that is not started yet, and a client of it; what is left of its workers is removed."""
+    async with Server(make_settings(), ephemeral=True) as first:
+        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
+        address = first.address
+    process = ServerProcess(settings, tmp_path / "server.log")
+    async with Client(settings=ClientSettings(address)) as client:
+        yield process, client
+    await process.stop()
+    async with Server(settings, ephemeral=True):
+        pass
+
+
+@pytest.mark.parametrize("point", ["docker.created", "docker.started"])
+async def test_a_server_that_dies_while_it_launches_leaves_nothing_undone(
+    server_process: tuple[ServerProcess, Client], wait_for: WaitFor, point: str
+) -> None:
+    """W11, W13, W43: between making and starting, and before the start is written down; the next one goes on."""
+    process, client = server_process
+    await process.start(**{FAULT_POINT: point})
+    job = await client.submit(["echo", "hello"])
+    assert await process.died() == -signal.SIGKILL
+    assert len(container_of(job).split()) == 1
+    await process.start()
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    assert len((await client.get(job)).attempts) == 1
+    assert await read(client, job) == b"hello\n"
+    await wait_for(lambda: not leftovers(f"hodei.job={job}"))
+
+
+async def test_the_engine_may_stop_and_start_under_running_jobs(
+    client: Client, shared: Path, wait_for: WaitFor
+) -> None:
+    """W08, W28, W36: what ran is found lost, waits for the engine, and runs again there."""
+    stop, start = os.environ.get("HODEI_TEST_ENGINE_STOP"), os.environ.get("HODEI_TEST_ENGINE_START")
+    if not stop or not start:
+        message = (
+            "HODEI_TEST_ENGINE_STOP and HODEI_TEST_ENGINE_START are not set: commands that stop and start the engine"
+        )
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    job = await client.submit(["sh", "-c", TWICE])
+    await wait_for((shared / "runs").exists)
+    try:
+        await asyncio.to_thread(run, stop)
+        waiting = await client.submit(["echo", "hello"], providers=["docker"])
+        async with asyncio.timeout(60):
+            while "not healthy" not in (await client.explain(waiting)).providers[0].reason:
+                await asyncio.sleep(0.1)
+    finally:
+        await asyncio.to_thread(run, start)
+    assert (await client.wait(waiting)).state == wire.JOB_STATE_SUCCEEDED
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    assert len((await client.get(job)).attempts) == 2

@@ -1,0 +1,136 @@
+"""Images that are pulled, may not be had, or may come yet: on the real engine, from a registry of the test's own."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, SYSTEM, Chunk, Client, ClientSettings
+from hodei_faults.containers import container_of, docker
+from hodei_faults.registry import Registry
+from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+NO_RETRY = wire.RetryPolicy(max_infrastructure_retries=0)
+USER = "somebody:secret of theirs"
+
+
+@pytest.fixture(scope="module")
+def saved() -> bytes:
+    """Return an image as a file."""
+    return subprocess.run(["docker", "save", "busybox:stable"], capture_output=True, check=True, timeout=60).stdout
+
+
+@pytest.fixture
+def registry(saved: bytes) -> Iterator[Registry]:
+    """Return a registry that is open to all."""
+    with Registry(saved) as serving:
+        yield serving
+        docker("rmi", serving.name, check=False)
+
+
+@pytest.fixture
+def closed_registry(saved: bytes) -> Iterator[Registry]:
+    """Return a registry that wants credentials."""
+    with Registry(saved, USER) as serving:
+        yield serving
+        docker("rmi", serving.name, check=False)
+
+
+async def read(client: Client, job: str, stream: int) -> str:
+    """Return what is in one stream of a job's log."""
+    events = client.logs(job)
+    data = b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
+    return data.decode()
+
+
+async def test_a_pull_is_told_at_the_beginning_of_the_log(client: Client, registry: Registry) -> None:
+    """W01, W02: as lines of the system; the job's own output follows."""
+    job = await client.submit(["echo", "from the image"], image=registry.name)
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    told = await read(client, job, SYSTEM)
+    assert f"image {registry.name}: pulling" in told
+    assert f"image {registry.name}: pulled in" in told
+    assert await read(client, job, STDOUT) == "from the image\n"
+    assert (await client.receipt(job)).complete
+
+
+async def test_an_image_that_does_not_exist_fails_its_job_at_once(client: Client, registry: Registry) -> None:
+    """W01, L26: with the registry's words, and no second attempt."""
+    image = f"{registry.host}/hodei/image:none"
+    job = await client.submit(["true"], image=image)
+    outcome = await client.wait(job)
+    assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_IMAGE)
+    assert image in outcome.message
+    assert "not found" in outcome.message or "unknown" in outcome.message
+    assert len((await client.get(job)).attempts) == 1
+    assert outcome.message in await read(client, job, SYSTEM)
+
+
+async def test_an_image_that_wants_credentials_fails_its_job_at_once(client: Client, closed_registry: Registry) -> None:
+    """W01: nobody has any."""
+    job = await client.submit(["true"], image=closed_registry.name)
+    outcome = await client.wait(job)
+    assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_IMAGE)
+
+
+@pytest.mark.parametrize("kept_by", ["file", "helper", "store"])
+async def test_credentials_come_from_dockers_own_file_and_helpers(
+    make_settings: MakeSettings,
+    closed_registry: Registry,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kept_by: str,
+) -> None:
+    """As for Docker's own command."""
+    username, _, password = USER.partition(":")
+    program = tmp_path / "docker-credential-test"
+    answer = json.dumps({"ServerURL": closed_registry.host, "Username": username, "Secret": password})
+    program.write_text(f'#!/bin/sh\n[ "$(cat)" = {closed_registry.host} ] && [ "$1" = get ] && echo \'{answer}\'\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    encoded = base64.b64encode(USER.encode()).decode()
+    contents = {
+        "file": {"auths": {closed_registry.host: {"auth": encoded}}},
+        "helper": {"credHelpers": {closed_registry.host: "test"}},
+        "store": {"credsStore": "test"},
+    }[kept_by]
+    (tmp_path / "config.json").write_text(json.dumps(contents))
+    monkeypatch.setenv("HODEI_DOCKER_AUTH_CONFIG", str(tmp_path / "config.json"))
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["true"], image=closed_registry.name, retry=NO_RETRY)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_a_registry_that_does_not_answer_is_waited_for_until_the_start_timeout(client: Client) -> None:
+    """W01, W02: it might come; the log and the explanation say what it is waited for."""
+    job = await client.submit(["true"], image="127.0.0.1:1/hodei/image:1", start_timeout=3, retry=NO_RETRY)
+    outcome = await client.wait(job)
+    assert outcome.cause == wire.CAUSE_START_TIMEOUT
+    assert "can't be pulled yet" in await read(client, job, SYSTEM)
+
+
+async def test_what_is_cancelled_while_its_image_is_waited_for_is_never_launched(client: Client, saved: bytes) -> None:
+    """W16: although the registry comes back."""
+    with Registry(saved) as gone:
+        pass
+    job = await client.submit(["true"], image=gone.name)
+    async with asyncio.timeout(30):
+        async for event in client.logs(job):
+            if isinstance(event, Chunk) and b"can't be pulled yet" in event.data:
+                break
+    await client.cancel(job)
+    assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+    assert container_of(job) == ""
