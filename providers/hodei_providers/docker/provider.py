@@ -35,7 +35,7 @@ from hodei_providers.docker.images import Images
 from hodei_providers.docker.launches import Launches
 from hodei_providers.docker.spec import HOST_GATEWAY_NAME, WORKER_LABEL, check_resources, container_name
 from hodei_providers.docker.startup import StartupTimes
-from hodei_providers.docker.watch import watch_containers
+from hodei_providers.docker.watch import ContainerWatch
 from hodei_providers.registry import ProviderSetupError
 
 #: Where what was last known of the engine is kept, so that a server comes up while its engine is down.
@@ -229,13 +229,15 @@ class DockerProvider(Provider):
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers whose container has ended, or was removed by somebody else."""
-        async for worker_id in watch_containers(self._engine, installation_id):
+        watch = ContainerWatch(self._engine, installation_id)
+        async for worker_id in watch.ended():
             if worker_id in self._destroying or worker_id in self._launches:
                 continue
             try:
                 description = await self.describe(Handle(worker_id))
             except ProviderError:
-                continue  # it is in the next list, too
+                watch.again(worker_id)
+                continue
             if description.phase in {WorkerPhase.EXITED, WorkerPhase.MISSING}:
                 yield description
 

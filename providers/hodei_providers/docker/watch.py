@@ -16,65 +16,68 @@ LIST_SECONDS = 15.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 #: What containers do that is an end.
 ENDS = ("die", "destroy")
-OVER = frozenset({"exited", "dead", "removing"})
+#: States of a container that runs no more, or, unless it is being launched, never will.
+OVER = frozenset({"exited", "dead", "removing", "created"})
 
 
-async def watch_containers(engine: Engine, installation_id: str) -> AsyncIterator[str]:
-    """Yield workers whose container has ended or is gone, each time that this is seen. Goes on through outages."""
-    running: set[str] = set()
-    told: set[str] = set()
-    failures = 0
-    while True:
-        try:
-            async for worker_id in _one_connection(engine, installation_id, running, told):
-                failures = 0
-                yield worker_id
-        except ProviderError:
-            pass
-        await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-        failures += 1
+class ContainerWatch:
+    """Watches an installation's containers."""
 
+    def __init__(self, engine: Engine, installation_id: str) -> None:
+        self._engine = engine
+        self._installation_id = installation_id
+        self._running: set[str] = set()
+        self._told: set[str] = set()
 
-async def _one_connection(
-    engine: Engine, installation_id: str, running: set[str], told: set[str]
-) -> AsyncIterator[str]:
-    filters = {"type": ["container"], "event": list(ENDS), "label": [f"{INSTALLATION_LABEL}={installation_id}"]}
-    events = engine.events(filters)
-    pending = asyncio.ensure_future(anext(events))
-    try:
+    def again(self, worker_id: str) -> None:
+        """Tell of a worker again at the next list."""
+        self._told.discard(worker_id)
+        self._running.add(worker_id)
+
+    async def ended(self) -> AsyncIterator[str]:
+        """Yield workers whose container may have ended or be gone; some twice. Goes on through outages."""
+        failures = 0
         while True:
-            for worker_id in await _ended(engine, installation_id, running, told):
-                yield worker_id
-            while True:
-                done, _ = await asyncio.wait({pending}, timeout=LIST_SECONDS)
-                if not done:
-                    break
-                try:
-                    event = pending.result()
-                except StopAsyncIteration:
-                    return
-                pending = asyncio.ensure_future(anext(events))
-                worker_id = event.get("Actor", {}).get("Attributes", {}).get(WORKER_LABEL, "")
-                if worker_id:
-                    running.discard(worker_id)
-                    told.add(worker_id)
+            try:
+                async for worker_id in self._one_connection():
+                    failures = 0
                     yield worker_id
-    finally:
-        pending.cancel()
-        with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, ProviderError):
-            await pending
-        await events.aclose()  # type: ignore[attr-defined]  # an asynchronous generator has it
+            except ProviderError:
+                pass
+            await asyncio.sleep(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+            failures += 1
 
+    async def _one_connection(self) -> AsyncIterator[str]:
+        label = f"{INSTALLATION_LABEL}={self._installation_id}"
+        events = self._engine.events({"type": ["container"], "event": list(ENDS), "label": [label]})
+        pending = asyncio.ensure_future(anext(events))
+        try:
+            while True:
+                for worker_id in await self._list():
+                    yield worker_id
+                while True:
+                    done, _ = await asyncio.wait({pending}, timeout=LIST_SECONDS)
+                    if not done:
+                        break
+                    try:
+                        event = pending.result()
+                    except StopAsyncIteration:
+                        return
+                    pending = asyncio.ensure_future(anext(events))
+                    worker_id = event.get("Actor", {}).get("Attributes", {}).get(WORKER_LABEL, "")
+                    if worker_id:
+                        yield worker_id
+        finally:
+            pending.cancel()
+            with contextlib.suppress(asyncio.CancelledError, StopAsyncIteration, ProviderError):
+                await pending
+            await events.aclose()  # type: ignore[attr-defined]  # an asynchronous generator has it
 
-async def _ended(engine: Engine, installation_id: str, running: set[str], told: set[str]) -> list[str]:
-    """Return the workers that have ended, or are gone, since the last look."""
-    rows = await engine.workers(installation_id)
-    states = {worker_id: state for worker_id, _, state in rows}
-    over = {worker_id for worker_id, state in states.items() if state in OVER}
-    gone = running - states.keys()
-    news = sorted((over - told) | gone)
-    told &= over
-    told |= over
-    running.clear()
-    running |= {worker_id for worker_id, state in states.items() if state == "running"}
-    return news
+    async def _list(self) -> list[str]:
+        """Return the workers that have ended, or are gone, since the last look."""
+        states = {worker_id: state for worker_id, _, state in await self._engine.workers(self._installation_id)}
+        over = {worker_id for worker_id, state in states.items() if state in OVER}
+        news = sorted((over - self._told) | (self._running - states.keys()))
+        self._told = over
+        self._running = set(states) - over
+        return news

@@ -127,7 +127,11 @@ class Fleet:
                 handle = await provider.launch(request)
             except ProviderError as error:
                 # An error may be about the answer only: look for the worker before believing it (W13).
-                found = await self.describe(worker_id, row["provider"], Handle(worker_id))
+                try:
+                    found = await provider.describe(Handle(worker_id))
+                except ProviderError:
+                    # Nobody can tell: it is removed, which goes on until somebody can.
+                    raise error from None
                 if not error.retryable or found.phase not in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
                     raise
                 handle = found.handle
