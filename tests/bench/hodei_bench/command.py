@@ -27,7 +27,7 @@ from hodei_bench.page import page
 
 #: Seconds after which a bench is given up, and the next one has its turn.
 BENCH_SECONDS = 300.0
-GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet")
+GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet", "docker")
 
 
 def machine() -> dict[str, Any]:

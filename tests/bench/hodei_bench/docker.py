@@ -1,0 +1,159 @@
+"""Jobs in containers, beside Docker's own command and containers that are started through the engine's API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import aiodocker
+
+from hodei.v1 import types_pb2 as wire
+from hodei_bench.commands import first_line, whole
+from hodei_bench.harness import Result, Setup, bench, repeat
+from hodei_client import STDOUT, Chunk, Client
+from hodei_providers.agent import PYTHON_COMMAND
+
+IMAGE = os.environ.get("HODEI_WORKER_IMAGE") or "hodei-jobs-worker:latest"
+#: Containers under way at once, Hodei's and the peers' alike.
+AT_ONCE = 8
+ECHO = ("/bin/echo", "hi")
+#: What the agent does before it is of any use: the peer does that and nothing more.
+IMPORTS = (*PYTHON_COMMAND, "-c", "import sys; sys.path.insert(0, '/opt/hodei-agent/app'); import grpc.aio")
+
+
+async def one_job(client: Client) -> tuple[float, float]:
+    """Submit a job and follow it; return milliseconds until its first line, and until it has ended."""
+    began = time.perf_counter()
+    job_id = await client.submit(ECHO)
+    line = 0.0
+    async for event in client.logs(job_id):
+        if isinstance(event, Chunk) and event.stream == STDOUT and not line:
+            line = (time.perf_counter() - began) * 1e3
+    outcome = await client.wait(job_id)
+    if outcome.state != wire.JOB_STATE_SUCCEEDED or not line:
+        raise RuntimeError(f"job {job_id} ended as {outcome}")
+    return line, (time.perf_counter() - began) * 1e3
+
+
+async def burst(client: Client, count: int) -> float:
+    """Submit jobs at once and wait for all; return how many a second."""
+    began = time.perf_counter()
+    ids = await asyncio.gather(*(client.submit(ECHO) for _ in range(count)))
+    outcomes = await asyncio.gather(*(client.wait(job_id) for job_id in ids))
+    if any(outcome.state != wire.JOB_STATE_SUCCEEDED for outcome in outcomes):
+        raise RuntimeError("a job has failed")
+    return count / (time.perf_counter() - began)
+
+
+async def containers(command: tuple[str, ...], count: int) -> float:
+    """Make, start, await and remove containers through the engine's API; return how many a second."""
+    config: dict[str, Any] = {"Image": IMAGE, "Entrypoint": list(command), "Healthcheck": {"Test": ["NONE"]}}
+    async with aiodocker.Docker() as engine:
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one() -> None:
+            async with slots:
+                container = await engine.containers.create(config)
+                await container.start()
+                ended = await container.wait()
+                await container.delete(force=True)
+                if ended["StatusCode"]:
+                    raise RuntimeError(f"a container has ended with {json.dumps(ended)}")
+
+        await one()
+        began = time.perf_counter()
+        await asyncio.gather(*(one() for _ in range(count)))
+        return count / (time.perf_counter() - began)
+
+
+async def unusable() -> str:
+    """Return why nothing can be measured here; empty when something can."""
+    try:
+        async with aiodocker.Docker() as engine:
+            await engine.images.inspect(IMAGE)
+    except (aiodocker.DockerError, AssertionError, OSError) as error:
+        return f"no engine with the image {IMAGE}: {error}"
+    return ""
+
+
+async def clean(data_dir: Path) -> None:
+    """Remove what a server has left on the engine: warm workers go on without it."""
+    label = f"hodei.installation={(data_dir / 'installation').read_text().strip()}"
+    async with aiodocker.Docker() as engine:
+        filters = json.dumps({"label": [label]})
+        for container in await engine.containers.list(all="true", filters=filters):
+            await container.delete(force=True, v=True)
+        volumes: Any = engine.volumes
+        found = await volumes.list(filters={"label": [label]})
+        for each in found.get("Volumes") or []:
+            await (await volumes.get(each["Name"])).delete()
+
+
+@bench("docker")
+async def docker(setup: Setup) -> list[Result]:
+    """Jobs in containers: how long one takes, and how many in a second."""
+    if (missing := await unusable()) and not os.environ.get("CI"):
+        sys.stderr.write(f"docker: left out: {missing}\n")
+        return []
+    times, count, many = (3, 8, 0) if setup.short else (11, 40, 100)
+    settings = {"providers": "docker", "worker_image": IMAGE, "HODEI_DOCKER_MAX_WORKERS": str(AT_ONCE)}
+    plain = ("docker", "run", "--rm", "--entrypoint", ECHO[0], IMAGE, *ECHO[1:])
+    async with setup.server(**settings) as server, server.client() as client:
+        await one_job(client)
+        # By turns: what else the machine does falls on both alike.
+        lines, ends, plain_lines, plain_ends = [], [], [], []
+        for _ in range(times):
+            line, end = await one_job(client)
+            lines.append(line)
+            ends.append(end)
+            plain_lines.append(await first_line(*plain))
+            plain_ends.append(await whole(*plain))
+        rates, imports, bare = [], [], []
+        for _ in range(1 if setup.short else 3):
+            rates.append(await burst(client, count))
+            imports.append(await containers(IMPORTS, count))
+            bare.append(await containers(("/bin/true",), count))
+        at_once = await burst(client, many) if many else 0.0
+        data_dir = server.data_dir
+    await clean(data_dir)
+    async with setup.server(**settings, worker_max_jobs="0") as server, server.client() as client:
+        for _ in range(3):
+            await one_job(client)
+        warm = await repeat(30, lambda: ended(client))
+        data_dir = server.data_dir
+    await clean(data_dir)
+    line, end = statistics.median(lines), statistics.median(ends)
+    plain_line, plain_end = statistics.median(plain_lines), statistics.median(plain_ends)
+    peer = "docker run of the same image"
+    rate, importing = statistics.median(rates), statistics.median(imports)
+    results = [
+        Result("docker.first-line", line, "ms", peer=plain_line, peer_name=peer, aim=plain_line + 250),
+        Result("docker.finished", end, "ms", peer=plain_end, peer_name=peer, aim=plain_end + 250),
+        Result("docker.warm", warm, "ms", aim=20, note="a container that waits, submit to finished"),
+        Result(
+            "docker.rate",
+            rate,
+            "jobs/s",
+            more_is_better=True,
+            peer=importing,
+            peer_name="containers by the API that import grpc",
+            aim=0.9,
+            aim_of="ratio",
+            note=f"{count} jobs, {AT_ONCE} containers at once",
+        ),
+        Result("docker.bare-rate", statistics.median(bare), "jobs/s", more_is_better=True, note="a limit: /bin/true"),
+    ]
+    if many:
+        results.append(Result("docker.at-once", at_once, "jobs/s", more_is_better=True, note=f"{many} jobs at once"))
+    return results
+
+
+async def ended(client: Client) -> float:
+    """Run one job; return milliseconds until it has ended."""
+    return (await one_job(client))[1]
