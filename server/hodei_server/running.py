@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,9 @@ async def serve(settings: Settings) -> int:
         loop.add_signal_handler(number, ending.set)
     server = Server(settings)
     async with server:
+        # What there is now stays for good: looking through it again and again is what makes collections long.
+        gc.collect()
+        gc.freeze()
         waits = [asyncio.create_task(ending.wait()), asyncio.create_task(server.failed.wait())]
         await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
         for task in waits:
