@@ -25,13 +25,14 @@ def memory(pid: int, kind: str) -> int:
 
 
 def print_log(cli: Any, mib: int) -> None:
-    """Run a job that prints so much, and follow it; what the follower was too slow for is cut, and told."""
+    """Run a job that prints so much, and follow it; what the follower was too slow for is cut, and told by segments."""
     script = f"yes 'a line of a log, and another, and another' | head -c {mib}M"
     process = cli.start("run", "-q", "--", "sh", "-c", script)
     counting = subprocess.run(["wc", "-c"], stdin=process.stdout, capture_output=True, check=True)
     _, notes = process.communicate()
     cut = sum(int(size) for size in re.findall(rb"\((\d+) bytes\) are not here", notes))
-    assert (process.returncode, int(counting.stdout) + cut) == (0, mib * MIB)
+    assert process.returncode == 0
+    assert int(counting.stdout) <= mib * MIB <= int(counting.stdout) + cut
 
 
 @pytest.mark.timeout(120 + LOG_MIB)
