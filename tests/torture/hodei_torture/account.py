@@ -11,9 +11,10 @@ from pathlib import Path
 
 from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, LogPlace
+from hodei_client import STDOUT, Chunk, Client, Cut, LogPlace
 from hodei_faults import connected_to, descriptors, worker_pids
 from hodei_torture.load import Job
+from hodei_torture.reading import Reading
 from hodei_torture.site import Site
 
 #: Seconds for everything to end once the hand rests, and for what is left to be cleared away.
@@ -27,10 +28,12 @@ class Account:
     """Finds faults.
 
     :ivar incomplete: logs that say that they are not whole, which is no fault.
+    :ivar cut: logs that have outgrown their budget and say so.
     """
 
     def __init__(self, site: Site) -> None:
         self.incomplete = 0
+        self.cut = 0
         self._site = site
 
     def _fault(self, text: str) -> None:
@@ -68,26 +71,36 @@ class Account:
 
     async def _of_attempt(self, client: Client, job: Job, attempt: wire.Attempt) -> None:
         name = f"{job.job_id}: attempt {attempt.number}"
-        data, total, size, chunks = b"", 0, 0, 0
+        reading, total, size, chunks = Reading(job.expected), 0, 0, 0
         async for event in client.logs(job.job_id, place=LogPlace(attempt=attempt.number), follow=False):
             if isinstance(event, Chunk):
                 chunks += 1
                 size += len(event.data)
                 total = add_checksums(total, chunk_checksum(event.sequence, event.stream, event.data))
                 if event.stream == STDOUT:
-                    data += event.data
+                    reading.read(event.data)
+            elif isinstance(event, Cut):
+                chunks += event.last_sequence - event.first_sequence + 1
+                size += event.bytes
+                reading.skip()
         receipt = await client.receipt(job.job_id, attempt=attempt.number)
-        if (receipt.chunks, receipt.bytes, int.from_bytes(receipt.checksum)) != (chunks, size, total):
+        if (receipt.chunks, receipt.bytes, receipt.truncated) != (chunks, size, reading.cut):
             self._fault(f"{name}: the receipt does not agree with the bytes")
+        if not reading.cut and int.from_bytes(receipt.checksum) != total:
+            self._fault(f"{name}: the receipt's checksum is not that of the bytes")
+        if reading.cut and not job.may_be_cut:
+            self._fault(f"{name}: its log is cut")
         # A worker that is killed with its result told and its log not yet durable leaves one that says so.
         whole = attempt.outcome.cause == wire.CAUSE_EXIT_CODE and receipt.complete
         self.incomplete += not receipt.complete
+        self.cut += reading.cut
         if not receipt.ended:
             self._fault(f"{name}: its log has not ended")
-        if (whole and data != job.expected) or not job.expected.startswith(data):
-            self._fault(f"{name}: a wrong log of {len(data)} bytes")
-        if job.seen.get(attempt.number, b"") != data:
-            self._fault(f"{name}: its follower saw something else: {len(job.seen.get(attempt.number, b''))} bytes")
+        if reading.wrong is not None or (whole and reading.place != len(job.expected)):
+            self._fault(f"{name}: a wrong log, at byte {reading.wrong}, to byte {reading.place}")
+        seen = job.seen.get(attempt.number, Reading(job.expected))
+        if seen.wrong is not None or seen.place != reading.place:
+            self._fault(f"{name}: its follower saw something else, at byte {seen.wrong}, to byte {seen.place}")
 
     async def of_leftovers(self) -> None:
         """See that nothing is left of all the jobs: processes, folders, descriptors, rows that are not over."""

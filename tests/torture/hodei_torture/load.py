@@ -9,9 +9,13 @@ import random
 from pathlib import Path
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, HodeiError, LogPlace, UnavailableError
+from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogPlace, UnavailableError
+from hodei_torture.reading import Reading, output
 from hodei_torture.site import Site
 
+#: How many of the jobs have a log budget that most of them outgrow, and that budget in bytes.
+CUT_SHARE = 0.15
+CUT_BUDGET = 64 << 10
 #: Prints known lines, slowly enough to be met by accidents; leaves its marks before.
 JOB = r"""
 marks=$1; lines=$2; code=$3; pause=$4
@@ -34,19 +38,17 @@ exit $code
 class Job:
     """What one job must have come to.
 
+    :ivar expected: what it writes.
+    :ivar may_be_cut: its log may outgrow its budget.
     :ivar seen: what its follower saw, by attempt.
     """
 
     job_id: str
     marks: Path
-    lines: int
+    expected: bytes
     code: int
-    seen: dict[int, bytes] = dataclasses.field(default_factory=dict)
-
-    @property
-    def expected(self) -> bytes:
-        """What it writes."""
-        return b"".join(b"line %d of %d\n" % (number, self.lines) for number in range(self.lines))
+    may_be_cut: bool
+    seen: dict[int, Reading] = dataclasses.field(default_factory=dict)
 
 
 class Load:
@@ -79,16 +81,22 @@ class Load:
         self._submitted += 1
         lines, code = self._random.randint(0, 3000), self._random.choice([0, 0, 3])
         pause = f"{self._random.uniform(0.0, 0.05):.3f}"
+        may_be_cut = self._random.random() < CUT_SHARE
+        if may_be_cut:
+            lines = self._random.randint(3000, 9000)
         spec = wire.JobSpec(
             argv=["sh", "-c", JOB, "job", str(marks), str(lines), str(code), pause],
             retry=wire.RetryPolicy(max_infrastructure_retries=100),
         )
         spec.retry.initial_backoff.FromMilliseconds(50)
+        if may_be_cut:
+            spec.log_budget_bytes = CUT_BUDGET
         # Known before: a submission whose answer is lost is asked for again under the same id.
         request_id = f"{os.getpid()}-{self._submitted}"
         try:
             async with asyncio.timeout(30):
-                return Job(await client.submit(spec, request_id=request_id), marks, lines, code)
+                job_id = await client.submit(spec, request_id=request_id)
+                return Job(job_id, marks, output(lines), code, may_be_cut)
         except (HodeiError, TimeoutError) as error:
             self._site.note(f"not acknowledged: {error}")
             return None
@@ -113,7 +121,12 @@ class Load:
                         faults.append(f"{job.job_id}: a follower saw {event.sequence}, not {expected}")
                     expected = event.sequence + 1
                     if event.stream == STDOUT:
-                        job.seen[attempt] = job.seen.get(attempt, b"") + event.data
+                        job.seen.setdefault(attempt, Reading(job.expected)).read(event.data)
+                elif isinstance(event, Cut):
+                    if event.attempt_number != attempt:
+                        attempt = event.attempt_number
+                    expected = event.last_sequence + 1
+                    job.seen.setdefault(attempt, Reading(job.expected)).skip()
         except UnavailableError as error:
             # A follow that begins while there is no server says so at once; one that has begun goes on by itself.
             if expected or attempt > 1:

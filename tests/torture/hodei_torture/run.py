@@ -34,6 +34,7 @@ def run(seed: int, seconds: float, *, kills: int = 0) -> list[str]:
         accidents = ", ".join(f"{count} {kind}" for kind, count in sorted(hand.accidents.items()))
         sys.stdout.write(
             f"seed {seed}: {len(load.jobs)} jobs, {hand.kills} kills, {account.incomplete} logs marked incomplete, "
+            f"{account.cut} cut, "
             f"{len(site.faults)} faults in {time.monotonic() - began:.0f} s ({accidents})\n"
         )
         if site.faults:
@@ -44,6 +45,7 @@ def run(seed: int, seconds: float, *, kills: int = 0) -> list[str]:
 
 async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: float, *, kills: int) -> None:
     async with site:
+        await site.server_answers()
         async with Client(settings=site.settings) as client:
             hurting = asyncio.create_task(hand.work())
             loading = asyncio.create_task(load.work(client))
