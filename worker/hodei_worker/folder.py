@@ -28,7 +28,12 @@ def copy_agent(target: Path) -> tuple[bool, str]:
         if (target / COMPLETE).is_file() and (target / COMPLETE).read_text() == build:
             return True, f"{target} is complete"
         target.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(source, target, copy_function=_put, dirs_exist_ok=True)
+        for entry in source.iterdir():
+            # Each by itself: the target may be another's, whose mode and times are not to be changed.
+            if entry.is_dir():
+                shutil.copytree(entry, target / entry.name, copy_function=_put, dirs_exist_ok=True)
+            else:
+                _put(str(entry), str(target / entry.name))
         _put(str(source / "BUILD"), str(target / COMPLETE))
     except (OSError, shutil.Error) as error:
         return False, f"the agent can't be copied to {target}: {error}"

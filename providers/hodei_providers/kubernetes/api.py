@@ -12,7 +12,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -109,7 +109,7 @@ class Api:
         """Read what is no JSON: a container's output."""
         return (await self._answer("GET", path, query)).decode(errors="replace")
 
-    async def watch(self, path: str, *, seconds: int, **query: str) -> AsyncIterator[Manifest]:
+    async def watch(self, path: str, *, seconds: int, **query: str) -> AsyncGenerator[Manifest]:
         """Yield the events of one watch until the API ends it.
 
         :param seconds: after which the API is to end it.

@@ -11,7 +11,7 @@ from hodei_providers.contract import LaunchRejectedError, ProviderError
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
-from hodei_providers.kubernetes.manifests import make_namespace_parts, make_role_binding
+from hodei_providers.kubernetes.manifests import make_namespace_parts
 
 #: Seconds after which what somebody may have deleted or edited is looked at again.
 REPAIR_SECONDS = 300.0
@@ -54,8 +54,8 @@ class Infrastructure:
                 return
             identity = self._config.server_identity or await self._who_am_i()
             problems: list[str] = []
-            for part in make_namespace_parts(namespace, self._config, identity, tenant=tenant):
-                problems += await self._apply(part, namespace, identity)
+            for part in await self._parts(namespace, identity, tenant):
+                problems += await self._apply(part, namespace)
             if problems:
                 problems.append(
                     "an administrator can apply what 'hodei k8s manifests' prints, or set HODEI_K8S_ENSURE=false"
@@ -68,15 +68,24 @@ class Infrastructure:
         answer = await self._api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
         return str(answer["status"]["userInfo"]["username"])
 
-    async def _apply(self, part: Mapping[str, Any], namespace: str, identity: str) -> Sequence[str]:
+    async def _parts(self, namespace: str, identity: str, tenant: str) -> Sequence[Mapping[str, Any]]:
+        """Return what a namespace needs; the Role is made, where it may be, to know which one is to be bound."""
+        parts = make_namespace_parts(namespace, self._config, identity, tenant=tenant)
+        role = next(part for part in parts if part["kind"] == "Role")
+        await self._apply(parts[0], namespace)
+        try:
+            await self._api.apply(f"{_PATHS['Role'].format(namespace)}/{role['metadata']['name']}", role)
+        except (ForbiddenError, NotThereError):
+            # Nobody may give rights that they lack; the ClusterRole of an administrator may be bound instead.
+            return make_namespace_parts(namespace, self._config, identity, tenant=tenant, role="ClusterRole")
+        return parts
+
+    async def _apply(self, part: Mapping[str, Any], namespace: str) -> Sequence[str]:
         kind, name = part["kind"], part["metadata"]["name"]
         path = f"{_PATHS[kind].format(namespace)}/{name}"
         try:
             await self._api.apply(path, part)
         except ForbiddenError as error:
-            if kind == "Role":
-                # Nobody may give rights that they lack; an administrator's ClusterRole may be bound instead.
-                return await self._apply(make_role_binding(namespace, identity, "ClusterRole"), namespace, identity)
             return await self._look(path, f"{kind} {name}: {error}")
         except LaunchRejectedError as error:
             # What a binding binds can't be changed: the one that is there stands.

@@ -32,7 +32,7 @@ from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.nodes import Nodes
-from hodei_providers.kubernetes.pod import CONTAINER, Owner, make_pod, make_secret
+from hodei_providers.kubernetes.pod import AGENT_CONTAINER, CONTAINER, Owner, make_pod, make_secret
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.state import handle_of, read_pod
 from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
@@ -280,7 +280,7 @@ class KubernetesProvider(Provider):
                     await self._api.delete(self._path(handle_of(pod)), uid=pod["metadata"]["uid"])
 
     async def diagnose(self, handle: Handle) -> Sequence[str]:
-        """Return a pod's state, its events and the last that the worker printed."""
+        """Return a pod's state, its events and the last that was printed in it."""
         lines: list[str] = []
         with contextlib.suppress(ProviderError):
             description = await self.describe(handle)
@@ -298,11 +298,13 @@ class KubernetesProvider(Provider):
         return [f"event {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS:]]
 
     async def _output(self, handle: Handle) -> Sequence[str]:
-        try:
-            text = await self._api.text(f"{self._path(handle)}/log", container=CONTAINER, tailLines=str(TAIL))
-        except ProviderError:
-            return []  # it has not printed anything yet, or its node can't be asked
-        return text.splitlines()
+        for container in (CONTAINER, AGENT_CONTAINER):
+            # One that never ran has printed nothing, and where nothing may be printed any more its node can't be asked.
+            with contextlib.suppress(ProviderError):
+                text = await self._api.text(f"{self._path(handle)}/log", container=container, tailLines=str(TAIL))
+                if text:
+                    return text.splitlines()
+        return []
 
 
 def _pods(namespace: str) -> str:

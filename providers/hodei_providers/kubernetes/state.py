@@ -129,6 +129,7 @@ def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
         reason = ExitReason.EXITED
     if end:
         told.append(f"the container ended with code {code} ({end.get('reason') or 'no reason given'})")
+        told.append(str(end.get("message") or ""))
     message = _cut(": ".join(part for part in told if part) or "the pod has ended")
     if number and number in set(signal.Signals):
         return Description(handle, WorkerPhase.EXITED, None, number, reason, message), finished_at

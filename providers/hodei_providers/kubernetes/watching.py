@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
@@ -132,26 +134,31 @@ class PodWatch:
             for description in self._news(pod):
                 yield description
         end = time.monotonic() + self._resync_seconds
-        while (left := min(end - time.monotonic(), max(1.0, self._troubles.next_due()))) >= 1.0:
-            async for event in self._api.watch(
-                self._path, seconds=int(left), labelSelector=self._selector, resourceVersion=version
-            ):
-                pod = event["object"]
-                version = pod["metadata"]["resourceVersion"]
-                if event["type"] == "BOOKMARK":
-                    continue
-                worker_id = handle_of(pod).worker_id
-                if event["type"] == "DELETED":
-                    self._pods.pop(worker_id, None)
-                    for description in self._gone(worker_id, pod):
+        while (left := end - time.monotonic()) >= 1.0:
+            due = time.monotonic() + max(1.0, min(left, self._troubles.next_due()))
+            seconds = math.ceil(due - time.monotonic())
+            events = self._api.watch(self._path, seconds=seconds, labelSelector=self._selector, resourceVersion=version)
+            async with contextlib.aclosing(events):
+                async for event in events:
+                    version = event["object"]["metadata"]["resourceVersion"]
+                    for description in self._changed(event):
                         yield description
-                else:
-                    self._pods[worker_id] = pod
-                    for description in self._news(pod):
-                        yield description
+                    if time.monotonic() + self._troubles.next_due() < due - 1.0:
+                        break  # something is to be judged before this watch would end
             for pod in list(self._pods.values()):
                 for description in self._news(pod):
                     yield description
+
+    def _changed(self, event: Mapping[str, Any]) -> list[Description]:
+        pod = event["object"]
+        if event["type"] == "BOOKMARK":
+            return []
+        worker_id = handle_of(pod).worker_id
+        if event["type"] == "DELETED":
+            self._pods.pop(worker_id, None)
+            return self._gone(worker_id, pod)
+        self._pods[worker_id] = pod
+        return self._news(pod)
 
     def _news(self, pod: Mapping[str, Any]) -> list[Description]:
         seen = read_pod(pod)

@@ -1,0 +1,128 @@
+"""Faults of the API that no cluster shows on demand: a proxy before the real one makes them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hodei_faults.api_proxy import ApiProxy, Fault
+from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import INSTALLATION, make_request, until
+
+
+@pytest.fixture
+async def proxy(api: Any) -> AsyncIterator[ApiProxy]:
+    """Return a proxy before the cluster."""
+    async with ApiProxy(api.address, api._client.rest_client.ssl_context) as entered:
+        yield entered
+
+
+@pytest.fixture
+async def provider(
+    proxy: ApiProxy, played: KubernetesConfig, orders: Any, tmp_path: Path
+) -> AsyncIterator[KubernetesProvider]:
+    """Return a provider that reaches the cluster through the proxy."""
+    file = tmp_path / "kubeconfig"
+    file.write_text(proxy.kubeconfig())
+    config = dataclasses.replace(played, kubeconfig=str(file), server_address=f"{orders.host}:1")
+    async with KubernetesProvider(config=config) as entered:
+        yield entered
+        proxy.faults.clear()
+        for handle in await entered.list(INSTALLATION):
+            assert await entered.destroy(handle)
+
+
+def on(verb: str, kind: str) -> Any:
+    """Return what applies to a verb on a kind, watches excepted."""
+    return lambda method, path, query: method == verb and path.endswith(kind) and "watch" not in query
+
+
+def on_watch(_: str, __: str, query: Any) -> bool:
+    """Apply to watches."""
+    return "watch" in query
+
+
+async def test_an_answer_that_was_lost_makes_no_second_pod(proxy: ApiProxy, provider: KubernetesProvider) -> None:
+    """W13: the API says 500 after the create went through; the same call again finds what is there."""
+    proxy.faults += [Fault(on("POST", "/secrets"), after=True), Fault(on("POST", "/pods"), after=True)]
+    request = make_request()
+    handle = await provider.launch(request)
+    assert [each.worker_id for each in await provider.list(INSTALLATION)] == [request.worker_id]
+    assert [call[0] for call in proxy.calls if call[1].endswith("/pods")].count("POST") == 2
+    await until(provider, handle, WorkerPhase.RUNNING)
+
+
+async def test_a_launch_that_never_was_answered_can_be_found_and_destroyed(
+    proxy: ApiProxy, provider: KubernetesProvider
+) -> None:
+    """W13, W43: the error is about the answer only; the name derives from the worker's id."""
+    proxy.faults.append(Fault(on("POST", "/pods"), times=100, after=True, status=503))
+    request = make_request()
+    with pytest.raises(ProviderUnavailableError):
+        await provider.launch(request)
+    proxy.faults.clear()
+    assert (await provider.describe(Handle(request.worker_id))).phase is not WorkerPhase.MISSING
+    assert await provider.destroy(Handle(request.worker_id))
+
+
+async def test_an_api_that_is_busy_is_asked_again_when_it_says_so(
+    proxy: ApiProxy, provider: KubernetesProvider
+) -> None:
+    """W04: 429 with Retry-After, and an answer that does not come."""
+    busy = {"Retry-After": "1"}
+    proxy.faults += [
+        Fault(on("POST", "/pods"), times=2, status=429, headers=busy),
+        Fault(on("POST", "/pods"), hang_up=True),
+    ]
+    handle = await provider.launch(make_request())
+    await until(provider, handle, WorkerPhase.RUNNING)
+
+
+async def test_a_watch_that_is_too_old_begins_anew(proxy: ApiProxy, provider: KubernetesProvider, orders: Any) -> None:
+    """W10: 410 as an answer, and as an event of a watch that had begun well."""
+    expired = {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old resource version"}
+    proxy.faults += [
+        Fault(on_watch, status=410, body=expired),
+        Fault(on_watch, status=200, body={"type": "ERROR", "object": expired}),
+        Fault(on_watch, status=500),
+    ]
+    request = make_request()
+    await provider.launch(request)
+    seen = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
+    orders.code(request.worker_id).set_result(4)
+    async with asyncio.timeout(60):
+        description = await seen
+    assert (description.phase, description.exit_code) == (WorkerPhase.EXITED, 4)
+    assert not any(fault.times for fault in proxy.faults)
+
+
+async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
+    proxy: ApiProxy, provider: KubernetesProvider, api: Any, played: KubernetesConfig
+) -> None:
+    """W08, W09: the API is away for a while, and the pod with it when it comes back: the full list tells."""
+    handle = await provider.launch(make_request())
+    await until(provider, handle, WorkerPhase.RUNNING)
+    watching = provider.watch(INSTALLATION)
+    seen = asyncio.ensure_future(anext(watching))
+    async with asyncio.timeout(60):
+        while not any(call == ("GET", f"/api/v1/namespaces/{played.namespace}/pods") for call in proxy.calls):
+            await asyncio.sleep(0.05)
+    away = Fault(lambda *_: True, times=1_000_000, hang_up=True)
+    proxy.faults.append(away)
+    proxy.cut()
+    path = f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}"
+    await api.delete(path, grace=1)
+    async with asyncio.timeout(60):
+        while (await api.get(f"/api/v1/namespaces/{played.namespace}/pods"))["items"]:
+            await asyncio.sleep(0.1)
+    away.times = 0
+    async with asyncio.timeout(60):
+        description = await seen
+    assert (description.handle.worker_id, description.phase) == (handle.worker_id, WorkerPhase.MISSING)

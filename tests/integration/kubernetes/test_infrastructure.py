@@ -1,0 +1,132 @@
+"""The namespace and the rights in it, on a real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from hodei_providers.contract import WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.manifests import make_cluster_roles
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import INSTALLATION, make_request, until
+
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+@pytest.fixture
+async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Return what makes a kubeconfig of an account that has no rights yet."""
+    home = f"{namespace}-home"
+
+    async def make(name: str) -> str:
+        path = f"/api/v1/namespaces/{home}/serviceaccounts"
+        manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+        await api.create(path, manifest)
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = (await api.create(f"{path}/{name}/token", request))["status"]["token"]
+        admin = yaml.safe_load(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").read_text())
+        admin["users"] = [{"name": each["name"], "user": {"token": token}} for each in admin["users"]]
+        file = tmp_path / f"{name}.kubeconfig"
+        file.write_text(json.dumps(admin))
+        return str(file)
+
+    await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
+    yield make
+    await api.delete(f"/api/v1/namespaces/{home}")
+
+
+async def test_a_namespace_gets_all_it_needs_and_what_is_edited_is_repaired(api: Api, namespace: str) -> None:
+    """Two servers at once, twice, and after somebody's hand."""
+    config = KubernetesConfig(namespace=namespace)
+    first, second = Infrastructure(api, config), Infrastructure(api, config)
+    await asyncio.gather(first.ensure(namespace), second.ensure(namespace))
+    assert first.problems == second.problems == {namespace: []}
+    core = f"/api/v1/namespaces/{namespace}"
+    quota = f"{core}/resourcequotas/hodei-jobs-workers-quota"
+    labels = (await api.get(core))["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    account = await api.get(f"{core}/serviceaccounts/hodei-jobs-worker")
+    assert account["automountServiceAccountToken"] is False
+    role = await api.get(f"{RBAC}/namespaces/{namespace}/roles/hodei-server")
+    assert not any("exec" in resource for rule in role["rules"] for resource in rule["resources"])
+    binding = await api.get(f"{RBAC}/namespaces/{namespace}/rolebindings/hodei-server")
+    assert binding["subjects"][0]["name"]
+    policy = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/hodei-jobs-workers-netpol"
+    assert (await api.get(policy))["spec"]["policyTypes"] == ["Ingress", "Egress"]
+
+    await api.delete(f"{core}/limitranges/hodei-jobs-workers-limits")
+    await api.merge(quota, {"spec": {"hard": {"pods": "1"}}})
+    await first.ensure(namespace, again=True)
+    assert (await api.get(quota))["spec"]["hard"]["pods"] == "100"
+    await api.get(f"{core}/limitranges/hodei-jobs-workers-limits")
+
+
+async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
+    api: Api, namespace: str, account: Callable[[str], Awaitable[str]], played: KubernetesConfig
+) -> None:
+    """It makes the namespace's parts and binds itself by `bind`; it reads no secret, and runs nothing in a pod."""
+    identity = f"system:serviceaccount:{namespace}-home:limited"
+    kubeconfig = await account("limited")
+    for part in make_cluster_roles(identity):
+        kind = "clusterroles" if part["kind"] == "ClusterRole" else "clusterrolebindings"
+        await api.apply(f"{RBAC}/{kind}/{part['metadata']['name']}", part)
+    config = dataclasses.replace(played, kubeconfig=kubeconfig)
+    async with KubernetesProvider(config=config) as provider:
+        health = await provider.health()
+        assert health.healthy, health
+        assert not health.message
+        binding = await api.get(f"{RBAC}/namespaces/{namespace}/rolebindings/hodei-server")
+        assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", "hodei-server-jobs")
+        handle = await provider.launch(make_request())
+        await until(provider, handle, WorkerPhase.RUNNING)
+        assert await provider.diagnose(handle)
+        for path in ("secrets", f"secrets/{handle.data['pod']}"):
+            with pytest.raises(Exception, match="cannot"):
+                await provider._api.get(f"/api/v1/namespaces/{namespace}/{path}")
+        assert await provider.destroy(handle)
+        assert await provider.list(INSTALLATION) == []
+    with contextlib.suppress(Exception):
+        await api.delete(f"{RBAC}/clusterrolebindings/hodei-server-namespaces")
+
+
+async def test_a_server_without_rights_says_which_are_missing(
+    namespace: str, account: Callable[[str], Awaitable[str]], played: KubernetesConfig
+) -> None:
+    """The verb, the resource, and what an administrator can apply."""
+    config = dataclasses.replace(played, kubeconfig=await account("nobody"))
+    async with KubernetesProvider(config=config) as provider:
+        health = await provider.health()
+    assert not health.healthy
+    assert 'cannot list resource "pods"' in health.message
+    assert 'cannot patch resource "resourcequotas"' in health.message
+    assert "hodei k8s manifests" in health.message
+    assert namespace in health.message
+
+
+async def test_the_standard_restricted_is_enforced_and_the_pod_is_let_in(api: Api, played: KubernetesConfig) -> None:
+    """What the namespace refuses of others it takes from the provider."""
+    async with KubernetesProvider(config=played) as provider:
+        careless = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "careless"},
+            "spec": {"containers": [{"name": "a", "image": "busybox:stable", "securityContext": {"privileged": True}}]},
+        }
+        with pytest.raises(Exception, match="violates PodSecurity"):
+            await api.create(f"/api/v1/namespaces/{played.namespace}/pods", careless)
+    plain = dataclasses.replace(played, volumes=(), volume_mounts=())
+    async with KubernetesProvider(config=plain) as provider:
+        for image in ("", "debian:stable-slim"):
+            handle = await provider.launch(make_request(image=image))
+            assert await provider.destroy(handle)

@@ -1,0 +1,161 @@
+"""Jobs as pods of a real cluster, from their submission to their log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk
+from hodei_server.app import Server
+
+GIB = 1 << 30
+
+
+async def log_of(client: Client, job: str) -> dict[int, str]:
+    """Return a job's whole log, once it has ended, by stream."""
+    streams: dict[int, bytes] = {STDOUT: b"", STDERR: b"", SYSTEM: b""}
+    ends: list[AttemptEnd] = []
+    async for event in client.logs(job):
+        if isinstance(event, Chunk):
+            streams[event.stream] += event.data
+        elif isinstance(event, AttemptEnd):
+            ends.append(event)
+    assert ends, "the log has no end"
+    return {stream: data.decode() for stream, data in streams.items()}
+
+
+async def pods_of(api: Any, namespace: str) -> list[Mapping[str, Any]]:
+    """Return the workers' pods of a namespace."""
+    answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector="hodei.io/managed=true")
+    pods: list[Mapping[str, Any]] = answer["items"]
+    return pods
+
+
+async def pod_of(api: Any, namespace: str, phase: str) -> Mapping[str, Any]:
+    """Wait for the one pod of a namespace to be in a phase."""
+    async with asyncio.timeout(60):
+        while True:
+            for pod in await pods_of(api, namespace):
+                if pod["status"]["phase"] == phase and not pod["metadata"].get("deletionTimestamp"):
+                    return pod
+            await asyncio.sleep(0.1)
+
+
+async def until_state(client: Client, job: str, state: int) -> wire.Job:
+    """Wait for a job to be in a state."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await client.get(job)
+            if found.state == state:
+                return found
+            await asyncio.sleep(0.05)
+
+
+async def test_a_job_runs_as_a_pod_and_its_log_and_code_come_back(client: Client) -> None:
+    """L03: an instant job's output is complete, by stream; its exit code is its own."""
+    job = await client.submit(["sh", "-c", "echo out; echo err >&2; exit 3"])
+    outcome = await client.wait(job)
+    assert (outcome.state, outcome.exit_code) == (wire.JOB_STATE_FAILED, 3), outcome
+    log = await log_of(client, job)
+    assert (log[STDOUT], log[STDERR]) == ("out\n", "err\n")
+
+
+async def test_nothing_is_left_of_a_pod_that_is_done(client: Client, api: Any, namespace: str) -> None:
+    """W42: neither the pod nor the secret with its token."""
+    job = await client.submit(["true"])
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    async with asyncio.timeout(60):
+        while await pods_of(api, namespace):
+            await asyncio.sleep(0.1)
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        while (await api.get(path, labelSelector="hodei.io/managed=true"))["items"]:
+            await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("image", ["debian:stable-slim", "busybox:stable"])
+async def test_any_image_runs_a_job(client: Client, image: str) -> None:
+    """With glibc, and without any C library: the agent brings its own and the job sees nothing of it."""
+    script = "test -e /etc/debian_version && echo debian; ls /bin/busybox; id -u; env"
+    job = await client.submit(["sh", "-c", script], image=image)
+    outcome = await client.wait(job)
+    log = await log_of(client, job)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED or image.startswith("debian"), (outcome, log)
+    lines = log[STDOUT].splitlines()
+    assert ("debian" in lines, "/bin/busybox" in lines) == (image.startswith("debian"), image.startswith("busybox"))
+    assert "1000" in lines
+    assert not [line for line in lines if line.startswith(("HODEI_OTP", "HODEI_SERVER", "LD_", "PYTHON"))]
+
+
+async def test_what_a_job_asks_reaches_the_pod(client: Client, api: Any, namespace: str) -> None:
+    """W37: the API server, and the container's own cgroup, report what was asked."""
+    resources = wire.Resources(cpu_millis=200, memory_bytes=GIB // 8, disk_bytes=GIB // 16)
+    job = await client.submit(["sleep", "600"], resources=resources)
+    pod = await pod_of(api, namespace, "Running")
+    limits = {"cpu": "200m", "memory": "192Mi", "ephemeral-storage": "1344Mi"}
+    assert pod["spec"]["containers"][0]["resources"] == {"limits": limits, "requests": limits}
+    assert pod["metadata"]["labels"]["hodei.io/job"] == job
+    assert pod["status"]["qosClass"] in {"Guaranteed", "Burstable"}
+    await client.cancel(job)
+    assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
+async def test_the_job_sees_no_token_and_no_account(client: Client) -> None:
+    """W24: the token was burnt, is in nobody's environment, and the pod's account has no token either."""
+    script = (
+        "tr '\\0' '\\n' < /proc/1/environ | grep -c OTP_TOKEN=; env | grep -c HODEI_OTP; "
+        "ls /var/run/secrets/kubernetes.io 2>&1; touch /etc/x 2>&1; echo ok > /tmp/x && echo ok > ~/x && cat /tmp/x"
+    )
+    job = await client.submit(["sh", "-c", script])
+    outcome = await client.wait(job)
+    log = await log_of(client, job)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED, (outcome, log)
+    assert "Read-only file system" in log[STDOUT]
+    assert "No such file" in log[STDOUT]
+    assert log[STDOUT].splitlines()[-1] == "ok"
+    assert "\n1\n" not in "\n" + log[STDOUT]
+
+
+async def test_a_cancelled_job_leaves_its_pod_no_time(client: Client, api: Any, namespace: str) -> None:
+    """W31: cancelling reaches the process, with its grace."""
+    job = await client.submit(["sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"])
+    await pod_of(api, namespace, "Running")
+    await until_state(client, job, wire.JOB_STATE_RUNNING)
+    await client.cancel(job)
+    outcome = await client.wait(job)
+    assert outcome.state in {wire.JOB_STATE_CANCELLED, wire.JOB_STATE_SUCCEEDED}
+    assert (await log_of(client, job))[STDOUT] == "up\nbye\n"
+
+
+async def test_a_server_that_is_started_again_goes_on_with_its_pods(
+    make_settings: Callable[..., Any], api: Any, namespace: str
+) -> None:
+    """W11, W14, W26: the pod runs on, the job runs once, and its log has no hole."""
+    settings = make_settings()
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        worker_port = first.worker_address.port
+        script = "echo one; while ! test -e /tmp/go; do sleep 0.1; done"
+        job = await client.submit(["sh", "-c", f"({script}) & for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done"])
+        await until_state(client, job, wire.JOB_STATE_RUNNING)
+        pod = await pod_of(api, namespace, "Running")
+    settings = make_settings(worker_listen=f"127.0.0.1:{worker_port}")
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        outcome = await client.wait(job)
+        assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+        assert len((await client.get(job)).attempts) == 1
+        log = await log_of(client, job)
+        assert sorted(log[STDOUT].split()) == sorted([*"12345678", "one"])
+    assert pod["metadata"]["uid"]
+
+
+async def test_a_workload_of_many_jobs_ends_with_every_log_complete(client: Client) -> None:
+    """Twelve at once on one node, each with the output that is its own."""
+    jobs = [await client.submit(["sh", "-c", f"echo begin {n}; seq 1 200; echo end {n}"]) for n in range(12)]
+    for number, job in enumerate(jobs):
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        lines = (await log_of(client, job))[STDOUT].splitlines()
+        assert (lines[0], lines[-1], len(lines)) == (f"begin {number}", f"end {number}", 202)
