@@ -85,3 +85,38 @@ bench *arguments:
 # sends a log of so many GiB through a server; tells its memory before, at its peak and after
 large-log gib="10":
     HODEI_TEST_LOG_MIB=$(({{gib}} * 1024)) {{bin}}/pytest -q -s tests/e2e/test_memory.py
+
+# jobs that show what their names say, with a server that runs; each follows its log and ends with the job's code
+job-k8s-hello: (_job "kubernetes" "hello")
+job-k8s-cpu: (_job "kubernetes" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")
+job-k8s-memory: (_job "kubernetes" "memory" "--memory 256Mi -e MEBIBYTES=256")
+job-k8s-data: (_job "kubernetes" "data" "--cpu 500m --memory 256Mi")
+# ends with 125, and says why, where the cluster has no GPU for it within a minute
+job-k8s-gpu: (_job "kubernetes" "hello" "--gpus 1 --start-timeout 1m --infrastructure-retries 0")
+job-k8s-all: job-k8s-hello job-k8s-cpu job-k8s-memory job-k8s-data
+
+job-docker-hello: (_job "docker" "hello")
+job-docker-cpu: (_job "docker" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")
+job-docker-memory: (_job "docker" "memory" "--memory 256Mi -e MEBIBYTES=256")
+job-docker-data: (_job "docker" "data" "--cpu 500m --memory 256Mi")
+job-docker-all: job-docker-hello job-docker-cpu job-docker-memory job-docker-data
+
+job-local-hello: (_job "process" "hello")
+job-local-cpu: (_job "process" "cpu")
+job-local-data: (_job "process" "data")
+job-local-all: job-local-hello job-local-cpu job-local-data
+
+_job provider name options="":
+    {{bin}}/hodei run --provider {{provider}} --name {{name}} {{options}} --script deploy/jobs/{{name}}.sh
+
+# a cluster on this machine; needs kind
+k8s-up:
+    kind get clusters | grep -qx hodei-test || kind create cluster --name hodei-test --wait 2m
+
+# bring the worker's image, or others, to that cluster
+k8s-load-image *images="hodei-jobs-worker:latest":
+    kind load docker-image --name hodei-test {{images}}
+
+# write deploy/k8s, which a test compares with the code
+k8s-manifests:
+    env -u HODEI_K8S_NAMESPACE {{bin}}/hodei k8s manifests --folder deploy/k8s
