@@ -19,7 +19,7 @@ BLOCK_BYTES = 512 << 10
 WINDOW_BYTES = 8 << 20
 #: Seconds after an acknowledgement for which a full memory keeps the job waiting before the log goes on in a file:
 #: a server that keeps up needs none.
-PATIENCE = 0.05
+PATIENCE = 0.2
 _RECORD = struct.Struct("<QQI")
 
 

@@ -81,9 +81,14 @@ class Output:
     def _pause(self) -> None:
         """Let the job wait on its full pipe; after a while without an acknowledgement there may be room in a file."""
         self._paused = True
-        self._loop.call_later(PATIENCE, self.resume)
+        self._loop.call_later(PATIENCE, self._look_again)
         for descriptor in self._open:
             self._loop.remove_reader(descriptor)
+
+    def _look_again(self) -> None:
+        self.resume()
+        if self._paused and self._open:
+            self._loop.call_later(PATIENCE, self._look_again)
 
     def resume(self) -> None:
         """Read on, if there is room again."""
