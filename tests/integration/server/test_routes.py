@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,14 @@ import grpc
 import pytest
 from grpc import aio
 
-from hodei_client import Chunk, Client
+from hodei_client import Chunk, Client, ClientSettings
 from hodei_providers.contract import LaunchRequest, Provider, Route
 from hodei_providers.process import ProcessProvider
 from hodei_server import app
 from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
 
 #: An address of this machine that is not the listener's own.
 ELSEWHERE = "127.0.0.2"
@@ -23,10 +27,11 @@ class ProcessesElsewhere(ProcessProvider):
     """Has its workers connect to an address as containers would."""
 
     requests: list[LaunchRequest]
+    way = Route(ELSEWHERE, listen=ELSEWHERE)
 
     def route(self) -> Route | None:
         """Name the address."""
-        return Route(ELSEWHERE, listen=ELSEWHERE)
+        return self.way
 
     async def launch(self, request: LaunchRequest) -> Any:
         """Launch, and report as one that pulls an image would."""
@@ -60,6 +65,20 @@ async def test_a_worker_elsewhere_runs_its_job(elsewhere: ProcessesElsewhere, se
     assert request.labels["attempt"] == "1"
     assert request.labels["tenant"] == "default"
     assert server.worker_address.host == "127.0.0.1"
+
+
+async def test_a_listener_that_is_open_to_all_is_encrypted_for_all(
+    elsewhere: ProcessesElsewhere, make_settings: MakeSettings
+) -> None:
+    """A server whose workers find it by a name, in a container of its own say; nothing else has to be set."""
+    elsewhere.way = Route("localhost")
+    settings = make_settings(worker_listen="0.0.0.0:0")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["echo", "hello"])
+        outcome = await client.wait(job)
+        assert outcome.exit_code == 0
+        assert elsewhere.requests[0].server_address == f"https://localhost:{server.worker_address.port}"
+        assert server.worker_address.tls
 
 
 async def call(channel: aio.Channel, method: str) -> None:
