@@ -18,6 +18,8 @@ from hodei_bench.running import HODEI, RunningServer
 from hodei_client import STDOUT, AttemptEnd, Chunk, Client
 
 LINE_BYTES = 80
+#: Of a block as the worker sends it, at full speed.
+BLOCK_BYTES = 512 << 10
 
 
 def write_lines(file: Path, lines: int) -> Path:
@@ -78,21 +80,39 @@ def sizes(setup: Setup) -> tuple[int, int]:
 
 @bench("log", durable=True)
 async def log(setup: Setup) -> list[Result]:
-    """The log's way from the job's pipe to a follower that waits for it."""
+    """The log's way from the job's pipe to a follower that waits for it; runs and limits take turns."""
     lines, times = sizes(setup)
     file = write_lines(setup.folder / "lines", lines)
+    runs, small, large, bare = [], [], [], []
     async with setup.server(worker_max_jobs="0") as server:
         await follow_file(server, write_lines(setup.folder / "few", 10))
-        runs = [await follow_file(server, file) for _ in range(times)]
-    limit = statistics.median([await two_hops(lines * LINE_BYTES) for _ in range(times)])
-    bare = statistics.median([await pipe(file) for _ in range(times)])
+        for _ in range(times):
+            runs.append(await follow_file(server, file))
+            small.append(await two_hops(lines * LINE_BYTES))
+            large.append(await two_hops(lines * LINE_BYTES, BLOCK_BYTES))
+            bare.append(await pipe(file))
+    limit = statistics.median(small)
     whole, streaming = (statistics.median(column) for column in zip(*runs, strict=True))
     note = f"{lines:,} lines of {LINE_BYTES} bytes"
-    hops = "two bare gRPC hops"
+    hops, in_blocks = "two bare gRPC hops, 64 KiB a message", "the same hops, as large as a worker's blocks"
+    per_second = {name: lines / statistics.median(seconds) for name, seconds in (("large", large), ("pipe", bare))}
+    rate = lines / streaming
     return [
         Result("log.running-to-end", streaming, "s", peer=limit, peer_name=hops, aim=0.5, aim_of="ratio", note=note),
         Result("log.submit-to-end", whole, "s", peer=limit, peer_name=hops, note="a warm worker"),
-        Result("log.lines", lines / streaming, "lines/s", more_is_better=True, peer=lines / bare, peer_name="a pipe"),
+        Result(
+            "log.lines",
+            rate,
+            "lines/s",
+            more_is_better=True,
+            peer=per_second["pipe"],
+            peer_name="a pipe",
+            aim=1_000_000,
+            note=note,
+        ),
+        Result(
+            "log.lines-in-blocks", rate, "lines/s", more_is_better=True, peer=per_second["large"], peer_name=in_blocks
+        ),
     ]
 
 

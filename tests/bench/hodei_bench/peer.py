@@ -34,14 +34,15 @@ async def peer_process(*arguments: str) -> AsyncIterator[tuple[asyncio.subproces
         await process.wait()
 
 
-async def two_hops(size: int) -> float:
+async def two_hops(size: int, block: int = BLOCK) -> float:
     """Send bytes through two chained gRPC streams (put, relay, follower: three processes); return seconds.
 
-    :param size: bytes in all, sent in messages of 64 KiB.
+    :param size: bytes in all.
+    :param block: bytes of a message.
     """
     async with (
         peer_process("serve") as (_, address),
-        peer_process("put", address, str(size)) as (put, _),
+        peer_process("put", address, str(size), str(block)) as (put, _),
         aio.insecure_channel(address) as channel,
     ):
         follow: aio.UnaryStreamMultiCallable[bytes, bytes] = channel.unary_stream("/bench.Bench/Follow")
@@ -50,8 +51,8 @@ async def two_hops(size: int) -> float:
         began = time.perf_counter()
         put.stdin.write(b"go\n")
         received = 0
-        async for block in stream:
-            received += len(block)
+        async for message in stream:
+            received += len(message)
         assert received == size, (received, size)
         return time.perf_counter() - began
 

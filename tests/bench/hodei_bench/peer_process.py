@@ -2,7 +2,7 @@
 
 serve: a server that relays one stream to one follower, answers calls, echoes streams; prints its address.
 hold ADDRESS COUNT: opens so many silent streams, each on a connection of its own; prints a line.
-put ADDRESS BYTES: prints a line, waits for one, then sends so many bytes to the relay in blocks of 64 KiB.
+put ADDRESS BYTES BLOCK: prints a line, waits for one, then sends so many bytes to the relay in blocks of so many.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from typing import Any
 
 import grpc
 from grpc import aio
-
-BLOCK = 64 << 10
 
 
 class Serve:
@@ -64,15 +62,15 @@ async def serve() -> None:
     await server.wait_for_termination()
 
 
-async def put(address: str, size: int) -> None:
+async def put(address: str, size: int, block_bytes: int) -> None:
     """Send bytes once told to."""
     async with aio.insecure_channel(address) as channel:
         await channel.channel_ready()
-        block = bytes(BLOCK)
+        block = bytes(block_bytes)
 
         async def blocks() -> AsyncIterator[bytes]:
-            for start in range(0, size, BLOCK):
-                yield block if size - start >= BLOCK else block[: size - start]
+            for start in range(0, size, block_bytes):
+                yield block if size - start >= block_bytes else block[: size - start]
 
         say("ready")
         await asyncio.to_thread(sys.stdin.readline)
@@ -107,8 +105,8 @@ def main(arguments: list[str]) -> None:
     match arguments:
         case ["serve"]:
             asyncio.run(serve())
-        case ["put", address, size]:
-            asyncio.run(put(address, int(size)))
+        case ["put", address, size, block]:
+            asyncio.run(put(address, int(size), int(block)))
         case ["hold", address, count]:
             asyncio.run(hold(address, int(count)))
         case _:
