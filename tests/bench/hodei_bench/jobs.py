@@ -135,6 +135,8 @@ async def latency(setup: Setup) -> list[Result]:
         warm = await latencies(server, many)
     async with setup.server(worker_max_jobs="1") as server:
         fresh = await latencies(server, few)
+    async with setup.server(worker_max_jobs="1", HODEI_PROVIDER_PROCESS_POOL_MIN_READY="3") as server:
+        pooled = await latencies(server, few)
     forked = [seconds * 1e3 for seconds in await asyncio.to_thread(fork_exec_times, many)]
     called = [seconds * 1e3 for seconds in await unary_times(many)]
     fork, call = percentile(forked, 50), percentile(called, 50)
@@ -143,7 +145,23 @@ async def latency(setup: Setup) -> list[Result]:
             "latency.warm-p50", percentile(warm, 50), "ms", peer=fork + call, peer_name="fork and exec, a call", aim=15
         ),
         Result("latency.warm-p99", percentile(warm, 99), "ms", peer=fork + call, peer_name="medians of the same"),
-        Result("latency.fresh-p50", percentile(fresh, 50), "ms", aim=300, note="a new worker for each job"),
+        Result(
+            "latency.fresh-p50",
+            percentile(fresh, 50),
+            "ms",
+            peer=fork + call,
+            peer_name="fork and exec, a call",
+            aim=300,
+            note="a new worker process for each job",
+        ),
+        Result(
+            "latency.pooled-p50",
+            percentile(pooled, 50),
+            "ms",
+            peer=fork + call,
+            peer_name="fork and exec, a call",
+            note="a new worker process for each job, from a pool of 3 that is filled meanwhile",
+        ),
         Result("latency.fork-exec-p50", fork, "ms", note="a limit"),
         Result("latency.unary-call-p50", call, "ms", note="a limit"),
     ]
