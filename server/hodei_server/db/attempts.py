@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
-from hodei_server.db.database import Transaction
+from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.schema import attempts, jobs, workers
@@ -38,7 +38,7 @@ _ended = (
     update(attempts)
     .where(
         attempts.c.attempt_uid == bindparam("uid"),
-        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),
+        one_of(attempts.c.state, (JobState.STARTING, JobState.RUNNING)),
     )
     .values(
         state=int(JobState.FINISHING),

@@ -13,12 +13,12 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Connection, Engine, Executable, Insert, text
+from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Insert, literal_column, or_, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -70,6 +70,14 @@ class Transaction:
         for statement, rows in self._later.items():
             self.connection.execute(statement, rows)
         self._later.clear()
+
+
+def one_of(column: Column[Any], states: Iterable[int]) -> ColumnElement[bool]:
+    """Return the condition that a column has one of some constant values.
+
+    `in_` would be taken apart and put together again with every execution of a statement.
+    """
+    return or_(*(column == literal_column(str(int(state))) for state in states))
 
 
 def database_time(connection: Connection) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
+from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.domain.states import Cause, JobState, sources_of
 
@@ -48,7 +48,7 @@ def _statement(sources: tuple[JobState, ...], key: str, columns: tuple[str, ...]
     conditions = (jobs.c.job_id == job_id, jobs.c[key] == bindparam("key"))
     return (
         update(jobs)
-        .where(*conditions, jobs.c.state.in_([int(state) for state in sources]), *shape.only_if)
+        .where(*conditions, one_of(jobs.c.state, sources), *shape.only_if)
         .values(
             {name: bindparam(f"to_{name}") for name in columns} | {"version": jobs.c.version + 1} | dict(shape.values)
         )

@@ -32,6 +32,8 @@ class SegmentState(enum.IntEnum):
     EXPIRED = 5
 
 
+_MARK = update(log_segments).where(*_SAME).values(state=bindparam("to_state"))
+_MARK_SEALED = _MARK.where(log_segments.c.state == int(SegmentState.CLOSED))
 _FIGURES = ("state", "next_sequence", "bytes", "lines", "checksum", "first_time", "last_time")
 _CLOSE = (
     update(log_segments)
@@ -88,13 +90,9 @@ def close_segment(tx: Transaction, segment: Segment) -> None:
 
 def mark_segments(tx: Transaction, keys: Sequence[tuple[str, int]], state: SegmentState) -> None:
     """Move closed segments on: SEALED from CLOSED, CUT from any."""
-    for attempt_uid, first_sequence in keys:
-        statement = update(log_segments).where(
-            log_segments.c.attempt_uid == attempt_uid, log_segments.c.first_sequence == first_sequence
-        )
-        if state is SegmentState.SEALED:
-            statement = statement.where(log_segments.c.state == int(SegmentState.CLOSED))
-        tx.execute(statement.values(state=int(state)))
+    statement = _MARK_SEALED if state is SegmentState.SEALED else _MARK
+    if keys:
+        tx.execute(statement, [{"uid": uid, "first": first, "to_state": int(state)} for uid, first in keys])
 
 
 def segments_of(tx: Transaction, attempt_uid: str) -> list[Segment]:

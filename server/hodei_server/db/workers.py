@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
+from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.schema import workers
 from hodei_server.domain.ids import hash_token
 from hodei_server.domain.workers import LIVE_STATES, WorkerState
@@ -40,7 +40,7 @@ def _run(tx: Transaction, statement: Update, worker_id: str, **parameters: Any) 
 
 _state, _attempt = workers.c.state, workers.c.attempt_uid
 #: Not "all but GONE": these are found by the index, however many are gone.
-_THERE = _state.in_([int(state) for state in LIVE_STATES])
+_THERE = one_of(_state, LIVE_STATES)
 _INSERT = insert(workers)
 _BY_ID = select(*workers.c).where(workers.c.worker_id == bindparam("id"))
 _LIVE = select(*workers.c).where(_THERE).order_by(workers.c.created_at)
@@ -51,7 +51,7 @@ _IDLE = (
     .order_by(workers.c.created_at, workers.c.worker_id)
 )
 _UNBOUND = select(workers.c.worker_id, workers.c.provider, workers.c.state, workers.c.created_at).where(
-    _state.in_([int(WorkerState.STARTING), int(WorkerState.IDLE)]),
+    one_of(_state, (WorkerState.STARTING, WorkerState.IDLE)),
     _attempt.is_(None),
     workers.c.tenant == "",
     workers.c.removal_reason.is_(None),
@@ -87,7 +87,7 @@ _HELLO = _update(hello_at=func.coalesce(workers.c.hello_at, bindparam("now")), l
     *workers.c
 )
 _DRAIN = _update(
-    _state.in_([int(WorkerState.STARTING), int(WorkerState.IDLE), int(WorkerState.BUSY)]),
+    one_of(_state, (WorkerState.STARTING, WorkerState.IDLE, WorkerState.BUSY)),
     state=int(WorkerState.DRAINING),
 )
 _BEGIN_REMOVAL = _update(

@@ -30,7 +30,7 @@ JOBS: tuple[Protection, ...] = (
         "W14",
         "an attempt is written down before its job is given out, by a move that only one can make",
         "server/hodei_server/db/events.py",
-        "        .where(*conditions, jobs.c.state.in_([int(state) for state in sources]), *shape.only_if)\n",
+        "        .where(*conditions, one_of(jobs.c.state, sources), *shape.only_if)\n",
         "        .where(*conditions, *shape.only_if)\n",
         f"{MOVES}::test_a_job_is_given_out_once",
         "the job is given out ten times",
@@ -39,7 +39,7 @@ JOBS: tuple[Protection, ...] = (
         "W14",
         "what a fenced worker says does not count",
         "server/hodei_server/db/attempts.py",
-        "        attempts.c.state.in_([int(JobState.STARTING), int(JobState.RUNNING)]),\n"
+        "        one_of(attempts.c.state, (JobState.STARTING, JobState.RUNNING)),\n"
         "    )\n"
         "    .values(\n"
         "        state=int(JobState.FINISHING),\n"
