@@ -21,7 +21,7 @@ from hodei_client import Client
 
 PROCESSES = 4
 #: Seconds for which idle processor time is measured.
-IDLE_SECONDS = 10.0
+IDLE_SECONDS = 20.0
 PROGRAM = str(Path(__file__).with_name("fleet_process.py"))
 
 
@@ -106,7 +106,6 @@ async def idle(setup: Setup) -> list[Result]:
         workers = [worker async for worker in client.workers()]
         if sum(worker.connected for worker in workers) != count:
             raise RuntimeError(f"of {count} workers {len(workers)} are there")
-        # What the jobs themselves took a while to be given back; a second round shows that nothing is lost.
         memory = (server.memory_bytes() - before) / count
         cpu = server.cpu_seconds()
         await asyncio.sleep(IDLE_SECONDS)
@@ -116,7 +115,7 @@ async def idle(setup: Setup) -> list[Result]:
     held = "a silent gRPC stream, each its own connection"
     return [
         Result("idle.memory", memory, "bytes", peer=stream_memory, peer_name=held, note=f"{note}, for each"),
-        Result("idle.cpu", cpu, "%", peer=stream_cpu or None, peer_name=held, note=f"{note}, of one processor"),
+        Result("idle.cpu", cpu, "%", peer=stream_cpu or None, peer_name=held, aim=5, note=f"{note}, of one processor"),
         Result("idle.launched", count / launched, "workers/s", more_is_better=True, note="a job started on each"),
     ]
 
@@ -136,8 +135,11 @@ async def bare_streams(count: int) -> tuple[float, float]:
 async def start(setup: Setup) -> list[Result]:
     """A server that starts with a history and with workers that run jobs: until it serves, until it has all again."""
     finished, count = (10_000, 100) if setup.short else (100_000, 1000)
-    async with setup.server() as empty:
-        bare = empty.start_seconds
+    bare = 0.0
+    for _ in range(2):
+        # The second time there is a database, as there is below.
+        async with setup.server(setup.folder / "empty") as empty:
+            bare = empty.start_seconds
     folder, _ = await make_history(setup, "data", finished)
     async with fleet(setup.folder) as settings:
         # Workers come back to the address they know.
@@ -157,7 +159,7 @@ async def start(setup: Setup) -> list[Result]:
                 raise RuntimeError("a job was run again over the restart")
             serving = server.start_seconds
     note = f"{finished:,} finished jobs, {count:,} workers with a running job"
-    nothing = "a server with no data"
+    nothing = "a server with an empty database"
     return [
         Result("start.serving", serving, "s", peer=bare, peer_name=nothing, note=note),
         Result("start.adopted", adopted, "s", peer=bare, peer_name=nothing, note="all workers connected again"),
