@@ -86,6 +86,11 @@ bench *arguments:
 large-log gib="10":
     HODEI_TEST_LOG_MIB=$(({{gib}} * 1024)) {{bin}}/pytest -q -s tests/e2e/test_memory.py
 
+# run all benches and write the page of published figures; wants a machine that does nothing else
+performance:
+    -{{bin}}/python -m hodei_bench --json docs/performance.json
+    {{bin}}/python -m hodei_bench --markdown docs/performance.json > docs/performance.md
+
 # jobs that show what their names say, with a server that runs; each follows its log and ends with the job's code
 job-k8s-hello: (_job "kubernetes" "hello")
 job-k8s-cpu: (_job "kubernetes" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")

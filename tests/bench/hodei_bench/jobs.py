@@ -92,7 +92,9 @@ async def jobs(setup: Setup) -> list[Result]:
     ):
         await warm_up(client, str(gate), workers)
         await burst(client, count // 10)
+        before = processor_time(server)
         runs = sorted([await burst(client, count) for _ in range(3)])
+        spent = {who: (after - before[who]) / (3 * count) * 1e3 for who, after in processor_time(server).items()}
     whole, submitting = runs[1]
     limit = await fork_exec_rate(1000)
     return [
@@ -107,7 +109,20 @@ async def jobs(setup: Setup) -> list[Result]:
             note=f"{count:,} jobs, {workers} warm workers",
         ),
         Result("jobs.submitted", count / submitting, "jobs/s", more_is_better=True, note="while they run"),
+        *(
+            Result(f"jobs.processor-{who}", took, "ms", note="processor time for each job")
+            for who, took in spent.items()
+        ),
     ]
+
+
+def processor_time(server: RunningServer) -> dict[str, float]:
+    """Return the seconds of processor time that each part has used so far."""
+    return {
+        "server": server.cpu_seconds(),
+        "workers": server.workers_cpu_seconds(),
+        "client": time.process_time(),
+    }
 
 
 async def one_job(client: Client) -> float:

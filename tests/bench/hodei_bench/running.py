@@ -55,6 +55,10 @@ class RunningServer:
         """Return the processor time the server's process has used, user and system."""
         return cpu_seconds(self.pid)
 
+    def workers_cpu_seconds(self) -> float:
+        """Return the processor time that its workers have used, with their jobs' processes that have ended."""
+        return sum(cpu_seconds(pid, ended_children=True) for pid in _workers_of(self.data_dir))
+
 
 def _number_in(path: Path, key: str) -> int:
     line = next(line for line in path.read_text().splitlines() if line.startswith(key))
@@ -66,10 +70,13 @@ def memory_bytes(pid: int) -> int:
     return _number_in(Path(f"/proc/{pid}/status"), "VmRSS:") * 1024
 
 
-def cpu_seconds(pid: int) -> float:
-    """Return the processor time a process has used, user and system."""
+def cpu_seconds(pid: int, *, ended_children: bool = False) -> float:
+    """Return the processor time a process has used, user and system.
+
+    :param ended_children: and those that it has waited for.
+    """
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return sum(map(int, fields[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:

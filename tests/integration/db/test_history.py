@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, event, func, select, text
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
@@ -30,7 +30,7 @@ from hodei_server.db.job_queries import (
 )
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job, job_row
 from hodei_server.db.retention import expired_jobs
-from hodei_server.db.schema import workers
+from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import closed_segments, segments_of
 from hodei_server.db.workers import NewWorker, confirm_removal, counts_by_provider, insert_worker, live_workers
@@ -83,15 +83,29 @@ def fill(database: Connection, count: int) -> None:
     insert_job(tx, NewJob("oldest", spec, "anonymous", "oldest"))
     insert_worker(tx, NewWorker("w1", "process", "default", b"", "", 1, "attempt"))
     assign(tx, Assignment("oldest", "attempt", "process", "w1", "server", 60_000_000))
+    tx.flush()
     result = worker_wire.AttemptResult(attempt_uid="attempt", epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=0)
     keep_result(tx, result)
     end = LogEnd(next_sequence=0, complete=True, open_segment=None)
     finish(tx, "attempt", end, 3_600_000_000)
     confirm_removal(tx, "w1")
     tx.execute(text("UPDATE log_segments SET state = 3, next_sequence = 0"))
+    tx.flush()
     copy_jobs(database, count)
+    for table in (jobs, job_events, attempts, log_segments, workers):
+        assert database.scalar(select(func.count()).select_from(table)) >= count, table.name  # type: ignore[operator]
+    ended = select(func.count()).where(jobs.c.state == int(JobState.SUCCEEDED))
+    assert database.scalar(ended) == count + 1
     insert_job(tx, NewJob("newest", wire.JobSpec(argv=["true"], name="waits", labels={"made": "later"}), "anonymous"))
     insert_worker(tx, NewWorker("w2", "process", "default", b"", "", 1, None))
+    tx.flush()
+
+
+def ask(database: Connection, question: Callable[[Transaction], object]) -> None:
+    """Ask a question, and write what it would have written."""
+    tx = Transaction(database)
+    question(tx)
+    tx.flush()
 
 
 def sqlite_work(database: Connection, question: Callable[[Transaction], object]) -> int:
@@ -101,7 +115,7 @@ def sqlite_work(database: Connection, question: Callable[[Transaction], object])
     counter = itertools.count()
     driver.set_progress_handler(lambda: next(counter) and 0, 1)
     try:
-        question(Transaction(database))
+        ask(database, question)
     finally:
         driver.set_progress_handler(None, 1)
     return next(counter)
@@ -123,7 +137,7 @@ def postgresql_work(database: Connection, question: Callable[[Transaction], obje
 
     event.listen(database, "before_cursor_execute", explain)
     try:
-        question(Transaction(database))
+        ask(database, question)
     finally:
         event.remove(database, "before_cursor_execute", explain)
     return blocks
@@ -176,6 +190,7 @@ def test_a_beginning_of_a_name_is_told_apart_by_case(database_url: str) -> None:
         tx = Transaction(connection.execution_options(hodei_writer=True))
         for name in ("train", "TRAIN-2", "train_3", "tra"):
             insert_job(tx, NewJob(name, wire.JobSpec(argv=["true"], name=name), "anonymous"))
+        tx.flush()
         found = [row["name"] for row in list_jobs(tx, JobFilter("default", name="train*"), None, 10)]
     engine.dispose()
     assert found == ["train_3", "train"]
