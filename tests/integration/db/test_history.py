@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from alembic import command
 from sqlalchemy import Connection, Engine, event, func, select, text
 
 from hodei.v1 import types_pb2 as wire
@@ -31,7 +32,7 @@ from hodei_server.db.job_queries import (
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job, job_row
 from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
-from hodei_server.db.schema_version import upgrade
+from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.segments import closed_segments, segments_of
 from hodei_server.db.workers import NewWorker, confirm_removal, counts_by_provider, insert_worker, live_workers
 from hodei_server.domain.states import Cause, JobState
@@ -237,3 +238,21 @@ def test_workers_that_are_gone_are_listed_only_where_asked_for(database_url: str
         counted = tx.connection.scalar(text(f"SELECT count(*) FROM {workers.name}"))  # noqa: S608 - a name of ours
     engine.dispose()
     assert (live, everyone, counted) == (["w2"], ["w1", "w2"], 2)
+
+
+def test_attempts_from_before_are_found_by_their_provider(database_url: str) -> None:
+    """What the upgrade adds to rows that are there is what new rows get; the way back works, too."""
+    engine = open_engine(database_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        database = connection.execution_options(hodei_writer=True)
+        fill(database, 3)
+        database.commit()
+    command.downgrade(_config(engine), "0002")
+    upgrade(engine)
+    with engine.connect() as database:
+        found = list_jobs(Transaction(database), JobFilter("default", provider="process"), None, 10)
+        none = list_jobs(Transaction(database), JobFilter("default", provider="other"), None, 10)
+    engine.dispose()
+    assert [row["number"] for row in found] == [4, 3, 2, 1]
+    assert not none
