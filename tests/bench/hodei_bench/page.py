@@ -74,6 +74,8 @@ def _circumstances(document: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         + f"; load {machine['load_before']} before it began.",
     ]
+    if machine["load_before"] > machine["cpus"] / 2:
+        lines.append("\n**The machine was busy with other work meanwhile: on a quiet one the figures are better.**")
     if document["short"]:
         lines.append("\n**A short run: a smoke test with smaller sizes, no measurement.**")
     return "\n".join(lines) + "\n"
