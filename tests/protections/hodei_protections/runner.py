@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,17 @@ def take_out(protection: Protection, tree: Path) -> tuple[bool, str]:
         return run_test(protection.test, tree)
     finally:
         path.write_text(before)
+        end_leftovers(tree)
+
+
+def end_leftovers(tree: Path) -> None:
+    """Kill what a test that failed has left running: all that was told to import from the tree."""
+    mark = f"PYTHONPATH={tree}/".encode()
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                if mark in (entry / "environ").read_bytes():
+                    os.kill(int(entry.name), signal.SIGKILL)
 
 
 def run_test(test: str, tree: Path) -> tuple[bool, str]:

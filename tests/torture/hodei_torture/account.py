@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import gc
 import os
 import sqlite3
 from collections.abc import Callable
@@ -107,6 +108,8 @@ class Account:
         await self._clears("processes", self._processes)
         await self._clears("workers' folders", self._folders)
         await self._clears("rows", self._rows)
+        # Calls that were given up here, in the middle of whatever happened, are none of the server's business.
+        gc.collect()
         await self._clears("descriptors", self._descriptors)
 
     async def _clears(self, what: str, look: Callable[[], list[str]]) -> None:
