@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import secrets
@@ -67,14 +68,18 @@ class Engine:
         return found[0]
 
     def build(self, dockerfile: str, *, context: Path | None = None) -> str:
-        """Build an image and return its id.
+        """Build an image and return its name; of what was built under that name before nothing is kept.
 
         :param dockerfile: the text of one, or with a context the name of one there.
         """
-        arguments = ["build", "--quiet", "--label", LABEL]
+        name = f"hodei-test-{hashlib.sha256(dockerfile.encode()).hexdigest()[:12]}"
+        arguments = ["build", "--quiet", "--label", LABEL, "--tag", name]
         if context is None:
-            return self(*arguments, "-", stdin=dockerfile, patience=BUILD_PATIENCE)
-        return self(*arguments, "--file", str(context / dockerfile), str(context), patience=BUILD_PATIENCE)
+            self(*arguments, "-", stdin=dockerfile, patience=BUILD_PATIENCE)
+        else:
+            self(*arguments, "--file", str(context / dockerfile), str(context), patience=BUILD_PATIENCE)
+        self("image", "prune", "--force", "--filter", f"label={LABEL}")
+        return name
 
     @staticmethod
     def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
@@ -128,14 +133,16 @@ def server_image(_real_engine: None) -> str:
     return os.environ.get("HODEI_TEST_SERVER_IMAGE") or Engine().build("Dockerfile.server", context=ROOT)
 
 
-@pytest.fixture
-def agent_volume(docker: Engine, worker_image: str) -> str:
+@pytest.fixture(scope="session")
+def agent_volume(worker_image: str) -> Iterator[str]:
     """Return a volume with the agent's folder in it, filled as a provider does."""
+    engine = Engine()
     name = f"hodei-agent-{secrets.token_hex(6)}"
-    docker("volume", "create", "--label", docker.label, name)
+    engine("volume", "create", "--label", engine.label, name)
     entry, *arguments = copy_command("/agent")
-    docker.run("--user", "0", "--volume", f"{name}:/agent", "--entrypoint", entry, worker_image, *arguments)
-    return name
+    engine.run("--user", "0", "--volume", f"{name}:/agent", "--entrypoint", entry, worker_image, *arguments)
+    yield name
+    engine.clean()
 
 
 def _free_port() -> int:
