@@ -16,8 +16,10 @@ LIST_SECONDS = 15.0
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 #: What containers do that is an end.
 ENDS = ("die", "destroy")
-#: States of a container that runs no more, or, unless it is being launched, never will.
-OVER = frozenset({"exited", "dead", "removing", "created"})
+#: States of a container that runs no more.
+OVER = frozenset({"exited", "dead", "removing"})
+#: That of one that is about to be started; where it still is at the next list, nobody will.
+MADE = "created"
 
 
 class ContainerWatch:
@@ -28,6 +30,7 @@ class ContainerWatch:
         self._installation_id = installation_id
         self._running: set[str] = set()
         self._told: set[str] = set()
+        self._made: set[str] = set()
 
     def again(self, worker_id: str) -> None:
         """Tell of a worker again at the next list."""
@@ -76,8 +79,9 @@ class ContainerWatch:
     async def _list(self) -> list[str]:
         """Return the workers that have ended, or are gone, since the last look."""
         states = {worker_id: state for worker_id, _, state in await self._engine.workers(self._installation_id)}
-        over = {worker_id for worker_id, state in states.items() if state in OVER}
+        made = {worker_id for worker_id, state in states.items() if state == MADE}
+        over = {worker_id for worker_id, state in states.items() if state in OVER} | (made & self._made)
         news = sorted((over - self._told) | (self._running - states.keys()))
-        self._told = over
-        self._running = set(states) - over
+        self._told, self._made = over, made
+        self._running = set(states) - over - made
         return news
