@@ -26,7 +26,8 @@ CAUSES = {
     "log.": """
         Beyond the two hops that the limit takes, the worker numbers the chunks and sums them up, the server parses each
         block once and has it on the disk before it sends it on, and the client checks the sums. On two processors these
-        four processes share the time that the bare relay has for itself.
+        four processes share the time that the bare relay has for itself; the rows `processor-…` say how much of it each
+        uses for all lines (the worker's with the job's own process).
     """,
     "log-cli.": """
         The command's own start (Python and gRPC, see the command line below) is part of it, and the job's end is
@@ -47,6 +48,9 @@ CAUSES = {
     "seek.": """
         The place is found by the index at the end of the segment, so what is read does not grow with the log. What is
         left is the noise of a question that takes a few milliseconds, most of them the call's own.
+    """,
+    "cli.help": """
+        Python's own start, and the library that reads the command line; gRPC is not imported.
     """,
     "cli.": """
         Most of it is the start of Python and the import of gRPC, which the limit shows; the rest are the command's own

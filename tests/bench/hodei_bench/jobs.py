@@ -9,7 +9,7 @@ from hodei.v1 import job_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_bench.harness import Result, Setup, bench, percentile
 from hodei_bench.peer import fork_exec_rate, fork_exec_times, unary_times
-from hodei_bench.running import RunningServer
+from hodei_bench.running import RunningServer, processor_time
 from hodei_client import STDOUT, Chunk, Client
 
 #: Submissions under way at once.
@@ -114,15 +114,6 @@ async def jobs(setup: Setup) -> list[Result]:
             for who, took in spent.items()
         ),
     ]
-
-
-def processor_time(server: RunningServer) -> dict[str, float]:
-    """Return the seconds of processor time that each part has used so far."""
-    return {
-        "server": server.cpu_seconds(),
-        "workers": server.workers_cpu_seconds(),
-        "client": time.process_time(),
-    }
 
 
 async def one_job(client: Client) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from hodei.v1 import types_pb2 as wire
 from hodei_bench.harness import Result, Setup, bench
 from hodei_bench.peer import CountingProxy, pipe, two_hops
-from hodei_bench.running import HODEI, RunningServer
+from hodei_bench.running import HODEI, RunningServer, processor_time
 from hodei_client import STDOUT, AttemptEnd, Chunk, Client
 
 LINE_BYTES = 80
@@ -84,10 +84,14 @@ async def log(setup: Setup) -> list[Result]:
     lines, times = sizes(setup)
     file = write_lines(setup.folder / "lines", lines)
     runs, small, large, bare = [], [], [], []
+    spent: dict[str, float] = {}
     async with setup.server(worker_max_jobs="0") as server:
         await follow_file(server, write_lines(setup.folder / "few", 10))
         for _ in range(times):
+            before = processor_time(server)
             runs.append(await follow_file(server, file))
+            for who, after in processor_time(server).items():
+                spent[who] = spent.get(who, 0.0) + (after - before[who]) / times
             small.append(await two_hops(lines * LINE_BYTES))
             large.append(await two_hops(lines * LINE_BYTES, BLOCK_BYTES))
             bare.append(await pipe(file))
@@ -113,6 +117,7 @@ async def log(setup: Setup) -> list[Result]:
         Result(
             "log.lines-in-blocks", rate, "lines/s", more_is_better=True, peer=per_second["large"], peer_name=in_blocks
         ),
+        *(Result(f"log.processor-{who}", took, "s", note="processor time, all lines") for who, took in spent.items()),
     ]
 
 

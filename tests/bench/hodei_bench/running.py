@@ -79,6 +79,15 @@ def cpu_seconds(pid: int, *, ended_children: bool = False) -> float:
     return sum(map(int, fields[11 : 15 if ended_children else 13])) / os.sysconf("SC_CLK_TCK")
 
 
+def processor_time(server: RunningServer) -> dict[str, float]:
+    """Return the seconds of processor time that each part has used so far; the client is this process."""
+    return {
+        "server": server.cpu_seconds(),
+        "workers": server.workers_cpu_seconds(),
+        "client": time.process_time(),
+    }
+
+
 def free_port() -> int:
     """Return a port of the loopback that nobody listens on."""
     with socket.socket() as sock:
