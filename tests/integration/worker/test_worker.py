@@ -180,7 +180,8 @@ async def test_a_worker_asked_to_end_finishes_its_job(server: Any, run_worker: A
 
 async def test_orphans_of_a_job_are_reaped_while_it_runs(server: Any, run_worker: Any) -> None:
     """A grandchild whose parent has gone does not stay a zombie (W18)."""
-    script = "orphan=$(sh -c 'true & echo $!'); while [ -e /proc/$orphan ]; do sleep 0.02; done; echo reaped"
+    orphan = "orphan=$(sh -c 'sleep 0.2 > /dev/null & echo $!')"
+    script = f"{orphan}; while [ -e /proc/$orphan ]; do sleep 0.02; done; echo reaped"
     assert await run_worker("sh", "-c", script) == 0
     assert server.data(OUT) == b"reaped\n"
 
