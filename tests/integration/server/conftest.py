@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 from grpc import aio
 
@@ -118,6 +120,15 @@ class Impostor:
             assert isinstance(message, worker_pb2.ConnectResponse)
             if message.WhichOneof("message") != "ping":
                 return message
+
+    @staticmethod
+    async def ended(stream: Any) -> grpc.StatusCode:
+        """Return what a stream ends with; it is known only once all that was sent before, pings too, has been read."""
+        with contextlib.suppress(aio.AioRpcError):
+            while await stream.read() is not aio.EOF:
+                pass
+        code: grpc.StatusCode = await stream.code()
+        return code
 
 
 @pytest.fixture

@@ -149,7 +149,7 @@ async def test_a_liar_is_told_why_and_hurts_nobody(impostor: Cast, name: str) ->
     with structlog.testing.capture_logs() as entries:
         await lying.write(LIES[name](own, other))
         assert await closing(worker, lying)
-        assert await lying.code() is grpc.StatusCode.OK
+        assert await worker.ended(lying) is grpc.StatusCode.OK
     refused = [entry for entry in entries if entry["event"] == "worker.protocol_refused"]
     assert len(refused) == 1
     assert token not in repr(entries)
@@ -172,7 +172,7 @@ async def test_a_frame_over_the_limit_ends_the_connection_and_nothing_else(impos
     worker, client = impostor
     (_, token, lying, own), (_, _, honest, other) = await cast(worker, client)
     await lying.write(log(own, bytes(MAX_MESSAGE_BYTES)))
-    assert await lying.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert await worker.ended(lying) is grpc.StatusCode.RESOURCE_EXHAUSTED
     assert str(MAX_MESSAGE_BYTES) in await lying.details()
     held = worker_pb2.HeldAttempt(attempt_uid=own.attempt_uid, epoch=own.epoch, next_sequence=1, started=True)
     again, welcome = await worker.greet(token, attempts=[held])

@@ -99,7 +99,7 @@ async def test_the_end_of_an_old_stream_leaves_the_new_connection_alone(impostor
     held = worker_pb2.HeldAttempt(attempt_uid=run.attempt_uid, epoch=run.epoch)
     new, _ = await worker.greet(token, attempts=[held])
     # Over with all of its clean-up.
-    await old.code()
+    await worker.ended(old)
     assert [each.connected async for each in client.workers()] == [True]
     await client.cancel(job)
     assert (await worker.next_message(new)).cancel.attempt_uid == run.attempt_uid
