@@ -83,7 +83,8 @@ def family(roots: Iterable[Process], mark: bytes) -> list[Process]:
     everyone = {process.pid: process for process in all_processes()}
     own_session = os.getsid(0)
     found: dict[int, Process] = {}
-    waiting = [process for process in roots if everyone.get(process.pid) == process]
+    # As they are now: one that was looked up a moment after its fork has made a session of its own since.
+    waiting = [everyone[root.pid] for root in roots if root.pid in everyone and everyone[root.pid].start == root.start]
     waiting += [process for process in everyone.values() if carries(process.pid, mark)]
     children: dict[int, list[Process]] = {}
     sessions: dict[int, list[Process]] = {}

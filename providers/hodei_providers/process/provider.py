@@ -136,11 +136,14 @@ class ProcessProvider(Provider):
                 raise UnsupportedRequestError(
                     f"resources.{field.name}", f"the provider {self.name} can't limit what a local process takes"
                 )
+        # Carried to its end even if the caller goes: half a launch would be found by nobody.
+        return await asyncio.shield(asyncio.ensure_future(self._launch_alone(request)))
+
+    async def _launch_alone(self, request: LaunchRequest) -> Handle:
         lock = self._launching.setdefault(request.worker_id, asyncio.Lock())
         try:
             async with lock:
-                # Carried to its end even if the caller goes: half a launch would be found by nobody.
-                return await asyncio.shield(self._run(lambda: self._launch(request)))
+                return await self._run(lambda: self._launch(request))
         finally:
             if not lock.locked():
                 self._launching.pop(request.worker_id, None)
@@ -259,6 +262,9 @@ class ProcessProvider(Provider):
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract."""
+        # What is being launched is there only once that has come to its end, even if its caller has gone.
+        async with self._launching.get(handle.worker_id) or contextlib.nullcontext():
+            pass
         return await self._run(lambda: self._destroy(handle.worker_id, grace))
 
     def _destroy(self, worker_id: str, grace: float) -> bool:

@@ -131,6 +131,7 @@ async def test_a_fork_server_that_hangs_is_replaced(provider: ProcessProvider, m
     request = make_request()
     handle = await provider.launch(request)
     await gone(fork_server)
+    await says(provider, handle, "can't register yet")
     mark = (b"--worker-id", request.worker_id.encode())
     assert [str(each.pid) for each in procfs.all_processes() if procfs.has_arguments(each.pid, mark)] == [
         handle.data["pid"]
@@ -161,3 +162,16 @@ async def test_the_fork_server_ends_with_whoever_has_started_it(tmp_path: Path) 
         (handle,) = await provider.list(INSTALLATION)
         assert int(handle.data["pid"]) == worker
         assert await provider.destroy(handle)
+
+
+async def test_what_is_destroyed_while_it_is_launched_is_gone(provider: ProcessProvider) -> None:
+    """W43: a launch whose caller has gone comes to its end first, however long the fork server takes."""
+    request = make_request()
+    launching = asyncio.ensure_future(provider.launch(request))
+    await asyncio.sleep(0)
+    launching.cancel()
+    await asyncio.gather(launching, return_exceptions=True)
+    assert await provider.destroy(Handle(request.worker_id))
+    mark = (b"--worker-id", request.worker_id.encode())
+    assert not [each for each in procfs.all_processes() if procfs.has_arguments(each.pid, mark)]
+    assert await provider.list(INSTALLATION) == []
