@@ -257,7 +257,7 @@ LOGS: tuple[Protection, ...] = (
         "worker/hodei_worker/outbox.py",
         "        self._ready.extendleft(reversed(self._sent))\n",
         "",
-        f"{SERVER}/test_faults.py::test_a_worker_that_is_cut_off_comes_back_and_nothing_is_missing",
+        "tests/unit/worker/test_outbox.py::test_everything_that_was_written_arrives_in_order",
         "what was under way when the connection broke is never sent again",
     ),
 )
