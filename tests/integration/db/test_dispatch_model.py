@@ -162,7 +162,7 @@ class Dispatch(RuleBasedStateMachine):
 
     def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
         self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id)
+        return types.SimpleNamespace(worker_id=worker_id, provider=provider)
 
     def do(self, function: Callable[[Transaction], T]) -> T:
         """Run something in a transaction."""

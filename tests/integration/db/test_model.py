@@ -26,6 +26,7 @@ from hodei_server.db.schema import attempts, job_events, jobs, log_segments, met
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.db.workers import begin_removal, confirm_removal, drain_worker, said_hello
+from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.states import ACTIVE_STATES, INFRASTRUCTURE_CAUSES, MOVES, Cause, JobState
 from hodei_server.domain.workers import WorkerState
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
@@ -128,6 +129,7 @@ class Fleet:
     def __init__(self) -> None:
         self.providers = {name: MemoryProvider(name, max_workers=most) for name, most in CAPACITY.items()}
         self.health = {name: types.SimpleNamespace(healthy=True, message="") for name in CAPACITY}
+        self.breakers = {name: Breaker() for name in CAPACITY}
         self.started: list[str] = []
 
     def start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -180,7 +182,7 @@ class JobMoves(RuleBasedStateMachine):
 
     def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
         self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id)
+        return types.SimpleNamespace(worker_id=worker_id, provider=provider)
 
     def do(self, function: Callable[[Transaction], T]) -> T:
         """Run a move in a transaction at the model's time."""
