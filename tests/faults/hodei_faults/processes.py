@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from pathlib import Path
 
 
+def recorded_pids(data_dir: Path) -> list[int]:
+    """Return the pids of the workers that are written down and run: a job's process that is about to be is none."""
+    recorded = set()
+    for file in data_dir.glob("providers/*/workers/*/worker.json"):
+        with contextlib.suppress(OSError, ValueError):
+            recorded.add(json.loads(file.read_text()).get("pid", 0))
+    return [pid for pid in worker_pids(data_dir) if pid in recorded]
+
+
 def worker_pids(data_dir: Path) -> list[int]:
-    """Return the pids of the workers of the server with this data folder."""
+    """Return the pids of the workers of the server with this data folder.
+
+    Between its fork and its exec a job's process looks like the worker that it comes from, and is among them.
+    """
     found = []
     mark = os.fsencode(data_dir)
     for entry in Path("/proc").iterdir():

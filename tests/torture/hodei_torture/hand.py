@@ -8,7 +8,7 @@ import os
 import random
 import signal
 
-from hodei_faults import worker_pids
+from hodei_faults import recorded_pids
 from hodei_torture.site import Site
 
 
@@ -57,13 +57,13 @@ class Hand:
         return True
 
     async def _kill_worker(self) -> bool:
-        pids = worker_pids(self._site.data)
+        pids = recorded_pids(self._site.data)
         if pids:
             self._kill(self._random.choice(pids))
         return bool(pids)
 
     async def _kill_all_workers(self) -> bool:
-        pids = worker_pids(self._site.data)
+        pids = recorded_pids(self._site.data)
         for pid in pids:
             self._kill(pid)
         return bool(pids)
@@ -75,7 +75,7 @@ class Hand:
             self.kills += 1
 
     async def _stop_worker(self) -> bool:
-        pids = worker_pids(self._site.data)
+        pids = recorded_pids(self._site.data)
         if not pids:
             return False
         pid = self._random.choice(pids)
