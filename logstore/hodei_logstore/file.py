@@ -263,7 +263,11 @@ class FileLogStore(LogStore):
             raise CorruptSegmentError(f"the sealed form of {key} is not what was appended")
         if self._sync:
             sync_file(unfinished)
-        unfinished.rename(target)
+        with self._lock:
+            if self._segments.get(key) is not segment:
+                unfinished.unlink(missing_ok=True)
+                raise SegmentNotFoundError(f"the segment {key} was removed while it was sealed")
+            unfinished.rename(target)
         if self._sync:
             sync_folder(target.parent)
         self._forget(key)

@@ -126,3 +126,9 @@ def closed_segments(tx: Transaction, owner: str, limit: int) -> list[tuple[Segme
         .limit(limit)
     )
     return [(SegmentKey(row.attempt_uid, row.first_sequence), row.next_sequence) for row in rows]
+
+
+def is_closed(tx: Transaction, key: SegmentKey) -> bool:
+    """Whether a segment still waits to be compressed."""
+    state = tx.execute(_THERE, {"uid": key.attempt_uid, "first": key.first_sequence}).scalar_one_or_none()
+    return state == int(SegmentState.CLOSED)

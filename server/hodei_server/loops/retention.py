@@ -12,7 +12,7 @@ from hodei_logstore.contract import CorruptSegmentError, LogStore, LogStoreError
 from hodei_server.allocator import give_back
 from hodei_server.db.database import Database
 from hodei_server.db.retention import expired_jobs, mark_expired
-from hodei_server.db.segments import SegmentState, closed_segments, mark_segments
+from hodei_server.db.segments import SegmentState, closed_segments, is_closed, mark_segments
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -44,8 +44,10 @@ async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
                 if next_sequence > key.first_sequence:  # an empty log never had bytes
                     large |= await _seal(store, key, next_sequence) >= LARGE_BYTES
             except (CorruptSegmentError, SegmentNotFoundError) as error:
-                _log.error("log.segment_damaged", attempt_uid=key.attempt_uid, error=str(error))
-                damaged.add(key)
+                # One that was dropped or has expired since its row was read is not there for a reason.
+                if await database.read(lambda tx, key=key: is_closed(tx, key)):  # type: ignore[misc]
+                    _log.error("log.segment_damaged", attempt_uid=key.attempt_uid, error=str(error))
+                    damaged.add(key)
             except LogStoreError as error:
                 _log.warning("log.seal_failed", attempt_uid=key.attempt_uid, error=str(error))
             else:

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
-from hodei_logstore.contract import Append, CorruptSegmentError, LogStore, LogStoreError, SegmentKey, StorageFullError
+from hodei_logstore import sealed
+from hodei_logstore.contract import (
+    Append,
+    CorruptSegmentError,
+    LogStore,
+    LogStoreError,
+    SegmentKey,
+    SegmentNotFoundError,
+    StorageFullError,
+)
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.memory import MemoryLogStore
 from hodei_logstore.testing import KEY, LogStoreContract, append_all, block, lines, read_all
@@ -106,6 +117,29 @@ async def test_a_crash_while_sealing_loses_nothing(tmp_path: Path) -> None:
             assert (await store.seal(KEY)).next_sequence == 100
             assert await read_all(store, KEY) == expected
         assert not file.exists()
+
+
+async def test_a_segment_that_is_removed_while_it_is_sealed_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dropped for its log's budget just then: no sealed form of it comes afterwards."""
+    real, sealing, go_on = sealed.verify, threading.Event(), threading.Event()
+
+    def slow(pread: sealed.Pread, index: sealed.SealedIndex) -> None:
+        real(pread, index)
+        sealing.set()
+        assert go_on.wait(60)
+
+    monkeypatch.setattr(sealed, "verify", slow)
+    async with FileLogStore(tmp_path, small_bytes=0) as store:
+        await append_all(store, KEY, lines(100))
+        task = asyncio.create_task(store.seal(KEY))
+        assert await asyncio.to_thread(sealing.wait, 60)
+        await store.remove([KEY])
+        go_on.set()
+        with pytest.raises(SegmentNotFoundError):
+            await task
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 async def test_a_full_disk_is_told_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

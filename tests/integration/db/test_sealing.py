@@ -1,0 +1,74 @@
+"""Segments that wait to be compressed, and what is said of those that are not there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from structlog.testing import capture_logs
+
+from hodei.v1 import types_pb2 as wire
+from hodei_logstore.contract import SegmentInfo, SegmentKey, SegmentNotFoundError
+from hodei_logstore.memory import MemoryLogStore
+from hodei_server.db.attempts import Assignment, assign
+from hodei_server.db.database import Database
+from hodei_server.db.jobs import NewJob, insert_job
+from hodei_server.db.segments import Segment, SegmentState, close_segment, mark_segments
+from hodei_server.domain.ids import new_attempt_uid, new_job_id
+from hodei_server.loops.retention import sealing_loop
+
+
+class LosesSegments(MemoryLogStore):
+    """Has none of the segments that it is to seal; `before` is done to each just before it says so."""
+
+    def __init__(self, before: Callable[[SegmentKey], asyncio.Future[None] | None]) -> None:
+        super().__init__()
+        self.asked: list[SegmentKey] = []
+        self.asked_twice = asyncio.Event()
+        self._before = before
+
+    async def seal(self, key: SegmentKey) -> SegmentInfo:
+        """Fail."""
+        waiting = self._before(key)
+        if waiting is not None:
+            await waiting
+        self.asked.append(key)
+        if len(self.asked) == 2:
+            self.asked_twice.set()
+        raise SegmentNotFoundError(f"there is no segment {key}")
+
+
+async def _closed_segment(database: Database) -> None:
+    uid, job_id = new_attempt_uid(), new_job_id()
+    await database.write(lambda tx: insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous")))
+    given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
+    assert await database.write(lambda tx: assign(tx, given)) is not None
+    await database.write(lambda tx: close_segment(tx, Segment(uid, 0, SegmentState.CLOSED, 5, size=10)))
+
+
+async def _seal_one(database: Database, store: LosesSegments) -> list[str]:
+    """Return what the loop says first: by the time it comes to the second of two segments, it has judged one."""
+    for _ in range(2):
+        await _closed_segment(database)
+    with capture_logs() as said:
+        loop = asyncio.create_task(sealing_loop(store, database, "server"))
+        async with asyncio.timeout(60):
+            await store.asked_twice.wait()
+        loop.cancel()
+        await asyncio.gather(loop, return_exceptions=True)
+    return [entry["event"] for entry in said][:1]
+
+
+async def test_a_segment_whose_bytes_are_gone_is_told_of(database: Database) -> None:
+    """L20: its row promises what the store does not have."""
+    assert await _seal_one(database, LosesSegments(lambda _key: None)) == ["log.segment_damaged"]
+
+
+async def test_a_segment_that_was_dropped_meanwhile_is_no_damage(database: Database) -> None:
+    """L15: a log that outgrows its budget loses segments while others are sealed."""
+
+    def drop(key: SegmentKey) -> asyncio.Future[None]:
+        keys = [(key.attempt_uid, key.first_sequence)]
+        return asyncio.ensure_future(database.write(lambda tx: mark_segments(tx, keys, SegmentState.CUT)))
+
+    assert await _seal_one(database, LosesSegments(drop)) == []
