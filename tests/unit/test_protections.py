@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hodei_protections import BEGIN, END, PAGE, PROTECTIONS, Protection, markdown
+from hodei_protections.runner import Outcome, judge
 
 ROOT = PAGE.parents[1]
 #: What every provider inherits its tests from.
@@ -63,3 +64,27 @@ def test_each_row_names_a_test_that_names_its_failure() -> None:
         assert row is not None, f"not: id, promise, `path`: `test`: {line}"
         assert names_it(row["id"], row["path"], row["name"]), line
     assert len(rows) > len(PROTECTIONS)
+
+
+FINE = Outcome(0, "1 passed", 3.0)
+
+
+@pytest.mark.parametrize(
+    ("present", "absent", "noticed"),
+    [
+        (FINE, Outcome(1, "assert 1 == 2", 3.0), True),
+        (FINE, Outcome(None, "hangs", 180.0), True),
+        (FINE, Outcome(1, "Failed: Timeout", 61.0), True),
+        (FINE, FINE, False),
+        (FINE, Outcome(2, "no such test", 1.0), False),
+        (FINE, None, False),
+        (Outcome(1, "assert 1 == 2", 3.0), Outcome(1, "assert 1 == 2", 3.0), False),
+        (Outcome(0, "1 skipped", 3.0), Outcome(1, "assert 1 == 2", 3.0), False),
+        (Outcome(0, "1 passed", 50.0), Outcome(1, "Failed: Timeout", 61.0), False),
+    ],
+)
+def test_only_a_test_that_passes_with_its_protection_can_notice_that_it_is_gone(
+    present: Outcome, absent: Outcome | None, *, noticed: bool
+) -> None:
+    """One that fails anyway, is skipped, or is nearly as slow anyway, proves nothing."""
+    assert judge(present, absent)[0] is noticed

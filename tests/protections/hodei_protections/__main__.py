@@ -1,4 +1,4 @@
-"""Take protections out, one at a time; ends with 1 when a test did not notice."""
+"""Take protections out, one at a time; ends with 1 when a test did not notice, or fails with its protection, too."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import argparse
 import queue
 import sys
 import tempfile
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-from hodei_protections.protection import Protection
-from hodei_protections.runner import copy_tree, take_out
+from hodei_protections.runner import control, copy_tree, judge, take_out
 from hodei_protections.table import PROTECTIONS, write_page
+
+T = TypeVar("T")
 
 
 def main() -> int:
@@ -32,15 +36,19 @@ def main() -> int:
             copy_tree(Path(folder) / str(number))
             trees.put(Path(folder) / str(number))
 
-        def take_one_out(each: Protection) -> tuple[bool, str]:
+        def in_a_tree(work: Callable[[Path], T]) -> T:
             tree = trees.get()
             try:
-                return take_out(each, tree)
+                return work(tree)
             finally:
                 trees.put(tree)
 
         with ThreadPoolExecutor(options.parallel) as pool:
-            for each, (noticed, how) in zip(chosen, pool.map(take_one_out, chosen), strict=True):
+            tests = list(dict.fromkeys(each.test for each in chosen))
+            whole = dict(zip(tests, pool.map(lambda test: in_a_tree(partial(control, test)), tests), strict=True))
+            absent = pool.map(lambda each: in_a_tree(partial(take_out, each)), chosen)
+            for each, outcome in zip(chosen, absent, strict=True):
+                noticed, how = judge(whole[each.test], outcome)
                 unnoticed += not noticed
                 sys.stdout.write(f"{each.id} {'noticed' if noticed else 'NOT NOTICED'}: {how[:200]}\n")
                 sys.stdout.flush()
