@@ -125,6 +125,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             # What is still to be said (why the session is closed) gets out, if the worker listens.
             await asyncio.wait({sender}, timeout=1.0)
             sender.cancel()
+            # That the connection is gone is no news here.
+            await asyncio.gather(sender, return_exceptions=True)
 
     async def _authenticate(self, context: aio.ServicerContext[Any, Any]) -> RowMapping:
         metadata = dict(context.invocation_metadata() or ())
