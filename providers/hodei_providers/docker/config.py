@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import urlsplit
 
 from hodei.address import parse_address
 from hodei.quantities import parse_cpu
@@ -45,9 +46,17 @@ class Device:
     access: str
 
 
-def _host(text: str) -> str:
+def engine_address(text: str) -> str:
+    """Return the address of an engine as it is.
+
+    :raise ValueError: it is none.
+    """
     if not text.startswith(("unix:///", "tcp://", "http://", "https://")):
         raise ValueError("it begins with unix:///, tcp://, http:// or https://")
+    parts = urlsplit(text)
+    # Asking for the port raises where it is none.
+    if parts.scheme != "unix" and (parts.port == 0 or not parts.hostname):
+        raise ValueError("write tcp://host:port")
     return text
 
 
@@ -89,7 +98,7 @@ class DockerConfig:
 
     prefix: ClassVar[str] = "HODEI_DOCKER_"
 
-    host: str = option("", "The engine; `DOCKER_HOST` or `unix:///var/run/docker.sock` when empty.", _host)
+    host: str = option("", "The engine; `DOCKER_HOST` or `unix:///var/run/docker.sock` when empty.", engine_address)
     tls_ca: str = option("", "Whom to trust as the engine, PEM; TLS is used where one of the three is given.", _file)
     tls_cert: str = option("", "What the server shows to the engine, PEM; with the key.", _file)
     tls_key: str = option("", "Its key, PEM.", _file)
@@ -121,7 +130,12 @@ class DockerConfig:
         64 << 20, "What a container gets beside the job's memory, for the agent in it.", size, written="64Mi"
     )
     pids_limit: int = option(4096, "Processes and threads of a container.", positive, written="4096")
-    tmp_size: int = option(0, "Bound of `/tmp`, which counts as the job's memory; the job's memory when empty.", size)
+    tmp_size: int = option(
+        0,
+        "Bound of `/tmp`, which counts as the job's memory. When empty the job's memory bounds it; where that has no "
+        "limit, half of the machine's.",
+        size,
+    )
     read_only_root: bool = option(
         default=True, description="Only `/tmp` and the working directory can be written.", read=boolean, written="true"
     )

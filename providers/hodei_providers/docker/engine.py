@@ -18,9 +18,10 @@ from aiodocker.events import DockerEvents
 from aiodocker.volumes import DockerVolume
 
 from hodei_providers.contract import ProviderUnavailableError
-from hodei_providers.docker.config import DockerConfig
+from hodei_providers.docker.config import DockerConfig, engine_address
 from hodei_providers.docker.errors import FOREIGN, is_status, provider_error
 from hodei_providers.docker.spec import INSTALLATION_LABEL, WORKER_LABEL, ImageFacts
+from hodei_providers.registry import ProviderSetupError
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
@@ -42,8 +43,11 @@ class EngineFacts:
 
     @property
     def limits_disk(self) -> bool:
-        """Whether the storage driver can bound what a container writes."""
-        return not self.storage.startswith(("overlay2 on ext", "aufs", "vfs", "fuse-overlayfs"))
+        """Whether the storage driver may bound what is written to a container's root.
+
+        An engine does not tell whether its xfs has project quotas: it refuses the container where there are none.
+        """
+        return self.storage.partition(" on ")[0] in {"btrfs", "zfs"} or self.storage == "overlay2 on xfs"
 
 
 def _untyped(of_the_library: Any) -> Any:
@@ -69,7 +73,15 @@ class Engine:
         self._docker: Any = None
 
     async def open(self) -> None:
-        """Make the client; nothing is sent yet."""
+        """Make the client; nothing is sent yet.
+
+        :raise ProviderSetupError: the engine's address is none; names the variable that it is from.
+        """
+        try:
+            engine_address(self.address)
+        except ValueError as error:
+            variable = "HODEI_DOCKER_HOST" if self._config.host else "DOCKER_HOST"
+            raise ProviderSetupError(f"{variable}: {self.address!r} can't be used: {error}") from None
         timeout = aiohttp.ClientTimeout(total=self._config.api_timeout, sock_connect=self._config.api_timeout)
         address, context = self.address, self._tls()
         if context is not None:

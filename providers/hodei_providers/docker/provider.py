@@ -122,7 +122,12 @@ class DockerProvider(Provider):
         config = self.config
         memory = config.max_memory or max(facts.memory_bytes - config.memory_overhead, 0)
         refused: dict[str, str] = {}
-        if not facts.limits_disk:
+        if config.read_only_root:
+            refused["disk_bytes"] = (
+                "the root can't be written, and nothing bounds the volumes that jobs write to "
+                "(HODEI_DOCKER_READ_ONLY_ROOT=false lets a root be written and bounded)"
+            )
+        elif not facts.limits_disk:
             refused["disk_bytes"] = f"the engine's storage ({facts.storage}) can't bound what a container writes"
         if not config.gpus:
             refused["gpu_count"] = "there are no GPUs (HODEI_DOCKER_GPUS)"

@@ -30,13 +30,15 @@ def find_route(config: KubernetesConfig, api: str) -> Route:
     if os.environ.get("KUBERNETES_SERVICE_HOST") and _OWN_NAMESPACE.is_file():
         namespace = _OWN_NAMESPACE.read_text().strip()
         return Route(f"{SERVICE}.{namespace}.svc", 0, config.listen or EVERYWHERE)
-    here = config.listen or _facing(api)
+    # Where the listener opens is what pods connect to, unless it is every address: none can be connected to by that.
+    everywhere = bool(config.listen) and ipaddress.ip_address(config.listen).is_unspecified
+    here = _facing(api) if everywhere or not config.listen else config.listen
     if not here or ipaddress.ip_address(here).is_loopback:
         raise ProviderSetupError(
             f"HODEI_K8S_SERVER_ADDRESS: not set, and the cluster's API at {api} does not tell which address of this "
             "machine its pods can reach: set it"
         )
-    return Route(here, 0, here)
+    return Route(here, 0, config.listen or here)
 
 
 def _own(host: str) -> str:

@@ -250,7 +250,22 @@ def test_start_times_move_slowly() -> None:
 
 
 @pytest.mark.parametrize(
-    ("storage", "limits"), [("overlay2 on extfs", False), ("overlay2 on xfs", True), ("zfs", True)]
+    ("storage", "limits"),
+    [
+        ("overlay2 on xfs", True),
+        ("zfs", True),
+        ("zfs on zfs", True),
+        ("btrfs", True),
+        ("overlay2 on extfs", False),
+        ("overlay2 on tmpfs", False),
+        ("overlay2", False),
+        ("overlayfs", False),
+        ("fuse-overlayfs", False),
+        ("vfs on xfs", False),
+        ("aufs", False),
+        ("a driver of tomorrow", False),
+        ("", False),
+    ],
 )
 def test_whether_disk_can_be_limited_goes_by_the_storage_driver(storage: str, limits: bool) -> None:  # noqa: FBT001 - a case
     """W38: what it can't do is refused."""
