@@ -30,7 +30,7 @@ class Engines:
     def __init__(self) -> None:
         self.facts = FACTS
 
-    async def ask(self, _: Engine) -> EngineFacts:
+    async def ask(self) -> EngineFacts:
         """Answer as an engine."""
         return self.facts
 

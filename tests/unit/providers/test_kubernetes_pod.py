@@ -90,7 +90,7 @@ def test_it_keeps_the_standard_restricted() -> None:
 
 
 def test_under_a_weaker_standard_an_image_keeps_its_own_user() -> None:
-    """And may do what its user may; the worker's own image is as careful as ever."""
+    """And may do what its user may; the worker's own image still runs as its user, not as root."""
     settings: dict[str, Any] = {"pod_security_standard": PodSecurityStandard.BASELINE}
     assert "runAsUser" not in pod(make_request(image="debian:stable-slim"), **settings)["spec"]["securityContext"]
     assert pod(**settings)["spec"]["securityContext"]["runAsUser"] == 1000
