@@ -107,7 +107,8 @@ async def test_the_engine_reports_what_was_asked(tmp_path: Path, config: DockerC
             reported["Id"],
             "sh",
             "-c",
-            "id -u; grep -E '^(CapEff|Seccomp):' /proc/self/status; touch /tmp/x ~/x && echo writable; touch /x || echo read-only",
+            "id -u; grep -E '^(CapEff|Seccomp):' /proc/self/status; "
+            "touch /tmp/x ~/x && echo writable; touch /x || echo read-only",
         )
         assert inside.split() == ["1000", "CapEff:", "0000000000000000", "Seccomp:", "2", "writable", "read-only"]
 
