@@ -253,6 +253,13 @@ class Provider(ABC):
     ) -> None:
         """Release what entering took; workers go on. Does nothing by default."""
 
+    def check_orphan_after(self, seconds: float) -> None:  # noqa: B027 - most need no such setting
+        """Refuse settings that would take a worker for gone which may still run; called before entering.
+
+        :param seconds: without the server after which a worker ends its job by itself (`HODEI_ORPHAN_AFTER`).
+        :raise ProviderSetupError: names both settings. Nothing is refused by default.
+        """
+
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what the provider can hold; the same value as long as the provider lives."""

@@ -25,7 +25,7 @@ from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError, load_provider
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database, DatabaseUnavailableError
-from hodei_server.db.engine import open_engine
+from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.providers import provider_states
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
 from hodei_server.installation import identify
@@ -64,7 +64,14 @@ PROVIDER_SERVICE = "hodei.v1.ProviderService"
 CLIENT_SERVICES = (JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE)
 
 #: What keeps a server from starting, each with a message for people.
-STARTUP_ERRORS = (DataFolderError, ListenerError, ProviderSetupError, SchemaVersionError, SettingsError)
+STARTUP_ERRORS = (
+    DatabaseEncodingError,
+    DataFolderError,
+    ListenerError,
+    ProviderSetupError,
+    SchemaVersionError,
+    SettingsError,
+)
 
 
 class Server:
@@ -239,6 +246,7 @@ class Server:
                 environment=os.environ,
                 shared=settings.shared_options,
             )
+            provider.check_orphan_after(settings.orphan_after)
             providers[name] = await self._stack.enter_async_context(provider)
         if not providers:
             raise SettingsError("HODEI_PROVIDERS: names no provider")

@@ -36,6 +36,7 @@ from hodei_providers.kubernetes.pod import AGENT_CONTAINER, CONTAINER, Owner, ma
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.state import handle_of, read_pod
 from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
+from hodei_providers.registry import ProviderSetupError
 
 #: Seconds that `destroy` waits for a pod's end beyond the grace that it was given.
 DESTROY_WAIT_SECONDS = 20.0
@@ -103,6 +104,15 @@ class KubernetesProvider(Provider):
         """Close the connections; the workers go on."""
         await asyncio.gather(*self._launching.values(), return_exceptions=True)
         await self._api.__aexit__(exc_type, exc, traceback)
+
+    def check_orphan_after(self, seconds: float) -> None:
+        """Refuse to count a lost node's workers as gone before they have ended by themselves; see the contract."""
+        timeout = self.config.lost_node_timeout
+        if timeout < seconds:
+            raise ProviderSetupError(
+                f"provider {self.name}: HODEI_K8S_LOST_NODE_TIMEOUT is {timeout:g} s, less than HODEI_ORPHAN_AFTER, "
+                f"{seconds:g} s: a job would run again while its worker on a lost node may still run it"
+            )
 
     def capabilities(self) -> Capabilities:
         """Return what the configuration says."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
 
 BUSY_SECONDS = 30
+
+
+class DatabaseEncodingError(Exception):
+    """A database's encoding can't hold what jobs are; the message names it and says what to do."""
 
 
 def open_engine(url: str, durability: Literal["power", "process"] = "power") -> Engine:
@@ -14,6 +18,7 @@ def open_engine(url: str, durability: Literal["power", "process"] = "power") -> 
 
     :param url: ``sqlite:///…`` or ``postgresql://…``.
     :param durability: what a commit survives: a power cut, or the server's process.
+    :raise DatabaseEncodingError: by the engine, when it connects to a PostgreSQL database without an encoding.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() == "sqlite":
@@ -22,10 +27,27 @@ def open_engine(url: str, durability: Literal["power", "process"] = "power") -> 
         if parsed.drivername == "postgresql":
             parsed = parsed.set(drivername="postgresql+psycopg")
         commit = "on" if durability == "power" else "off"
-        return create_engine(
-            parsed, pool_size=8, pool_pre_ping=True, connect_args={"options": f"-c synchronous_commit={commit}"}
-        )
+        return _open_postgresql(parsed, commit)
     raise ValueError(f"{parsed.get_backend_name()} is not a database that Hodei knows: use sqlite or postgresql")
+
+
+def _open_postgresql(url: URL, synchronous_commit: str) -> Engine:
+    options = {"options": f"-c synchronous_commit={synchronous_commit}"}
+    engine = create_engine(url, pool_size=8, pool_pre_ping=True, connect_args=options)
+
+    @event.listens_for(engine, "do_connect")
+    def _connect(dialect: Dialect, _record: Any, arguments: Any, options: Any) -> Any:
+        connection: Any = dialect.connect(*arguments, **options)
+        # Without an encoding every text is bytes to the driver, and the first question already goes wrong.
+        if connection.info.parameter_status("server_encoding") == "SQL_ASCII":
+            connection.close()
+            raise DatabaseEncodingError(
+                f"the database {url.database!r} has the encoding SQL_ASCII, which is none: make one with UTF8 "
+                f"(createdb --encoding=UTF8 --template=template0 NAME) and name it in HODEI_DATABASE_URL"
+            )
+        return connection
+
+    return engine
 
 
 def _open_sqlite(url: str, durability: str) -> Engine:

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.check import differences
 from hodei_server.db.database import Database, Transaction
-from hodei_server.db.engine import open_engine
+from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import events_after, next_wake, queue_page, queue_position
 from hodei_server.db.jobs import (
@@ -28,7 +28,7 @@ from hodei_server.db.jobs import (
 )
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.schema import attempts, job_events, jobs
-from hodei_server.db.schema_version import SchemaVersionError, require_newest
+from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
 from hodei_server.db.workers import NewWorker, burn_otp, insert_worker, said_hello, set_otp, worker_of_session
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.states import JobState
@@ -309,6 +309,25 @@ def test_an_old_schema_is_refused_by_the_command_that_mends_it(database_url: str
     with pytest.raises(SchemaVersionError, match="hodei db upgrade"):
         require_newest(engine)
     engine.dispose()
+
+
+@pytest.mark.parametrize("engine_name", ["postgresql"])
+def test_a_database_without_an_encoding_is_refused_by_its_name(database_url: str) -> None:
+    """SQL_ASCII gives texts back as bytes; it is told before anything is asked."""
+    admin = open_engine(database_url).execution_options(isolation_level="AUTOCOMMIT")
+    name = f"{admin.url.database}_ascii"
+    with admin.connect() as connection:
+        encoded = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0 {encoded}"))
+    try:
+        engine = open_engine(admin.url.set(database=name).render_as_string(hide_password=False))
+        with pytest.raises(DatabaseEncodingError, match=rf"{name}.*SQL_ASCII.*UTF8"):
+            upgrade(engine)
+        engine.dispose()
+    finally:
+        with admin.connect() as connection:
+            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
+        admin.dispose()
 
 
 def test_migrations_make_the_tables(database: Database) -> None:

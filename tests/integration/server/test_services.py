@@ -16,6 +16,7 @@ from hodei.transport import open_channel
 from hodei.v1 import job_pb2, job_pb2_grpc, log_pb2, log_pb2_grpc, provider_pb2, provider_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Chunk, Client, ClientSettings
+from hodei_providers.registry import ProviderSetupError
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import SchemaVersionError, upgrade
@@ -173,6 +174,17 @@ async def test_compressed_streams_carry_the_same(client: Client) -> None:
     plain = [event async for event in client.logs(job)]
     compressed = [event async for event in client.logs(job, compress=True)]
     assert plain == compressed
+
+
+async def test_a_provider_that_gives_workers_up_too_early_keeps_the_server_from_starting(
+    make_settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a cluster is asked for anything: a job could run twice."""
+    assert callable(make_settings)
+    monkeypatch.setenv("HODEI_K8S_LOST_NODE_TIMEOUT", "1m")
+    settings = make_settings(providers="kubernetes", orphan_after="61s")
+    with pytest.raises(ProviderSetupError, match=r"HODEI_K8S_LOST_NODE_TIMEOUT.*HODEI_ORPHAN_AFTER"):
+        await Server(settings).__aenter__()
 
 
 async def test_postgresql_serves_as_well(make_settings: object) -> None:

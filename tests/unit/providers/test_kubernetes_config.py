@@ -11,6 +11,8 @@ import pytest
 
 from hodei_providers.config import ConfigError, enabled_kinds, given_options, known_configs, options_of, read_config
 from hodei_providers.kubernetes import ImagePullPolicy, KubernetesConfig, OtpDelivery, PodSecurityStandard
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.registry import ProviderSetupError
 from hodei_server.settings import load_settings, unknown_variables
 
 
@@ -164,3 +166,11 @@ def test_settings_are_read_without_the_sdk() -> None:
     """Only a provider that is used needs its packages."""
     program = "import sys, hodei_providers.kubernetes.manifests; sys.exit('kubernetes.aio' in sys.modules)"
     subprocess.run([sys.executable, "-c", program], check=True, env=dict(os.environ))
+
+
+def test_a_lost_node_is_not_given_up_before_its_workers_have_ended() -> None:
+    """Both settings are named."""
+    provider = KubernetesProvider(config=KubernetesConfig(lost_node_timeout=600.0))
+    provider.check_orphan_after(600.0)
+    with pytest.raises(ProviderSetupError, match=r"HODEI_K8S_LOST_NODE_TIMEOUT.*HODEI_ORPHAN_AFTER"):
+        provider.check_orphan_after(601.0)
