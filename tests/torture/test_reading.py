@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from hodei.v1 import log_pb2 as wire
 from hodei_torture.reading import Reading, output
+from hodei_torture.run import proved_nothing
+from hodei_torture.site import Site
+from hodei_torture.stream import Streamed, WrongStreamError
 
 EXPECTED = output(200)
 
@@ -42,3 +48,64 @@ def test_what_is_whole_is_whole_however_it_comes() -> None:
 def test_what_is_not_whole_is_noticed(pieces: tuple[bytes | None, ...]) -> None:
     """With the place where it begins."""
     assert read(*pieces)[1] is not None
+
+
+def block(*sequences: int) -> wire.StreamLogsResponse:
+    """Return a block of chunks without data."""
+    return wire.StreamLogsResponse(block=wire.LogBlock(chunks=[wire.LogChunk(sequence=each) for each in sequences]))
+
+
+def start(sequence: int, attempt: int = 1) -> wire.StreamLogsResponse:
+    """Return the beginning of a stream."""
+    return wire.StreamLogsResponse(start=wire.LogStreamStart(first_sequence=sequence, attempt_number=attempt))
+
+
+def cut(first: int, last: int) -> wire.StreamLogsResponse:
+    """Return a cut."""
+    return wire.StreamLogsResponse(cut=wire.LogCut(first_sequence=first, last_sequence=last))
+
+
+def end(sequence: int) -> wire.StreamLogsResponse:
+    """Return the end."""
+    return wire.StreamLogsResponse(end=wire.LogStreamEnd(next_sequence=sequence))
+
+
+def stream_of(*responses: wire.StreamLogsResponse) -> None:
+    """Have a second follower take what a server sends."""
+    streamed = Streamed(Site(Path()), "job", EXPECTED, 1)
+    for response in responses:
+        streamed.take(response)
+
+
+def test_a_stream_that_brings_each_sequence_once_and_in_order_is_fine() -> None:
+    """Over a break, and a cut that begins before the place where it is met."""
+    stream_of(start(0), block(0, 1), start(2), block(2), cut(1, 7), block(8), end(9))
+
+
+@pytest.mark.parametrize(
+    "responses",
+    [
+        (start(0), block(0, 1, 1)),
+        (start(0), block(0, 1), start(0)),
+        (start(0), block(0, 2)),
+        (start(0), block(0), start(1), block(0)),
+        (start(0), cut(1, 7)),
+        (start(0), block(0), cut(0, 0)),
+        (start(0), block(0), end(2)),
+        (start(0, attempt=2),),
+    ],
+    ids=["doubled", "begins early", "missing", "repeated", "early cut", "late cut", "early end", "another attempt"],
+)
+def test_a_stream_that_does_not_is_noticed(responses: tuple[wire.StreamLogsResponse, ...]) -> None:
+    """L04, L05: the Python client would drop what comes twice, and say nothing."""
+    with pytest.raises(WrongStreamError):
+        stream_of(*responses)
+
+
+def test_a_run_that_proves_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No job, no whole log, no kill, and in CI no disk to fill."""
+    monkeypatch.setenv("CI", "true")
+    assert proved_nothing(jobs=9, complete=9, kills=9, seconds=20.0, disk=object()) == []
+    assert len(proved_nothing(jobs=0, complete=0, kills=0, seconds=20.0, disk=None)) == 4
+    monkeypatch.delenv("CI")
+    assert proved_nothing(jobs=9, complete=9, kills=0, seconds=5.0, disk=None) == []

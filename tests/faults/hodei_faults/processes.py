@@ -8,13 +8,19 @@ import os
 from pathlib import Path
 
 
-def recorded_pids(data_dir: Path) -> list[int]:
-    """Return the pids of the workers that are written down and run: a job's process that is about to be is none."""
-    recorded = set()
+def recorded_workers(data_dir: Path) -> dict[int, str]:
+    """Return the workers that are written down and run, by pid: a job's process that is about to be is none."""
+    recorded = {}
     for file in data_dir.glob("providers/*/workers/*/worker.json"):
         with contextlib.suppress(OSError, ValueError):
-            recorded.add(json.loads(file.read_text()).get("pid", 0))
-    return [pid for pid in worker_pids(data_dir) if pid in recorded]
+            record = json.loads(file.read_text())
+            recorded[record.get("pid", 0)] = record["worker_id"]
+    return {pid: recorded[pid] for pid in worker_pids(data_dir) if pid in recorded}
+
+
+def recorded_pids(data_dir: Path) -> list[int]:
+    """Return the pids of `recorded_workers`."""
+    return list(recorded_workers(data_dir))
 
 
 def worker_pids(data_dir: Path) -> list[int]:

@@ -14,7 +14,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m hodei_torture", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long the hand does harm (60)")
     parser.add_argument("--kills", type=int, default=0, help="go on until so many processes were killed")
-    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32), help="of the accidents")
+    parser.add_argument(
+        "--seed",
+        type=int,
+        default=random.SystemRandom().randrange(1 << 32),
+        help="of jobs and accidents, not of when they meet",
+    )
     options = parser.parse_args()
     return 1 if run(options.seed, options.seconds, kills=options.kills) else 0
 

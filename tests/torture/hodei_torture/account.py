@@ -12,7 +12,7 @@ from pathlib import Path
 
 from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, Cut, LogPlace
+from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogPlace
 from hodei_faults import connected_to, descriptors, worker_pids
 from hodei_torture.load import Job
 from hodei_torture.reading import Reading
@@ -28,11 +28,13 @@ MOST_DESCRIPTORS = 30
 class Account:
     """Finds faults.
 
-    :ivar incomplete: logs that say that they are not whole, which is no fault.
+    :ivar complete: logs of processes that came to their end, all there.
+    :ivar incomplete: logs that say that they are not whole, which is no fault where the worker was killed or lost.
     :ivar cut: logs that have outgrown their budget and say so.
     """
 
     def __init__(self, site: Site) -> None:
+        self.complete = 0
         self.incomplete = 0
         self.cut = 0
         self._site = site
@@ -46,7 +48,10 @@ class Account:
 
         async def compare(job: Job) -> None:
             async with turns:
-                await self._of_job(client, job)
+                try:
+                    await self._of_job(client, job)
+                except HodeiError as error:
+                    self._fault(f"{job.job_id}: can't be looked at: {error!r}")
 
         await asyncio.gather(*(compare(job) for job in jobs))
 
@@ -91,17 +96,22 @@ class Account:
             self._fault(f"{name}: the receipt's checksum is not that of the bytes")
         if reading.cut and not job.may_be_cut:
             self._fault(f"{name}: its log is cut")
-        # A worker that is killed with its result told and its log not yet durable leaves one that says so.
-        whole = attempt.outcome.cause == wire.CAUSE_EXIT_CODE and receipt.complete
+        ended = attempt.outcome.cause == wire.CAUSE_EXIT_CODE
+        whole = ended and receipt.complete
+        self.complete += whole
         self.incomplete += not receipt.complete
+        # A worker that is killed with its result told and its log not yet durable leaves one that says so.
+        if ended and not receipt.complete and attempt.worker_id not in self._site.killed_workers:
+            self._fault(f"{name}: its log is incomplete, but nobody has killed its worker {attempt.worker_id}")
         self.cut += reading.cut
         if not receipt.ended:
             self._fault(f"{name}: its log has not ended")
         if reading.wrong is not None or (whole and reading.place != len(job.expected)):
             self._fault(f"{name}: a wrong log, at byte {reading.wrong}, to byte {reading.place}")
-        seen = job.seen.get(attempt.number, Reading(job.expected))
-        if seen.wrong is not None or seen.place != reading.place:
-            self._fault(f"{name}: its follower saw something else, at byte {seen.wrong}, to byte {seen.place}")
+        for seen_by in (job.seen, *([job.streamed.seen] if job.streamed is not None else [])):
+            seen = seen_by.get(attempt.number, Reading(job.expected))
+            if seen.wrong is not None or seen.place != reading.place:
+                self._fault(f"{name}: a follower saw something else, at byte {seen.wrong}, to byte {seen.place}")
 
     async def of_leftovers(self) -> None:
         """See that nothing is left of all the jobs: processes, folders, descriptors, rows that are not over."""

@@ -8,7 +8,7 @@ import os
 import random
 import signal
 
-from hodei_faults import recorded_pids
+from hodei_faults import recorded_pids, recorded_workers
 from hodei_torture.site import Site
 
 
@@ -57,22 +57,24 @@ class Hand:
         return True
 
     async def _kill_worker(self) -> bool:
-        pids = recorded_pids(self._site.data)
-        if pids:
-            self._kill(self._random.choice(pids))
-        return bool(pids)
+        workers = recorded_workers(self._site.data)
+        if workers:
+            pid = self._random.choice(list(workers))
+            self._kill(pid, workers[pid])
+        return bool(workers)
 
     async def _kill_all_workers(self) -> bool:
-        pids = recorded_pids(self._site.data)
-        for pid in pids:
-            self._kill(pid)
-        return bool(pids)
+        workers = recorded_workers(self._site.data)
+        for pid, worker_id in workers.items():
+            self._kill(pid, worker_id)
+        return bool(workers)
 
-    def _kill(self, pid: int) -> None:
-        self._site.note(f"kill worker {pid}")
+    def _kill(self, pid: int, worker_id: str) -> None:
+        self._site.note(f"kill worker {pid}, {worker_id}")
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
             self.kills += 1
+            self._site.killed_workers.add(worker_id)
 
     async def _stop_worker(self) -> bool:
         pids = recorded_pids(self._site.data)

@@ -12,10 +12,13 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogPlace, UnavailableError
 from hodei_torture.reading import Reading, output
 from hodei_torture.site import Site
+from hodei_torture.stream import Streamed
 
 #: How many of the jobs have a log budget that most of them outgrow, and that budget in bytes.
 CUT_SHARE = 0.15
 CUT_BUDGET = 64 << 10
+#: How many of the jobs have a second follower, one that asks the server itself.
+STREAMED_SHARE = 0.3
 #: Prints known lines, slowly enough to be met by accidents; leaves its marks before.
 JOB = r"""
 marks=$1; lines=$2; code=$3; pause=$4
@@ -41,6 +44,7 @@ class Job:
     :ivar expected: what it writes.
     :ivar may_be_cut: its log may outgrow its budget.
     :ivar seen: what its follower saw, by attempt.
+    :ivar streamed: its second follower, where it has one.
     """
 
     job_id: str
@@ -49,13 +53,14 @@ class Job:
     code: int
     may_be_cut: bool
     seen: dict[int, Reading] = dataclasses.field(default_factory=dict)
+    streamed: Streamed | None = None
 
 
 class Load:
     """Submits jobs and follows each.
 
     :ivar jobs: those whose submission was acknowledged.
-    :ivar followers: one a job.
+    :ivar followers: one a job, or two.
     """
 
     def __init__(self, site: Site, seed: int) -> None:
@@ -63,7 +68,14 @@ class Load:
         self.followers: list[asyncio.Task[None]] = []
         self._site = site
         self._random = random.Random(f"load {seed}")  # noqa: S311 - the same jobs again, not a secret
+        # Of its own: whether a submission is acknowledged must not change which jobs are drawn after it.
+        self._streaming = random.Random(f"streams {seed}")  # noqa: S311 - the same
         self._submitted = 0
+
+    @property
+    def streams(self) -> int:
+        """How many log streams the second followers have opened."""
+        return sum(job.streamed.streams for job in self.jobs if job.streamed is not None)
 
     async def work(self, client: Client) -> None:
         """Submit until cancelled."""
@@ -72,6 +84,9 @@ class Load:
             if job is not None:
                 self.jobs.append(job)
                 self.followers.append(asyncio.create_task(self._follow(job)))
+                if self._streaming.random() < STREAMED_SHARE:
+                    job.streamed = Streamed(self._site, job.job_id, job.expected, self._streaming.randrange(1 << 32))
+                    self.followers.append(asyncio.create_task(job.streamed.follow()))
             await asyncio.sleep(self._random.uniform(0.02, 0.3))
 
     async def _submit(self, client: Client) -> Job | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
+import traceback
 from pathlib import Path
 
-from hodei_client import Client
+from hodei_client import Client, HodeiError
 from hodei_torture.account import PATIENCE, Account
 from hodei_torture.hand import Hand
 from hodei_torture.load import Load
@@ -16,31 +18,59 @@ from hodei_torture.site import Site
 
 #: What is printed of the server's own log after a failed run, in characters.
 SERVER_LOG = 20_000
+#: A run of so many seconds has killed something.
+KILLS_EXPECTED_AFTER = 20.0
 
 
 def run(seed: int, seconds: float, *, kills: int = 0) -> list[str]:
-    """Run once; print what happened.
+    """Run once; print what happened, whatever happened.
 
-    :param seed: the same accidents again; when they meet which job is up to the machine.
+    :param seed: the same jobs and kinds of accidents are drawn again; when they meet is up to the machine.
     :param seconds: how long harm is done.
     :param kills: at least so many processes are killed, however long that takes.
     :return: what was wrong.
     """
+    sys.stdout.write(f"seed {seed}\n")
+    sys.stdout.flush()
     with tempfile.TemporaryDirectory(prefix="hodei-torture-") as folder:
         site = Site(Path(folder))
         hand, load, account = Hand(site, seed), Load(site, seed), Account(site)
         began = time.monotonic()
-        asyncio.run(_run(site, hand, load, account, seconds, kills=kills))
-        accidents = ", ".join(f"{count} {kind}" for kind, count in sorted(hand.accidents.items()))
-        sys.stdout.write(
-            f"seed {seed}: {len(load.jobs)} jobs, {hand.kills} kills, {account.incomplete} logs marked incomplete, "
-            f"{account.cut} cut, "
-            f"{len(site.faults)} faults in {time.monotonic() - began:.0f} s ({accidents})\n"
-        )
-        if site.faults:
-            sys.stdout.write("\n".join([*site.history, "", *site.faults, ""]))
-            sys.stdout.write((Path(folder) / "server.log").read_text()[-SERVER_LOG:])
+        try:
+            asyncio.run(_run(site, hand, load, account, seconds, kills=kills))
+        except Exception as error:  # noqa: BLE001 - a fault as any other, to be told with its history
+            site.faults.append("".join(traceback.format_exception(error)))
+        finally:
+            site.faults += proved_nothing(
+                jobs=len(load.jobs), complete=account.complete, kills=hand.kills, seconds=seconds, disk=site.disk
+            )
+            accidents = ", ".join(f"{count} {kind}" for kind, count in sorted(hand.accidents.items()))
+            sys.stdout.write(
+                f"seed {seed}: {len(load.jobs)} jobs, {hand.kills} kills, {account.complete} logs complete, "
+                f"{account.incomplete} marked incomplete, {account.cut} cut, "
+                f"{load.streams} streams of second followers, "
+                f"{len(site.faults)} faults in {time.monotonic() - began:.0f} s ({accidents})\n"
+            )
+            if site.faults:
+                sys.stdout.write("\n".join([*site.history, "", *site.faults, ""]))
+                log = Path(folder) / "server.log"
+                sys.stdout.write(log.read_text(errors="replace")[-SERVER_LOG:] if log.exists() else "")
+            sys.stdout.flush()
         return site.faults
+
+
+def proved_nothing(*, jobs: int, complete: int, kills: int, seconds: float, disk: object | None) -> list[str]:
+    """Return why a run without faults would be no proof."""
+    found = []
+    if not jobs:
+        found.append("no job was acknowledged")
+    if not complete:
+        found.append("no log was complete")
+    if not kills and seconds >= KILLS_EXPECTED_AFTER:
+        found.append("nothing was killed")
+    if disk is None and os.environ.get("CI"):
+        found.append("there was no small disk to fill up")
+    return found
 
 
 async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: float, *, kills: int) -> None:
@@ -78,10 +108,17 @@ async def _take_account(site: Site, load: Load, account: Account) -> None:
             await site.server_answers()
             # All that was submitted ends, and each follower sees its end, before anything is compared.
             for job in load.jobs:
-                await client.wait(job.job_id)
-            await asyncio.gather(*load.followers)
+                try:
+                    await client.wait(job.job_id)
+                except HodeiError as error:
+                    site.faults.append(f"{job.job_id}: was acknowledged, and can't be waited for: {error!r}")
+            followed = await asyncio.gather(*load.followers, return_exceptions=True)
+            site.faults += [f"a follower failed: {each!r}" for each in followed if each is not None]
     except TimeoutError:
-        site.faults.append("not everything has ended")
-    async with Client(settings=site.direct) as client:
-        await account.of_jobs(client, load.jobs)
+        site.faults.append("not everything has ended, or the server does not answer")
+    try:
+        async with asyncio.timeout(PATIENCE), Client(settings=site.direct) as client:
+            await account.of_jobs(client, load.jobs)
+    except TimeoutError:
+        site.faults.append("the account could not be taken in time")
     await account.of_leftovers()

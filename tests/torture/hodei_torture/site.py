@@ -20,6 +20,8 @@ from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
 DISK_BYTES = 1 << 30
+#: Seconds in which a server that was started, perhaps more than once, must serve.
+ANSWER_SECONDS = 60.0
 
 
 class Site:
@@ -30,6 +32,7 @@ class Site:
     :ivar direct: how they reach it past the proxy.
     :ivar history: what was done, for people.
     :ivar faults: what must not have happened.
+    :ivar killed_workers: ids of those that were killed, by the hand and not by the server.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,6 +40,7 @@ class Site:
         self.data = folder / "data"
         self.history: list[str] = []
         self.faults: list[str] = []
+        self.killed_workers: set[str] = set()
         self.server: asyncio.subprocess.Process | None = None
         self.disk = SmallDisk(self.data, DISK_BYTES) if small_disks() else None
         self._ports = [free_port(), free_port()]
@@ -98,8 +102,11 @@ class Site:
             self.server = await asyncio.create_subprocess_exec(HODEI, "server", env=environment, stdout=log, stderr=log)
 
     async def server_answers(self) -> None:
-        """Wait until the server serves."""
-        async with Client(settings=self.direct) as client:
+        """Wait until the server serves.
+
+        :raise TimeoutError: it does not, for `ANSWER_SECONDS`.
+        """
+        async with asyncio.timeout(ANSWER_SECONDS), Client(settings=self.direct) as client:
             while True:
                 try:
                     await client.providers()
