@@ -57,7 +57,7 @@ async def test_what_the_engine_does_not_have_is_refused_with_the_reason(
     client: Client, resources: wire.Resources
 ) -> None:
     """W02, W37, W38: no container is tried; the refusal says which resource and why."""
-    with pytest.raises(PreconditionError, match=r"resources\.\w+: .*(can't bound|no GPUs)"):
+    with pytest.raises(PreconditionError, match=r"resources\.\w+: .*(nothing bounds|no GPUs)"):
         await client.submit(["true"], resources=resources)
 
 
