@@ -53,22 +53,19 @@ class CallInterceptor(aio.ServerInterceptor):
         wrapped = _yielding(function, method) if inspect.isasyncgenfunction(function) else _awaiting(function, method)
         decode = handler.request_deserializer
         if method.startswith("/hodei."):
-            decode = _decoding(decode, known=not handler.request_streaming)
+            decode = _decoding(decode)
         return factories[shape](wrapped, decode, handler.response_serializer)
 
 
-def _decoding(decode: Callable[[bytes], Message], *, known: bool) -> Callable[[bytes], Message | InvalidRequestError]:
-    """Return what hands a request that can't be read on as the error that it is: the call then answers with it.
-
-    :param known: fields that this version does not know are refused.
-    """
+def _decoding(decode: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
+    """Return what hands on a request that can't be read, or has unknown fields, as the error that it is."""
 
     def read(data: bytes) -> Message | InvalidRequestError:
         try:
             message = decode(data)
         except DecodeError:
             return InvalidRequestError([Violation("request", "can't be decoded as what this call takes")])
-        unknown = list(itertools.islice(unknown_fields(message), MAX_VIOLATIONS)) if known else []
+        unknown = list(itertools.islice(unknown_fields(message), MAX_VIOLATIONS))
         return InvalidRequestError(unknown) if unknown else message
 
     return read

@@ -27,6 +27,7 @@ from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
 from hodei_server.rpc.requests import refuse
+from hodei_server.rpc.worker_words import check_held, check_reason
 from hodei_server.work.attempts import Attempts, ProtocolViolationError
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.sessions import Session, Sessions
@@ -146,6 +147,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 message: Any = await context.read()
         except TimeoutError:
             raise InvalidRequestError([Violation("hello", "did not come in time")]) from None
+        if isinstance(message, InvalidRequestError):
+            raise message
         if not isinstance(message, wire.ConnectRequest) or message.WhichOneof("message") != "hello":
             raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
         hello: wire.WorkerHello = message.hello
@@ -154,7 +157,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             violations.append(Violation("hello.protocol_version", f"{hello.protocol_version} is not served"))
         if hello.time_unix_nanos < 0:
             violations.append(Violation("hello.time_unix_nanos", "is not negative"))
-        refuse(violations)
+        refuse([*violations, *check_held(hello.attempts)])
         return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
@@ -235,8 +238,10 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         elif kind == "ping":
             session.send(wire.ConnectResponse(pong=wire.ServerPong(number=message.ping.number)))
         elif kind == "draining":
+            check_reason(message.draining.reason)
             await self._database.write(lambda tx: drain_worker(tx, session.worker_id))
         elif kind == "run_refused":
+            check_reason(message.run_refused.reason)
             self._attempts.refused(session, message.run_refused)
         elif kind != "pong":
             raise ProtocolViolationError(f"{kind or 'an unknown message'} has no place here")

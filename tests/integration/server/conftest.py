@@ -93,12 +93,16 @@ class Impostor:
         response: worker_pb2.RegisterResponse = await self.stub.Register(worker_pb2.RegisterRequest(**named))
         return response.session_token
 
-    async def greet(self, token: str, **hello: Any) -> tuple[Any, worker_pb2.ServerWelcome]:
-        """Say hello and return the stream with the welcome."""
+    def open(self, token: str) -> Any:
+        """Open a stream on which nothing has been said yet."""
         call: Any = self.channel.stream_stream(
             "/hodei.v1.WorkerService/Connect", encode, worker_pb2.ConnectResponse.FromString
         )
-        stream: Any = call(metadata=(("authorization", f"Bearer {token}"),))
+        return call(metadata=(("authorization", f"Bearer {token}"),))
+
+    async def greet(self, token: str, **hello: Any) -> tuple[Any, worker_pb2.ServerWelcome]:
+        """Say hello and return the stream with the welcome."""
+        stream = self.open(token)
         greeting = worker_pb2.WorkerHello(**{"protocol_version": 1, **hello})
         await stream.write(worker_pb2.ConnectRequest(hello=greeting))
         message = await self.next_message(stream)

@@ -23,6 +23,8 @@ Run = worker_pb2.RunAttempt
 Lie = Callable[[Run, Run], worker_pb2.ConnectRequest | bytes]
 
 CHECKSUM = encode_checksum(0)
+#: Number 1007, a string.
+UNKNOWN_FIELD = b"\xfa\x3e\x01x"
 FORGED = log_pb2.StreamLogsResponse(end=log_pb2.LogStreamEnd(next_sequence=1)).SerializeToString()
 
 
@@ -79,7 +81,7 @@ LIES: dict[str, Lie] = {
     "a chunk from the future": lambda own, _: log(own, block(chunk(9, b"false\n"))),
     "a gap inside a block": lambda own, _: log(own, block(chunk(1, b"false\n"), chunk(3))),
     "an end spliced into a block": lambda own, _: log(own, block(chunk(1, b"false\n")) + FORGED),
-    "an unknown field of a block": lambda own, _: log(own, block(chunk(1, b"false\n")) + b"\xfa\x3e\x01x"),
+    "an unknown field of a block": lambda own, _: log(own, block(chunk(1, b"false\n")) + UNKNOWN_FIELD),
     "a block over the limit": lambda own, _: log(own, block(*(chunk(1 + n, b"x" * 65536) for n in range(17)))),
     "another's log": lambda _, other: log(other, block(chunk(1, b"false\n"))),
     "another's start": lambda _, other: started(other),
@@ -101,6 +103,16 @@ LIES: dict[str, Lie] = {
     "nothing at all": lambda _own, _: worker_pb2.ConnectRequest(),
     "a second hello": lambda _own, _: worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)),
     "a frame that is no message": lambda _own, _: b"\xff\xff",
+    "an unknown field": lambda own, _: started(own).SerializeToString() + UNKNOWN_FIELD,
+    "an unknown field inside a batch": lambda own, _: batch(
+        worker_pb2.ConnectRequest.FromString(started(own).SerializeToString() + UNKNOWN_FIELD)
+    ),
+    "a megabyte of reasons to drain": lambda _own, _: worker_pb2.ConnectRequest(
+        draining=worker_pb2.WorkerDraining(reason="x" * (1 << 20))
+    ),
+    "a megabyte of reasons to refuse": lambda own, _: worker_pb2.ConnectRequest(
+        run_refused=worker_pb2.RunRefused(attempt_uid=own.attempt_uid, epoch=own.epoch, reason="x" * (1 << 20))
+    ),
 }
 
 
@@ -206,3 +218,53 @@ async def test_a_workers_words_are_kept_as_one_line_that_can_be_stored(impostor:
     assert outcome.exit_code == 1
     assert outcome.message.isprintable()
     assert len(outcome.message) <= 1024
+
+
+Held = worker_pb2.HeldAttempt
+
+#: Hellos that no worker says, and the field that is named. HELLO stands for what is fine.
+HELLO = worker_pb2.WorkerHello(protocol_version=1)
+HELLOS: dict[str, tuple[worker_pb2.WorkerHello | bytes, str]] = {
+    "an attempt without a uid": (worker_pb2.WorkerHello(attempts=[Held(epoch=1)]), "hello.attempts[0].attempt_uid"),
+    "a long uid": (
+        worker_pb2.WorkerHello(attempts=[Held(attempt_uid="x" * (1 << 20))]),
+        "hello.attempts[0].attempt_uid",
+    ),
+    "a uid with a nul": (worker_pb2.WorkerHello(attempts=[Held(attempt_uid="a\0")]), "hello.attempts[0].attempt_uid"),
+    "a negative epoch": (worker_pb2.WorkerHello(attempts=[Held(attempt_uid="a", epoch=-1)]), "hello.attempts[0].epoch"),
+    "a place that there is not": (
+        worker_pb2.WorkerHello(attempts=[Held(attempt_uid="a", next_sequence=1 << 63)]),
+        "hello.attempts[0].next_sequence",
+    ),
+    "an attempt twice": (worker_pb2.WorkerHello(attempts=[Held(attempt_uid="a")] * 2), "hello.attempts"),
+    "very many attempts": (
+        worker_pb2.WorkerHello(attempts=[Held(attempt_uid=str(number)) for number in range(10_000)]),
+        "hello.attempts",
+    ),
+    "a time before 1970": (worker_pb2.WorkerHello(time_unix_nanos=-1), "hello.time_unix_nanos"),
+    "a long version": (worker_pb2.WorkerHello(worker_version="x" * (1 << 20)), "hello.worker_version"),
+    "no protocol": (worker_pb2.WorkerHello(protocol_version=-1), "hello.protocol_version"),
+    "an unknown field": (UNKNOWN_FIELD, "hello.1007"),
+    "an unknown field of an attempt": (
+        worker_pb2.WorkerHello(attempts=[Held.FromString(Held(attempt_uid="a").SerializeToString() + UNKNOWN_FIELD)]),
+        "hello.attempts.1007",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HELLOS)
+async def test_a_hello_that_can_not_be_true_is_refused_by_its_field(impostor: Cast, name: str) -> None:
+    """W38: the connection ends with INVALID_ARGUMENT and the session is as it was: a right hello is welcome."""
+    worker, client = impostor
+    await client.submit(["true"])
+    token = await worker.register()
+    hello, field = HELLOS[name]
+    bad = hello if isinstance(hello, bytes) else hello.SerializeToString()
+    # Later values of a field win, lists grow.
+    whole = worker_pb2.WorkerHello.FromString(HELLO.SerializeToString() + bad)
+    stream = worker.open(token)
+    await stream.write(worker_pb2.ConnectRequest(hello=whole))
+    assert await worker.ended(stream) is grpc.StatusCode.INVALID_ARGUMENT
+    assert field in await stream.details()
+    _, run = await worker.connect(token)
+    assert run.attempt_number == 1

@@ -1,0 +1,45 @@
+"""What a worker can't say: of the attempts it has, and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from hodei.v1 import worker_pb2 as wire
+from hodei_server.domain.errors import Violation
+from hodei_server.domain.spec import check_text
+from hodei_server.rpc.requests import MAX_INTEGER
+from hodei_server.work.attempts import ProtocolViolationError
+
+#: What a worker may name in its hello: far more attempts than one has that runs one job at a time.
+MAX_HELD = 64
+MAX_UID = 64
+#: Characters of what a worker says for people.
+MAX_REASON = 4096
+
+
+def check_held(attempts: Sequence[wire.HeldAttempt]) -> Iterator[Violation]:
+    """Yield what no worker can say of the attempts that it has."""
+    field = "hello.attempts"
+    if len(attempts) > MAX_HELD:
+        yield Violation(field, f"has at most {MAX_HELD} entries")
+        return
+    if len({held.attempt_uid for held in attempts}) < len(attempts):
+        yield Violation(field, "names each attempt once")
+    for place, held in enumerate(attempts):
+        name = f"{field}[{place}]"
+        if not held.attempt_uid:
+            yield Violation(f"{name}.attempt_uid", "is missing")
+        yield from check_text(f"{name}.attempt_uid", held.attempt_uid, MAX_UID)
+        if held.epoch < 0:
+            yield Violation(f"{name}.epoch", "is not negative")
+        if held.next_sequence > MAX_INTEGER:
+            yield Violation(f"{name}.next_sequence", f"is at most {MAX_INTEGER}")
+
+
+def check_reason(reason: str) -> None:
+    """Check the size of what a worker says for people.
+
+    :raise ProtocolViolationError: it is too long.
+    """
+    if len(reason) > MAX_REASON:
+        raise ProtocolViolationError(f"a reason has at most {MAX_REASON} characters")
