@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import weakref
 
 
 class Change:
@@ -46,17 +47,23 @@ async def wait_for(future: asyncio.Future[None], timeout: float | None) -> bool:
 
 
 class ChangesByKey:
-    """A `Change` for each of many keys, kept only while somebody waits."""
+    """A change for each of many keys, kept only while somebody holds what it waits for."""
 
     def __init__(self) -> None:
-        self._changes: dict[str, Change] = {}
+        self._futures: weakref.WeakValueDictionary[str, asyncio.Future[None]] = weakref.WeakValueDictionary()
 
     def next_move(self, key: str) -> asyncio.Future[None]:
-        """Return what is done when `key` moves next."""
-        return self._changes.setdefault(key, Change()).next_move()
+        """Return what is done when `key` moves next; shared, as that of `Change`."""
+        future = self._futures.get(key)
+        if future is None:
+            self._futures[key] = future = asyncio.get_running_loop().create_future()
+        return future
 
     def moved(self, key: str) -> None:
         """Wake all who wait for `key`."""
-        change = self._changes.pop(key, None)
-        if change is not None:
-            change.moved()
+        future = self._futures.pop(key, None)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def __len__(self) -> int:
+        return len(self._futures)

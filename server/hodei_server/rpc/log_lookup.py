@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Sequence
 
@@ -94,6 +95,10 @@ class LogLookup:
             if ended or not wait:
                 return AttemptLog(job_id, "", 0)
             await wait_for(moved, LOOK_AGAIN_SECONDS)
+
+    def next_move(self, job_id: str) -> asyncio.Future[None]:
+        """Return what is done when a job moves next; it is shared, as `Change` says."""
+        return self._changed.next_move(job_id)
 
     async def receipt(self, log: AttemptLog) -> wire.LogReceipt:
         """Sum a log up; the empty one of a job without an attempt is complete."""

@@ -6,7 +6,6 @@ with the block as a length-delimited field.
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import dataclasses
 from collections.abc import AsyncIterator, Mapping
@@ -145,7 +144,9 @@ class LogService:
                 if state.receipt.ended and (state.receipt.expired or cursor.sequence >= state.receipt.chunks):
                     yield wire.StreamLogsResponse(end=self._lookup.end(log, state, cursor.sequence))
                     return
-                await asyncio.sleep(NOT_YET_OPEN_SECONDS)
+                opening = self._lookup.next_move(log.job_id)
+                if self._lookup.book.get(log.attempt_uid) is None:
+                    await wait_for(opening, NOT_YET_OPEN_SECONDS)
                 continue
             if not await wait_for(moved, HEARTBEAT_SECONDS):
                 yield wire.StreamLogsResponse(heartbeat=wire.LogStreamHeartbeat(next_sequence=cursor.sequence))
