@@ -79,17 +79,19 @@ class ScriptedServer(job_pb2_grpc.JobServiceServicer, log_pb2_grpc.LogStreamServ
 
     async def _play(self, context: Context) -> AsyncIterator[Any]:
         self.metadata.append(dict(context.invocation_metadata() or ()))
-        for step in self.scripts.pop(0):
-            if isinstance(step, grpc.StatusCode):
-                await context.abort(step, "broken on purpose", trailing_metadata=(("trace-id", "t" * 32),))
-            elif step is None:
-                # As long as the client listens.
-                try:
+        try:
+            for step in self.scripts.pop(0):
+                if isinstance(step, grpc.StatusCode):
+                    await context.abort(step, "broken on purpose", trailing_metadata=(("trace-id", "t" * 32),))
+                elif step is None:
+                    # As long as the client listens.
                     await asyncio.Event().wait()
-                finally:
-                    self.cancelled.set()
-            else:
-                yield step
+                else:
+                    yield step
+        except (asyncio.CancelledError, GeneratorExit):
+            # The client may go while a message is still on its way out.
+            self.cancelled.set()
+            raise
 
     async def StreamLogs(self, request: wire.StreamLogsRequest, context: Context) -> AsyncIterator[Any]:  # noqa: N802 - the wire's name
         """Play the next script."""
