@@ -74,7 +74,7 @@ class Load:
 
     @property
     def streams(self) -> int:
-        """How many log streams the second followers have opened."""
+        """How many log streams the second followers have read."""
         return sum(job.streamed.streams for job in self.jobs if job.streamed is not None)
 
     async def work(self, client: Client) -> None:

@@ -36,7 +36,7 @@ class Streamed:
     """What the server itself sends of one job's log: each sequence once and in order, on every stream.
 
     :ivar seen: what came, by attempt.
-    :ivar streams: how many were opened: it leaves each after a while by itself and resumes.
+    :ivar streams: how many began: it leaves each after a while by itself and resumes.
     """
 
     def __init__(self, site: Site, job_id: str, expected: bytes, seed: int) -> None:
@@ -63,7 +63,6 @@ class Streamed:
         request = wire.StreamLogsRequest(job_id=self._job_id, attempt_number=self._attempt or 0, follow=True)
         if self._next:
             request.after_sequence = self._next - 1
-        self.streams += 1
         try:
             async with (
                 asyncio.timeout(self._random.uniform(1.0, 10.0)),
@@ -92,6 +91,7 @@ class Streamed:
         kind = response.WhichOneof("event")
         reading = self.seen.setdefault(self._attempt, Reading(self._expected))
         if kind == "start":
+            self.streams += 1
             self._expect("start", response.start.first_sequence)
             if response.start.attempt_number != self._attempt:
                 raise WrongStreamError(f"it is of attempt {response.start.attempt_number}")
