@@ -56,6 +56,11 @@ CAUSES = {
         Most of it is the start of Python and the import of gRPC, which the limit shows; the rest are the command's own
         modules, the connection, and for `run` the job itself.
     """,
+    "docker.": """
+        Beside a container that only starts, one of Hodei's gets its token into a volume (an archive that the engine
+        unpacks before the start), registers, opens its stream and says how its job ended; then container and volumes
+        are removed. Each is a call of the engine's API or a message, and the engine does them with the same processors.
+    """,
     "idle.": """
         Both sides ping on the stream of each worker, so that a dead connection is noticed within seconds. That is what
         an idle worker costs; a longer `HODEI_PING_INTERVAL` makes it less.

@@ -74,7 +74,7 @@ def _circumstances(document: Mapping[str, Any]) -> str:
         + ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         + f"; load {machine['load_before']} before it began.",
     ]
-    if machine["load_before"] > machine["cpus"] / 2:
+    if machine["load_before"] > machine["cpus"]:
         lines.append("\n**The machine was busy with other work meanwhile: on a quiet one the figures are better.**")
     if document["short"]:
         lines.append("\n**A short run: a smoke test with smaller sizes, no measurement.**")
