@@ -30,7 +30,7 @@ DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 class EngineFacts:
     """What an engine has.
 
-    :param gateway: of the workers' network, an address of the engine's machine; empty where there is none.
+    :param gateway: of the workers' network, or the `host-gateway` that is set; empty where there is none.
     :param warnings: what it can't do, in its own words.
     """
 
@@ -75,7 +75,7 @@ class Engine:
     async def open(self) -> None:
         """Make the client; nothing is sent yet.
 
-        :raise ProviderSetupError: the engine's address is none; names the variable that it is from.
+        :raise ProviderSetupError: the engine's address is none, or a file of TLS can't be used; names the variable.
         """
         try:
             engine_address(self.address)
@@ -92,9 +92,14 @@ class Engine:
         config = self._config
         if not (config.tls_ca or config.tls_cert):
             return None
-        context = ssl.create_default_context(cafile=config.tls_ca or None)
-        if config.tls_cert:
-            context.load_cert_chain(config.tls_cert, config.tls_key)
+        variables = "HODEI_DOCKER_TLS_CA"
+        try:
+            context = ssl.create_default_context(cafile=config.tls_ca or None)
+            if config.tls_cert:
+                variables = "HODEI_DOCKER_TLS_CERT, HODEI_DOCKER_TLS_KEY"
+                context.load_cert_chain(config.tls_cert, config.tls_key)
+        except OSError as error:  # that of TLS is one, too
+            raise ProviderSetupError(f"{variables}: can't be used: {error}") from None
         return context
 
     async def close(self) -> None:
@@ -120,7 +125,17 @@ class Engine:
             )
 
     async def _gateway(self) -> str:
-        name = self._config.network or "bridge"
+        found = await self._gateway_of(self._config.network or "bridge")
+        if self._config.server_address == "host-gateway":
+            # That is the default bridge's, whichever network a container is in.
+            try:
+                return await self._gateway_of("bridge")
+            except aiodocker.DockerError as error:
+                if not is_status(error, 404):  # an engine may do without
+                    raise
+        return found
+
+    async def _gateway_of(self, name: str) -> str:
         if name in {"host", "none"}:
             return ""
         network = await (await self._docker.networks.get(name)).show()

@@ -103,9 +103,10 @@ class DockerProvider(Provider):
                 known = json.loads(await asyncio.to_thread(self._facts_file.read_text))
                 return EngineFacts(**known | {"warnings": tuple(known["warnings"])})
             except (OSError, ValueError, TypeError, KeyError):
-                raise ProviderSetupError(
-                    f"provider {self.name}: {error}; start the engine, or set HODEI_DOCKER_HOST"
-                ) from None
+                advice = "start the engine, or set HODEI_DOCKER_HOST"
+                if self.config.tls_ca or self.config.tls_cert:
+                    advice += ", HODEI_DOCKER_TLS_CA (vouches for the engine), HODEI_DOCKER_TLS_CERT (is shown to it)"
+                raise ProviderSetupError(f"provider {self.name}: {error}; {advice}") from None
         except ProviderError as error:
             raise ProviderSetupError(f"provider {self.name}: HODEI_DOCKER_NETWORK: {error}") from None
 
