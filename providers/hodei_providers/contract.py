@@ -194,6 +194,8 @@ class ExitReason(enum.Enum):
     EVICTED = "evicted"
     IMAGE = "image"
     UNSCHEDULABLE = "unschedulable"
+    #: It was there for longer than the infrastructure was told to let it.
+    DEADLINE = "deadline"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

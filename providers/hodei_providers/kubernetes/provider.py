@@ -26,6 +26,7 @@ from hodei_providers.contract import (
     Route,
     WorkerPhase,
 )
+from hodei_providers.faults import fault_point
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
@@ -46,6 +47,8 @@ POLL_SECONDS = (0.1, 0.5)
 SLOW_SECONDS = 3.0
 #: Lines of a worker's own output, and events, in a diagnosis.
 TAIL, EVENTS = 20, 10
+#: Diagnoses that are kept of pods that were removed before anybody has asked.
+KEPT_DIAGNOSES = 1000
 
 
 class KubernetesProvider(Provider):
@@ -71,6 +74,8 @@ class KubernetesProvider(Provider):
         self._nodes = Nodes(self._api, self.config.lost_node_timeout)
         self._route: Route | None = None
         self._reports: dict[str, Callable[[str], None]] = {}
+        #: Of pods that were removed after their time, by worker id.
+        self._diagnoses: dict[str, Sequence[str]] = {}
         self._launching: dict[str, asyncio.Task[Handle]] = {}
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
@@ -178,6 +183,7 @@ class KubernetesProvider(Provider):
         except AlreadyThereError:
             # Launched before: the newest token is the one that counts.
             await self._api.merge(secret_path, {"data": secret["data"]})
+        fault_point("kubernetes.secret_made")
         try:
             made = await self._api.create(_pods(namespace), pod)
         except AlreadyThereError:
@@ -187,9 +193,11 @@ class KubernetesProvider(Provider):
                 with contextlib.suppress(ProviderError):
                     await self._api.delete(secret_path)
             raise
+        fault_point("kubernetes.pod_made")
         owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": made["metadata"]["uid"]}
         with contextlib.suppress(NotThereError):
             await self._api.merge(secret_path, {"metadata": {"ownerReferences": [owner]}})
+        fault_point("kubernetes.owner_set")
         return handle_of(made)
 
     async def describe(self, handle: Handle) -> Description:
@@ -224,6 +232,7 @@ class KubernetesProvider(Provider):
         self._troubles.forget(handle.worker_id)
         self._nodes.forget(handle.worker_id)
         self._reports.pop(handle.worker_id, None)
+        self._diagnoses.pop(handle.worker_id, None)
         with contextlib.suppress(NotThereError):
             await self._api.delete(path.replace("/pods/", "/secrets/"))
         return True
@@ -279,21 +288,27 @@ class KubernetesProvider(Provider):
             report(description.message)
 
     async def _sweep(self, pods: Sequence[Mapping[str, Any]]) -> None:
-        """Delete pods that have ended and that nobody has removed since."""
+        """Delete pods that have ended and that nobody has removed since; what they said last is kept (L17)."""
         for pod in pods:
             finished_at = read_pod(pod).finished_at
             if not finished_at:
                 continue
             age = time.time() - dt.datetime.fromisoformat(finished_at).timestamp()
             if age > self.config.ttl_seconds_after_finished:
+                handle = handle_of(pod)
+                self._diagnoses[handle.worker_id] = await self.diagnose(handle)
+                while len(self._diagnoses) > KEPT_DIAGNOSES:
+                    del self._diagnoses[next(iter(self._diagnoses))]
                 with contextlib.suppress(NotThereError):
-                    await self._api.delete(self._path(handle_of(pod)), uid=pod["metadata"]["uid"])
+                    await self._api.delete(self._path(handle), uid=pod["metadata"]["uid"])
 
     async def diagnose(self, handle: Handle) -> Sequence[str]:
         """Return a pod's state, its events and the last that was printed in it."""
         lines: list[str] = []
         with contextlib.suppress(ProviderError):
             description = await self.describe(handle)
+            if description.phase is WorkerPhase.MISSING and handle.worker_id in self._diagnoses:
+                return self._diagnoses[handle.worker_id]
             lines.append(f"pod {names.worker_name(handle.worker_id)}: {description.message}")
             lines += await self._events(handle)
             lines += await self._output(handle)

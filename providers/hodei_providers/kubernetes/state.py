@@ -121,6 +121,8 @@ def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
     reason = ExitReason.UNKNOWN
     if why in _EVICTIONS or disruption:
         reason = ExitReason.EVICTED
+    elif why == "DeadlineExceeded":
+        reason = ExitReason.DEADLINE
     elif end.get("reason") == "OOMKilled":
         reason = ExitReason.OUT_OF_MEMORY
     elif number:

@@ -16,7 +16,7 @@ from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
-from hodei_server.domain.retry import decide_retry
+from hodei_server.domain.retry import Retry, decide_retry
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
 
@@ -67,6 +67,7 @@ _RETRY = Shape(values={"failures": jobs.c.failures + 1, "queue_deadline": _queue
 _RETRY_INFRASTRUCTURE = Shape(
     values={"infrastructure_failures": jobs.c.infrastructure_failures + 1, "queue_deadline": _queue_deadline}
 )
+_RETRY_UNCOUNTED = Shape(values={"queue_deadline": _queue_deadline})
 _spent = (workers.c.max_jobs > 0) & (workers.c.jobs_done + 1 >= workers.c.max_jobs)
 _RELEASE_WORKER = (
     update(workers)
@@ -235,8 +236,9 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
     job = tx.execute(_JOB, {"job_id": attempt["job_id"]}).mappings().one()
     spec = wire.JobSpec.FromString(job["spec"])
     retry = None
+    failures, infrastructure_failures, number = job["failures"], job["infrastructure_failures"], attempt["number"]
     if job["cancel_requested_at"] is None:
-        retry = decide_retry(spec.retry, cause, exit_code, job["failures"], job["infrastructure_failures"])
+        retry = decide_retry(spec.retry, cause, exit_code, failures, infrastructure_failures, attempts=number)
     elif state is not JobState.SUCCEEDED and cause is not Cause.EXIT_CODE and cause is not Cause.SIGNAL:
         # A stop was asked for and the attempt did not end by itself.
         state, cause = JobState.CANCELLED, Cause.CANCELLED
@@ -250,7 +252,7 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
             attempt_uid=attempt_uid,
             cause=cause,
             values={"not_before": tx.now + int(retry.delay * 1e6)},
-            shape=_RETRY_INFRASTRUCTURE if retry.infrastructure else _RETRY,
+            shape=_retry_shape(retry),
             parameters={"attempt_took": tx.now - attempt["created_at"]},
         )
     ttl = duration_micros(spec.log_ttl) if spec.HasField("log_ttl") else log_ttl_micros
@@ -262,6 +264,12 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
         cause=cause,
         values={"ended_at": tx.now, "outcome": encoded, "logs_expire_at": tx.now + ttl},
     )
+
+
+def _retry_shape(retry: Retry) -> Shape:
+    if not retry.counted:
+        return _RETRY_UNCOUNTED
+    return _RETRY_INFRASTRUCTURE if retry.infrastructure else _RETRY
 
 
 def outcome_of(result: worker_wire.AttemptResult, state: JobState) -> wire.Outcome:

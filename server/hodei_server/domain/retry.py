@@ -11,6 +11,8 @@ from hodei_server.domain.states import DEFAULT_RETRY_CAUSES, INFRASTRUCTURE_CAUS
 DEFAULT_INFRASTRUCTURE_RETRIES = 3
 DEFAULT_INITIAL_BACKOFF = 1.0
 DEFAULT_MAX_BACKOFF = 300.0
+#: Seconds between looks at a quota that is used up, at most: it may have room again at any moment.
+MOST_QUOTA_BACKOFF = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -18,24 +20,37 @@ class Retry:
     """Another attempt follows.
 
     :param delay: seconds from now.
+    :param counted: this attempt uses up one of those that the policy allows.
     """
 
     delay: float
     infrastructure: bool
+    counted: bool = True
 
 
 def decide_retry(
-    policy: wire.RetryPolicy, cause: Cause, exit_code: int | None, failures: int, infrastructure_failures: int
+    policy: wire.RetryPolicy,
+    cause: Cause,
+    exit_code: int | None,
+    failures: int,
+    infrastructure_failures: int,
+    *,
+    attempts: int = 1,
 ) -> Retry | None:
     """Decide what follows an attempt that ended.
 
     :param failures: attempts that failed by the user's own causes before this one.
     :param infrastructure_failures: attempts that failed by the infrastructure before this one.
+    :param attempts: how many there were, with this one.
     :return: None when the job ends with this attempt.
     """
     if cause is Cause.EXIT_CODE and exit_code == 0:
         return None
     if cause in INFRASTRUCTURE_CAUSES:
+        if cause is Cause.QUOTA and not policy.HasField("max_infrastructure_retries"):
+            # No failure: the job waits for room, for as long as it may wait in the queue (W04).
+            delay = min(_delay(policy, attempts - 1), MOST_QUOTA_BACKOFF)
+            return Retry(delay, infrastructure=True, counted=False)
         allowed = DEFAULT_INFRASTRUCTURE_RETRIES
         if policy.HasField("max_infrastructure_retries"):
             allowed = policy.max_infrastructure_retries

@@ -25,6 +25,7 @@ _CAUSES = {
     ExitReason.EVICTED: Cause.EVICTED,
     ExitReason.IMAGE: Cause.IMAGE,
     ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
+    ExitReason.DEADLINE: Cause.RUN_TIMEOUT,
 }
 
 
@@ -106,7 +107,10 @@ class Leases:
             if gone and self._sessions.get(worker_id) is None:
                 live.worker_gone.set()
         else:
-            self._attempts.lose_soon(live, _CAUSES.get(description.reason, Cause.WORKER_LOST), message)
+            cause = _CAUSES.get(description.reason, Cause.WORKER_LOST)
+            if cause is Cause.RUN_TIMEOUT and not live.started:
+                cause = Cause.START_TIMEOUT
+            self._attempts.lose_soon(live, cause, message)
 
 
 async def lease_loop(
@@ -147,4 +151,10 @@ async def watch_loop(
             if sessions.get(description.handle.worker_id) is None:
                 break
             await asyncio.sleep(0.1)
-        leases.judge(description, 0.0)
+        if description.phase is not WorkerPhase.PENDING:
+            leases.judge(description, 0.0)
+            continue
+        # What would never start may have started since: only what is still so counts (W03).
+        newest = await fleet.describe(description.handle.worker_id, provider_name, description.handle)
+        if sessions.get(description.handle.worker_id) is None:
+            leases.judge(newest, 0.0)

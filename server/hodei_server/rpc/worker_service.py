@@ -18,6 +18,7 @@ from hodei.clock import steady_time_ns
 from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_logstore.block import BlockError
+from hodei_providers.faults import fault_point
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.workers import burn_otp, drain_worker, said_hello, worker_of_session
 from hodei_server.domain.errors import InvalidRequestError, UnauthenticatedError, Violation
@@ -93,6 +94,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if refusal is not None:
             self._sessions.refused("register", refusal, worker_id=request.worker_id)
             raise UnauthenticatedError(refusal)
+        fault_point("worker.registered")
         self._given[key] = token
         _log.info("worker.registered", worker_id=request.worker_id, version=request.worker_version)
         while len(self._given) > NONCE_MEMORY:

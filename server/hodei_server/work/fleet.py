@@ -24,6 +24,7 @@ from hodei_providers.contract import (
     WorkerPhase,
     say_nothing,
 )
+from hodei_providers.faults import fault_point
 from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
 from hodei_server.domain.breaker import Breaker
@@ -135,6 +136,7 @@ class Fleet:
                 if not error.retryable or found.phase not in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
                     raise
                 handle = found.handle
+            fault_point("worker.launched")
             await self._database.write(lambda tx: set_handle(tx, worker_id, handle.data))
             _log.info("worker.launched", worker_id=worker_id, provider=provider.name)
 

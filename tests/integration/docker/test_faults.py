@@ -7,7 +7,6 @@ import os
 import shlex
 import signal
 import subprocess
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
 from hodei_faults.containers import container_of, docker, leftovers
+from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
 from hodei_server.settings import Settings
@@ -80,61 +80,13 @@ async def test_a_restart_of_the_server_adopts_its_containers(
             assert (await client.receipt(job)).complete
 
 
-class ServerProcess:
-    """A server in a process of its own, to be killed."""
-
-    def __init__(self, settings: Settings, log: Path) -> None:
-        self._log = log
-        self._settings = settings
-        self._process: subprocess.Popen[bytes] | None = None
-
-    async def start(self, **variables: str) -> None:
-        """Start it and wait until it serves."""
-        settings = self._settings
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
-        environment |= {name: value for name, value in os.environ.items() if name.startswith("HODEI_DOCKER_")}
-        environment |= {
-            "HODEI_LISTEN": settings.listen,
-            "HODEI_WORKER_LISTEN": settings.worker_listen,
-            "HODEI_DATA_DIR": str(settings.data_dir),
-            "HODEI_PROVIDERS": "docker",
-            "HODEI_WORKER_IMAGE": settings.worker_image,
-            "HODEI_DRAIN_TIMEOUT": "0s",
-            "HODEI_PING_INTERVAL": "500ms",
-        }
-        before = self._spawn(environment | variables)
-        async with asyncio.timeout(60):
-            while b"server.started" not in self._log.read_bytes()[before:]:
-                assert self._process is not None
-                assert self._process.poll() is None, self._log.read_text()
-                await asyncio.sleep(0.05)
-
-    def _spawn(self, environment: dict[str, str]) -> int:
-        with self._log.open("ab") as output:
-            before = output.tell()
-            command = [str(Path(sys.executable).with_name("hodei")), "server"]
-            self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
-        return before
-
-    async def died(self) -> int:
-        """Wait for its end; return its exit code."""
-        assert self._process is not None
-        return await asyncio.to_thread(self._process.wait, 60)
-
-    async def stop(self) -> None:
-        """End it, if it runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
-            await self.died()
-
-
 @pytest.fixture
 async def server_process(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, Client]]:
     """Return a server that is not started yet, and a client of it; what is left of its workers is removed."""
     async with Server(make_settings(), ephemeral=True) as first:
         settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
         address = first.address
-    process = ServerProcess(settings, tmp_path / "server.log")
+    process = ServerProcess(settings, tmp_path / "server.log", "HODEI_DOCKER_")
     async with Client(settings=ClientSettings(address)) as client:
         yield process, client
     await process.stop()

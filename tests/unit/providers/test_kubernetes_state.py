@@ -64,7 +64,7 @@ TEXT = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible"
         ({"phase": "Failed", "reason": "Evicted"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
         (ended(137, reason="Error", conditions=[DISRUPTION]), WorkerPhase.EXITED, ExitReason.EVICTED, None, 9),
         ({"phase": "Failed", "reason": "NodeShutdown"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
-        ({"phase": "Failed", "reason": "DeadlineExceeded"}, WorkerPhase.EXITED, ExitReason.UNKNOWN, None, None),
+        ({"phase": "Failed", "reason": "DeadlineExceeded"}, WorkerPhase.EXITED, ExitReason.DEADLINE, None, None),
         ({"phase": "Failed"}, WorkerPhase.EXITED, ExitReason.UNKNOWN, None, None),
     ],
 )  # fmt: skip

@@ -83,6 +83,21 @@ def test_infrastructure_failures_are_counted_apart() -> None:
     assert decide_retry(policy, Cause.EXIT_CODE, 1, 0, 0) is None
 
 
+def test_a_quota_that_is_used_up_counts_as_no_failure() -> None:
+    """W04: it is waited for without a bound, more and more seldom, unless the policy has a bound of its own."""
+    policy = wire.RetryPolicy(max_attempts=1)
+    for attempts, most in [(1, 1), (3, 4), (50, 30)]:
+        retry = decide_retry(policy, Cause.QUOTA, None, 0, 3, attempts=attempts)
+        assert retry is not None
+        assert not retry.counted
+        assert most / 2 <= retry.delay <= most
+    policy.max_infrastructure_retries = 2
+    retry = decide_retry(policy, Cause.QUOTA, None, 0, 1, attempts=2)
+    assert retry is not None
+    assert retry.counted
+    assert decide_retry(policy, Cause.QUOTA, None, 0, 2, attempts=3) is None
+
+
 def test_a_policy_may_name_codes_and_causes() -> None:
     """Only what it names is retried."""
     policy = wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], on_causes=[wire.CAUSE_EXIT_CODE])
@@ -93,10 +108,10 @@ def test_a_policy_may_name_codes_and_causes() -> None:
 
 @given(cause=st.sampled_from(list(Cause)), failures=st.integers(0, 200), infrastructure=st.integers(0, 200))
 def test_retries_end(cause: Cause, failures: int, infrastructure: int) -> None:
-    """No policy retries without end, and no delay exceeds its bound."""
+    """No policy retries without end, and no delay exceeds its bound; a quota is only waited for."""
     policy = wire.RetryPolicy(max_attempts=100)
     retry = decide_retry(policy, cause, 1, failures, infrastructure)
-    if failures >= 99 and infrastructure >= 3:
+    if failures >= 99 and infrastructure >= 3 and cause is not Cause.QUOTA:
         assert retry is None
     if retry is not None:
         assert 0 <= retry.delay <= 300
