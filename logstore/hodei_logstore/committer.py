@@ -6,6 +6,7 @@ import collections
 import errno
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,9 +24,13 @@ class Committer:
 
     :param ready: returns a segment that can be appended to, making it where there is none, or raises LogStoreError.
     :param sync: whether what is written must survive a power cut.
+    :param committed: told how many seconds each commit took.
     """
 
-    def __init__(self, ready: Callable[[SegmentKey], OpenSegment], *, sync: bool) -> None:
+    def __init__(
+        self, ready: Callable[[SegmentKey], OpenSegment], *, sync: bool, committed: Callable[[float], object]
+    ) -> None:
+        self._committed = committed
         self._ready = ready
         self._sync = sync
         self._descriptors: collections.OrderedDict[SegmentKey, int] = collections.OrderedDict()
@@ -46,6 +51,7 @@ class Committer:
 
     def commit(self, items: Sequence[Append]) -> list[LogStoreError | None]:
         """Write, make durable, note. Returns for each item why it is not durable, or None."""
+        began = time.monotonic()
         errors: list[LogStoreError | None] = [None] * len(items)
         taken: dict[SegmentKey, list[int]] = {}
         expected: dict[SegmentKey, int] = {}
@@ -75,6 +81,7 @@ class Committer:
                     errors[place] = translate(error)
         self._make_durable(written, errors)
         self._close_spare()
+        self._committed(time.monotonic() - began)
         return errors
 
     def _write(self, segment: OpenSegment, blocks: list[Block]) -> int:

@@ -22,6 +22,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from hodei_providers.metrics import Metric
+
 
 class ProviderError(Exception):
     """A provider could not do what it was asked.
@@ -276,6 +278,10 @@ class Provider(ABC):
         :param image: empty for the provider's own.
         """
         return self.capabilities().typical_startup
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return figures for whoever watches the provider, at once and from what is known; none by default."""
+        return ()
 
     @abstractmethod
     async def health(self) -> Health:

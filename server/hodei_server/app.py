@@ -34,10 +34,14 @@ from hodei_server.loops.clocks import clock_loop
 from hodei_server.loops.dispatch import dispatch_loop
 from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
+from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.retention import retention_loop, sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
+from hodei_server.metrics.collector import Parts, gather
+from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
+from hodei_server.metrics.listener import serve_metrics
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
@@ -80,6 +84,7 @@ class Server:
     :param ephemeral: no server will follow this one: its workers are removed at the end.
     :ivar address: where clients connect, known once entered.
     :ivar health_address: where probes do, if anywhere.
+    :ivar metrics_address: where scrapes do, if anywhere.
     :ivar sessions: the workers' connections, and how often one was refused.
     :ivar failed: set when a loop has died; whoever runs the server ends it then.
     """
@@ -90,6 +95,7 @@ class Server:
         self.address = Address("", 0)
         self.worker_address = Address("", 0)
         self.health_address = Address("", 0)
+        self.metrics_address = Address("", 0)
         self.failed = asyncio.Event()
         self.sessions = Sessions()
         self._accepting = True
@@ -129,7 +135,9 @@ class Server:
         database = await enter(Database(engine))
         installation = await identify(database, folder)
         installation_id, server_id = installation.installation_id, installation.server_id
-        store = await enter(FileLogStore(settings.data_dir / "logs", durability=settings.durability))
+        store = await enter(
+            FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
+        )
         providers = await self._open_providers()
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
         workers = Listener(["hodei.v1.WorkerService"])
@@ -202,6 +210,7 @@ class Server:
         for name in providers:
             self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
+        await self._serve_metrics(Parts(database, scheduler, sessions, pools, book, log_service, settings.data_dir))
         await workers.server.start()
         for listener in (clients, probes):
             await listener.server.start()
@@ -232,6 +241,13 @@ class Server:
             self.health_address = probes.bind(
                 place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
             )
+
+    async def _serve_metrics(self, parts: Parts) -> None:
+        if self.settings.metrics_listen:
+            place = parse_address(self.settings.metrics_listen)
+            serving = serve_metrics(place, partial(gather, parts))
+            self.metrics_address = await self._stack.enter_async_context(serving)
+            self._run("lag", lag_loop)
 
     async def _open_providers(self) -> dict[str, Provider]:
         settings = self.settings
@@ -325,5 +341,6 @@ async def _through_outages(name: str, loop: Callable[[], Coroutine[Any, Any, Non
         try:
             await loop()
         except (DatabaseUnavailableError, LogStoreError, ProviderError) as error:
+            OUTAGES.labels(name).inc()
             _log.warning("loop.delayed", loop=name, error=str(error))
             await asyncio.sleep(OUTAGE_SECONDS)

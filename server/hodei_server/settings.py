@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from hodei.address import Address, parse_address
@@ -74,6 +74,9 @@ class Settings(BaseSettings):
     )
     health_listen: str = Field(
         "", description="Where `grpc.health.v1` alone is answered, without TLS, for probes; nowhere when empty."
+    )
+    metrics_listen: str = Field(
+        "", description="Where `/metrics` is served as Prometheus' text, without TLS; nowhere when empty."
     )
     data_dir: Path = Field(
         default_factory=_default_data_dir,
@@ -143,11 +146,11 @@ class Settings(BaseSettings):
     drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
 
-    @field_validator("listen", "worker_listen", "health_listen")
+    @field_validator("listen", "worker_listen", "health_listen", "metrics_listen")
     @classmethod
-    def _check_address(cls, value: str) -> str:
-        if value:
-            parse_address(value)
+    def _check_address(cls, value: str, info: ValidationInfo) -> str:
+        if value and parse_address(value).tls and info.field_name == "metrics_listen":
+            raise ValueError("it is served without TLS: write host:port")
         return value
 
     @model_validator(mode="after")

@@ -23,6 +23,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from hodei.clock import steady_time_ns
+from hodei_server.metrics.instruments import DATABASE_COMMIT
 
 T = TypeVar("T")
 
@@ -44,6 +45,7 @@ class Transaction:
         self.connection = connection
         self._now: int | None = None
         self._later: dict[Insert, list[dict[str, Any]]] = {}
+        self._committed: list[Callable[[], None]] = []
 
     @property
     def now(self) -> int:
@@ -64,6 +66,15 @@ class Transaction:
         :param statement: one object for all of them, made once.
         """
         self._later.setdefault(statement, []).append(row)
+
+    def once_committed(self, tell: Callable[[], None]) -> None:
+        """Call something that doesn't raise once the transaction is committed, on the writer's thread."""
+        self._committed.append(tell)
+
+    def committed(self) -> None:
+        """Tell those who wanted to know; called once, after the commit."""
+        for tell in self._committed:
+            tell()
 
     def flush(self) -> None:
         """Insert what was put off; called once, before the commit."""
@@ -141,6 +152,11 @@ class Database:
         self._readers.shutdown()
         self.engine.dispose()
 
+    @property
+    def waiting(self) -> int:
+        """How many writes wait for their transaction."""
+        return self._waiting.qsize()
+
     async def write(self, function: Callable[[Transaction], T]) -> T:
         """Run a write; return once it is committed, as durable as the settings say.
 
@@ -200,13 +216,14 @@ class Database:
                 self._commit([write])
 
     def _transact(self, batch: list[_Write]) -> None:
-        with self.engine.connect() as connection:
+        with DATABASE_COMMIT.time(), self.engine.connect() as connection:
             connection = connection.execution_options(hodei_writer=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
                 transaction = Transaction(connection)
                 for write in batch:
                     write.result = write.function(transaction)
                 transaction.flush()
+        transaction.committed()
 
 
 def _translate(error: Exception) -> Exception:

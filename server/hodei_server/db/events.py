@@ -13,6 +13,7 @@ from sqlalchemy.engine import RowMapping
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.domain.states import Cause, JobState, sources_of
+from hodei_server.metrics.instruments import JOB_MOVES
 
 _INSERT_EVENT = insert(job_events)
 #: What callers learn of a job that they have moved.
@@ -103,3 +104,5 @@ def record_event(tx: Transaction, row: Mapping[str, Any] | RowMapping, cause: Ca
             "at": tx.now,
         },
     )
+    state = JobState(row["state"])
+    tx.once_committed(JOB_MOVES.labels(state.name.lower(), "none" if not cause else cause.name.lower()).inc)

@@ -7,16 +7,24 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, func, or_, select
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
+from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.schema import attempts, job_events, jobs, workers
-from hodei_server.domain.states import JobState
+from hodei_server.domain.states import UNFINISHED_STATES, JobState
 from hodei_server.domain.workers import LIVE_STATES
 
 # One priority after the other: so each step goes by the queue's index, in its order, and sorts nothing.
 _FIRST_PRIORITY = select(func.max(jobs.c.priority)).where(jobs.c.state == int(JobState.QUEUED))
 _NEXT_PRIORITY = _FIRST_PRIORITY.where(jobs.c.priority < bindparam("above"))
 _QUEUE = (
-    select(jobs.c.job_id, jobs.c.tenant, jobs.c.spec, jobs.c.priority, jobs.c.number)
+    select(
+        jobs.c.job_id,
+        jobs.c.tenant,
+        jobs.c.spec,
+        jobs.c.priority,
+        jobs.c.number,
+        jobs.c.submitted_at,
+        jobs.c.not_before,
+    )
     .where(
         jobs.c.state == int(JobState.QUEUED),
         jobs.c.priority == bindparam("of_priority"),
@@ -33,6 +41,9 @@ _EVENTS_AFTER = (
     .order_by(job_events.c.version)
 )
 _ATTEMPTS_OF = select(*attempts.c).where(attempts.c.job_id == bindparam("id")).order_by(attempts.c.number)
+_COUNTS = select(jobs.c.state, func.count().label("held")).where(one_of(jobs.c.state, UNFINISHED_STATES))
+_FIRST_QUEUED = select(func.min(jobs.c.number)).where(jobs.c.state == int(JobState.QUEUED)).scalar_subquery()
+_OLDEST_QUEUED = select(jobs.c.submitted_at).where(jobs.c.number == _FIRST_QUEUED)
 
 
 def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
@@ -99,3 +110,15 @@ def list_workers(tx: Transaction, provider: str, *, include_gone: bool, after: s
     if not include_gone:
         query = query.where(workers.c.state.in_([int(state) for state in LIVE_STATES]))
     return tx.execute(query).mappings().all()
+
+
+def unfinished_counts(tx: Transaction) -> dict[JobState, int]:
+    """Return how many jobs are in each state that is not an end."""
+    counted = {JobState(row.state): row.held for row in tx.execute(_COUNTS.group_by(jobs.c.state))}
+    return {state: counted.get(state, 0) for state in UNFINISHED_STATES}
+
+
+def oldest_queued(tx: Transaction) -> float:
+    """Return how many seconds ago the oldest waiting job was submitted; 0 when none waits."""
+    submitted_at = tx.connection.scalar(_OLDEST_QUEUED)
+    return 0.0 if submitted_at is None else max(0.0, (tx.now - submitted_at) / 1e6)

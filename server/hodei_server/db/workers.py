@@ -45,6 +45,11 @@ _INSERT = insert(workers)
 _BY_ID = select(*workers.c).where(workers.c.worker_id == bindparam("id"))
 _LIVE = select(*workers.c).where(_THERE).order_by(workers.c.created_at)
 _COUNTS = select(workers.c.provider, func.count().label("held")).where(_THERE).group_by(workers.c.provider)
+_STATES = (
+    select(workers.c.provider, workers.c.state, func.count().label("held"))
+    .where(_THERE)
+    .group_by(workers.c.provider, workers.c.state)
+)
 _IDLE = (
     select(workers.c.worker_id, workers.c.provider, workers.c.tenant, workers.c.image, workers.c.resources)
     .where(_state == int(WorkerState.IDLE))
@@ -126,6 +131,11 @@ def unbound_workers(tx: Transaction) -> Sequence[RowMapping]:
 def counts_by_provider(tx: Transaction) -> dict[str, int]:
     """Return how many workers each provider holds, those that are starting or being removed included (W15, W44)."""
     return {row.provider: row.held for row in tx.execute(_COUNTS)}
+
+
+def counts_by_state(tx: Transaction) -> dict[tuple[str, WorkerState], int]:
+    """Return how many workers each provider holds in each state."""
+    return {(row.provider, WorkerState(row.state)): row.held for row in tx.execute(_STATES)}
 
 
 def take_worker(tx: Transaction, worker_id: str, attempt_uid: str, tenant: str) -> bool:

@@ -54,6 +54,8 @@ class Cause(enum.IntEnum):
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED, JobState.TIMED_OUT})
 #: States in which an attempt exists that is not over.
 ACTIVE_STATES = frozenset({JobState.STARTING, JobState.RUNNING, JobState.FINISHING})
+#: All states that are not an end.
+UNFINISHED_STATES = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.FINISHING)
 
 #: The moves a job may make. A retry is the move back to QUEUED.
 MOVES: dict[JobState, frozenset[JobState]] = {

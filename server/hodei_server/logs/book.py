@@ -59,6 +59,15 @@ class LogBook:
         self._budgets: dict[str, int] = {}
         self._segments: dict[str, list[Segment]] = {}
 
+    @property
+    def held_bytes(self) -> int:
+        """How many bytes of blocks the logs being written hold in memory."""
+        return self._memory.held
+
+    def __len__(self) -> int:
+        """How many logs are being written."""
+        return len(self._open)
+
     def get(self, attempt_uid: str) -> OpenLog | None:
         """Return a log that is being written."""
         return self._open.get(attempt_uid)

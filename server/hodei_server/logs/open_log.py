@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
+import time
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -16,6 +17,7 @@ from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.changes import Change, wait_for
 from hodei_server.logs.memory import LogMemory
+from hodei_server.metrics.instruments import LOG_ACKNOWLEDGEMENT, LOG_RECEIVED
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -113,7 +115,8 @@ class OpenLog:
         self._memory = memory
         self._recent: collections.deque[StoredBlock] = collections.deque()
         self._recent_held = 0
-        self._pending: collections.deque[Block] = collections.deque()
+        #: Blocks that wait to be durable, each with when it came.
+        self._pending: collections.deque[tuple[Block, float]] = collections.deque()
         self._pending_bytes = 0
         self._pump: asyncio.Task[None] | None = None
 
@@ -148,7 +151,8 @@ class OpenLog:
             rest = [chunk for chunk in chunks_of(block.data) if chunk.sequence >= self.accepted]
             block = make_block(rest)
         self.accepted = block.next_sequence
-        self._pending.append(block)
+        self._pending.append((block, time.monotonic()))
+        LOG_RECEIVED.inc(len(block.data))
         self._pending_bytes += len(block.data)
         self._memory.hold(len(block.data))
         if self._pump is None:
@@ -214,12 +218,13 @@ class OpenLog:
             while self._pending and not self.ended:
                 if self.segment.size >= self._segment_bytes:
                     await self._roll()
-                batch, size = [], self.segment.size
+                batch, size, came = [], self.segment.size, self._pending[0][1]
                 while self._pending and size < self._segment_bytes:
-                    block = self._pending.popleft()
+                    block, _ = self._pending.popleft()
                     batch.append(block)
                     size += block.size
                 await self._write(batch)
+                LOG_ACKNOWLEDGEMENT.observe(time.monotonic() - came)
         finally:
             self._pump = None
             self.change.moved()

@@ -24,6 +24,7 @@ from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedErr
 from hodei_server.domain.spec import check_duration
 from hodei_server.logs.changes import wait_for
 from hodei_server.logs.cursor import Cursor, Cut, find_tail, find_time
+from hodei_server.metrics.instruments import LOG_SENT
 from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
 from hodei_server.rpc.requests import MAX_INTEGER, PageTokens, check_time, parse_place, refuse
 
@@ -70,6 +71,11 @@ class LogService:
         self._limits = limits
         self._compress = compress
         self._open: collections.Counter[tuple[str, str]] = collections.Counter()
+
+    @property
+    def followers(self) -> int:
+        """How many log streams are open."""
+        return sum(count for (kind, _), count in self._open.items() if kind == "client")
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service as gRPC takes it; StreamLogs encodes its answers itself."""
@@ -134,6 +140,7 @@ class LogService:
                 for stored in piece:
                     data = stored.data if not streams else only(stored, streams)
                     if data:
+                        LOG_SENT.inc(len(data))
                         yield block_message(data)
                 continue
             if not request.follow:

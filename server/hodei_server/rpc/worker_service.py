@@ -27,6 +27,7 @@ from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
+from hodei_server.metrics.instruments import WORKER_START
 from hodei_server.rpc.requests import refuse
 from hodei_server.rpc.worker_words import check_held, check_reason
 from hodei_server.work.attempts import Attempts, ProtocolViolationError
@@ -171,6 +172,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             return said_hello(tx, worker_id)
 
         row = await self._database.write(write)
+        if row is not None and row["hello_at"] == row["last_seen_at"]:  # its first
+            WORKER_START.labels(row["provider"]).observe((row["hello_at"] - row["created_at"]) / 1e6)
         self._given = {key: token for key, token in self._given.items() if key[0] != worker_id}
         welcome = wire.ServerWelcome(
             server_id=self._server_id,

@@ -25,10 +25,11 @@ from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_resul
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.segments import SegmentState
-from hodei_server.domain.states import Cause, JobState
+from hodei_server.domain.states import Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import Change, ChangesByKey, wait_for
+from hodei_server.metrics.instruments import ATTEMPTS_ENDED
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt, LiveAttempts
 from hodei_server.work.results import printable, result_ack, same_outcome, wrong_in
@@ -384,6 +385,9 @@ class Attempts:
                 session.end(lie)
             self._fleet.remove_soon(live.worker_id, lie, leave_time=True)
         if job is not None:
+            cause = Cause(result.cause)
+            outcome = ended_as(cause, result.exit_code if result.HasField("exit_code") else None)
+            ATTEMPTS_ENDED.labels(live.provider, outcome.name.lower(), cause.name.lower()).inc()
             _log.info("attempt.ended", **live.names, reason=job["reason"])
             self.delayed = self.delayed or job["state"] == int(JobState.QUEUED)
         self.changed.moved(live.job_id)

@@ -17,10 +17,14 @@ from hodei_providers.contract import (
     Description,
     Handle,
     Health,
+    ImageRejectedError,
+    LaunchRejectedError,
     LaunchRequest,
     Provider,
     ProviderError,
+    QuotaExceededError,
     Resources,
+    UnsupportedRequestError,
     WorkerPhase,
     say_nothing,
 )
@@ -29,7 +33,9 @@ from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
+from hodei_server.domain.states import Cause
 from hodei_server.logs.changes import Change
+from hodei_server.metrics.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -125,8 +131,10 @@ class Fleet:
                 environment=self._settings.environment,
             )
             try:
-                handle = await provider.launch(request)
+                with WORKER_CREATION.labels(provider.name).time():
+                    handle = await provider.launch(request)
             except ProviderError as error:
+                LAUNCH_FAILURES.labels(provider.name, cause_of(error).name.lower()).inc()
                 # An error may be about the answer only: look for the worker before believing it (W13).
                 try:
                     found = await provider.describe(Handle(worker_id))
@@ -231,7 +239,8 @@ class Fleet:
     async def check_health(self) -> None:
         """Ask every provider how it is."""
         for name, provider in self.providers.items():
-            health = await provider.health()
+            with PROVIDER_CHECK.labels(name).time():
+                health = await provider.health()
             changed = health != self.health[name]
             self.health[name] = health
             if changed:
@@ -263,3 +272,14 @@ class Fleet:
                 await asyncio.gather(*(remove(provider, handle) for handle in handles))
             except ProviderError as error:
                 _log.warning("workers.left", provider=name, error=str(error))
+
+
+def cause_of(error: ProviderError) -> Cause:
+    """Return what a launch that a provider refused means to its job."""
+    if isinstance(error, QuotaExceededError):
+        return Cause.QUOTA
+    if isinstance(error, ImageRejectedError):
+        return Cause.IMAGE
+    if isinstance(error, (LaunchRejectedError, UnsupportedRequestError)):
+        return Cause.UNSCHEDULABLE
+    return Cause.PROVIDER_ERROR

@@ -11,13 +11,7 @@ import structlog
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import (
-    ImageRejectedError,
-    LaunchRejectedError,
-    ProviderError,
-    QuotaExceededError,
-    UnsupportedRequestError,
-)
+from hodei_providers.contract import ProviderError, QuotaExceededError
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.job_queries import queue_page
@@ -25,11 +19,11 @@ from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState
 from hodei_server.db.workers import NewWorker, counts_by_provider, idle_workers, insert_worker, take_worker, worker_row
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
-from hodei_server.domain.states import Cause
 from hodei_server.domain.strategies import Candidate, Verdict, rank
 from hodei_server.logs.changes import Change
+from hodei_server.metrics.instruments import QUEUE_WAIT
 from hodei_server.work.attempts import Attempts
-from hodei_server.work.fleet import Fleet
+from hodei_server.work.fleet import Fleet, cause_of
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.placing import Placing
 from hodei_server.work.sessions import Sessions
@@ -59,13 +53,14 @@ class SchedulerSettings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Given:
-    """A job that was given to a worker, and whether that is still to be launched."""
+    """A job that was given to a worker, whether that is still to be launched, and for how many seconds it waited."""
 
     job: RowMapping
     attempt_uid: str
     provider: str
     worker_id: str
     launch: bool
+    waited: float
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -164,6 +159,7 @@ class Scheduler:
         self.full = look.full
         self.crowded = look.crowded
         for each in look.given:
+            QUEUE_WAIT.observe(each.waited)
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
             if each.launch:
                 self.launch(live)
@@ -230,7 +226,8 @@ class Scheduler:
         row = assign(tx, Assignment(job["job_id"], attempt_uid, place.provider, worker_id, owner, timeout))
         if row is None:
             raise AssertionError(f"job {job['job_id']} was waiting in this very transaction")
-        return Given(row, attempt_uid, place.provider, worker_id, place.worker_id is None)
+        waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
+        return Given(row, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
@@ -250,7 +247,7 @@ class Scheduler:
         except ProviderError as error:
             self._note_failure(live.provider, error)
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
-            self.attempts.lose_soon(live, _cause_of(error), f"Provider {live.provider}: {error}")
+            self.attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
         else:
             self.failures[live.provider] = 0
             self.fleet.breakers[live.provider].succeeded()
@@ -261,13 +258,3 @@ class Scheduler:
             self.fleet.breakers[provider].failed(time.monotonic())
             # What is out of reach is known to be so before the next job is sent there.
             self.fleet.start(self.fleet.check_health(), "health after a failed launch")
-
-
-def _cause_of(error: ProviderError) -> Cause:
-    if isinstance(error, QuotaExceededError):
-        return Cause.QUOTA
-    if isinstance(error, ImageRejectedError):
-        return Cause.IMAGE
-    if isinstance(error, (LaunchRejectedError, UnsupportedRequestError)):
-        return Cause.UNSCHEDULABLE
-    return Cause.PROVIDER_ERROR
