@@ -1,22 +1,36 @@
 """What pools of ready workers are to hold: options of each provider, read from the environment.
 
-HODEI_PROVIDER_<NAME>_POOL_MIN_READY      workers that wait, started ahead of jobs; default 0: no pool
-HODEI_PROVIDER_<NAME>_POOL_MAX            the pool starts none while the provider holds so many; default: its own bound
-HODEI_PROVIDER_<NAME>_POOL_IDLE_TIMEOUT   a waiting worker beyond MIN_READY is let go; default HODEI_WORKER_IDLE_TIMEOUT
+Of a whole provider:
+
+HODEI_PROVIDER_<NAME>_POOL_MAX            pools start none while the provider holds so many; default: its own bound
+HODEI_PROVIDER_<NAME>_POOL_IDLE_TIMEOUT   a waiting worker beyond a pool is let go; default HODEI_WORKER_IDLE_TIMEOUT
+HODEI_PROVIDER_<NAME>_POOL_TIME_ZONE      of schedules; default UTC
+HODEI_PROVIDER_<NAME>_POOLS               more pools, a JSON list: the four options below in lower case, and for which
+                                          jobs they are: image, cpu, memory, disk, gpus, gpu_type
+
+Of the pool for jobs that name no image and ask for no resources:
+
+HODEI_PROVIDER_<NAME>_POOL_MIN_READY      workers that wait, started ahead of jobs; default 0
+HODEI_PROVIDER_<NAME>_POOL_MAX_READY      as many as jobs took in the last POOL_FOLLOW, up to so many; default MIN_READY
+HODEI_PROVIDER_<NAME>_POOL_FOLLOW         default 1m
+HODEI_PROVIDER_<NAME>_POOL_SCHEDULE       times at which MIN_READY is another; see `pool_schedule`
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 import re
+import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hodei.quantities import parse_duration
+from hodei.quantities import parse_cpu, parse_duration, parse_size
+from hodei.v1 import types_pb2 as wire
+from hodei_server.pool_schedule import Window, read_schedule
 
-#: How the names of these options begin, in lower case: no provider sees them.
-OPTION_PREFIX = "pool_"
-_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_POOL_([A-Z_]+)")
+_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_(POOLS|POOL_[A-Z_]+)")
 MOST_READY = 1000
 
 
@@ -25,17 +39,58 @@ class PoolSettingsError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class PoolSettings:
-    """What one provider's pool is to hold.
+class Pool:
+    """Workers of one provider that are for the same jobs.
 
+    :param variable: what it was read from.
+    :param image: that jobs name; `resources` as they ask for them, encoded. Only jobs that ask for the same fit.
     :param min_ready: workers that wait for a job and have run none; those that are starting count.
-    :param most: workers of the provider, whatever they do, at which the pool starts no other; None is its own bound.
-    :param idle_timeout: seconds that a worker beyond `min_ready` may wait for a job.
+    :param max_ready: how far it follows what jobs take; no less than `min_ready` is kept.
+    :param follow: seconds in which that is counted.
+    :param schedule: when `min_ready` is another.
     """
 
-    min_ready: int
+    variable: str = ""
+    image: str = ""
+    resources: bytes = b""
+    min_ready: int = 0
+    max_ready: int = 0
+    follow: float = 60.0
+    schedule: tuple[Window, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        """Whether it never holds anything."""
+        return not (self.min_ready or self.max_ready or any(window.ready for window in self.schedule))
+
+    def ready(self, now: dt.datetime, taken: int) -> int:
+        """Return how many workers are to wait.
+
+        :param now: in the schedule's time zone.
+        :param taken: workers of it that jobs took, or would have, in the last `follow` seconds.
+        """
+        least = next((window.ready for window in self.schedule if window.holds(now)), self.min_ready)
+        return max(least, min(taken, self.max_ready))
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class PoolSettings:
+    """What one provider's pools are to hold.
+
+    :param pools: those that may hold something; no two are for the same jobs.
+    :param most: workers of the provider, whatever they do, at which no pool starts another; None is its own bound.
+    :param idle_timeout: seconds that a worker beyond its pool may wait for a job.
+    """
+
+    pools: tuple[Pool, ...]
     most: int | None
     idle_timeout: float
+    time_zone: zoneinfo.ZoneInfo
+
+
+def is_pool_option(option: str) -> bool:
+    """Whether an option, in lower case, is a pool's: no provider sees it."""
+    return option == "pools" or option.startswith("pool_")
 
 
 def read_pools(
@@ -44,10 +99,10 @@ def read_pools(
     """Read the pools of all providers.
 
     :param names: the providers' names and kinds.
-    :param idle_timeout: where a pool names none.
+    :param idle_timeout: where a provider names none.
     :raise PoolSettingsError: an option is unknown, can't be read, or is of no provider there is.
     """
-    given: dict[str, dict[str, Any]] = {}
+    given: dict[str, dict[str, str]] = {name: {} for name in names}
     by_variable = {name.upper(): name for name in names}
     for variable, text in environment.items():
         match = _OPTION.fullmatch(variable)
@@ -55,21 +110,72 @@ def read_pools(
             continue
         if match[1] not in by_variable:
             raise PoolSettingsError(f"{variable}: there is no provider {match[1].lower()!r}")
-        if match[2] not in _READERS:
-            known = ", ".join(f"POOL_{option}" for option in _READERS)
+        given[by_variable[match[1]]][match[2]] = text
+    return {name: _of_provider(name, options, idle_timeout) for name, options in given.items()}
+
+
+def _of_provider(name: str, options: Mapping[str, str], idle_timeout: float) -> PoolSettings:
+    prefix = f"HODEI_PROVIDER_{name.upper()}_"
+    values: dict[str, Any] = {"most": None, "idle_timeout": idle_timeout, "time_zone": zoneinfo.ZoneInfo("UTC")}
+    plain: dict[str, Any] = {}
+    more: list[Pool] = []
+    for option, text in options.items():
+        variable = f"{prefix}{option}"
+        if option == "POOLS":
+            more = _more(variable, text)
+        elif option in _OF_PROVIDER:
+            field, read = _OF_PROVIDER[option]
+            values[field] = _read(variable, text, read)
+        elif option.removeprefix("POOL_").lower() in _OF_POOL:
+            field = option.removeprefix("POOL_").lower()
+            plain[field] = _read(variable, text, _OF_POOL[field])
+        else:
+            known = ", ".join([*_OF_PROVIDER, *(f"POOL_{field.upper()}" for field in _OF_POOL), "POOLS"])
             raise PoolSettingsError(f"{variable}: there is no such option; known are: {known}")
-        field, read = _READERS[match[2]]
-        try:
-            given.setdefault(by_variable[match[1]], {})[field] = read(text)
-        except ValueError as error:
-            raise PoolSettingsError(f"{variable}: {text!r} can't be used: {error}") from None
-    pools = {}
-    for name in names:
-        pool = PoolSettings(**({"min_ready": 0, "most": None, "idle_timeout": idle_timeout} | given.get(name, {})))
-        if pool.most is not None and pool.most < pool.min_ready:
-            raise PoolSettingsError(f"HODEI_PROVIDER_{name.upper()}_POOL_MAX: it is at least POOL_MIN_READY")
-        pools[name] = pool
+    pools = [Pool(variable=f"{prefix}POOL_MIN_READY", **plain), *more]
+    kinds = [(pool.image, pool.resources) for pool in pools]
+    if len(set(kinds)) < len(kinds):
+        raise PoolSettingsError(f"{prefix}POOLS: two pools are for the same jobs")
+    for pool in pools:
+        if pool.max_ready and pool.max_ready < pool.min_ready:
+            raise PoolSettingsError(f"{pool.variable}: MAX_READY is at least MIN_READY")
+    if values["most"] is not None and values["most"] < sum(pool.min_ready for pool in pools):
+        raise PoolSettingsError(f"{prefix}POOL_MAX: it is at least POOL_MIN_READY, of all pools together")
+    return PoolSettings(pools=tuple(pool for pool in pools if not pool.empty), **values)
+
+
+def _more(variable: str, text: str) -> list[Pool]:
+    try:
+        entries = json.loads(text)
+    except ValueError as error:
+        raise PoolSettingsError(f"{variable}: it is no JSON: {error}") from None
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise PoolSettingsError(f"{variable}: it is a JSON list of objects")
+    pools = []
+    for number, entry in enumerate(entries):
+        values: dict[str, Any] = {"variable": f"{variable}[{number}]"}
+        resources = wire.Resources()
+        for key, value in entry.items():
+            where = f"{variable}[{number}].{key}"
+            if key in _OF_POOL:
+                values[key] = _read(where, str(value), _OF_POOL[key])
+            elif key in _RESOURCES:
+                field, read = _RESOURCES[key]
+                setattr(resources, field, _read(where, str(value), read))
+            elif key == "image":
+                values["image"] = str(value)
+            else:
+                known = ", ".join(["image", *_RESOURCES, *_OF_POOL])
+                raise PoolSettingsError(f"{where}: there is no such option; known are: {known}")
+        pools.append(Pool(resources=resources.SerializeToString(deterministic=True), **values))
     return pools
+
+
+def _read(variable: str, text: str, read: Callable[[str], object]) -> Any:
+    try:
+        return read(text)
+    except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
+        raise PoolSettingsError(f"{variable}: {text!r} can't be used: {error}") from None
 
 
 def _count(least: int) -> Callable[[str], int]:
@@ -89,8 +195,21 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-_READERS: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "MIN_READY": ("min_ready", _count(0)),
-    "MAX": ("most", _count(1)),
-    "IDLE_TIMEOUT": ("idle_timeout", _seconds),
+_OF_PROVIDER: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "POOL_MAX": ("most", _count(1)),
+    "POOL_IDLE_TIMEOUT": ("idle_timeout", _seconds),
+    "POOL_TIME_ZONE": ("time_zone", zoneinfo.ZoneInfo),
+}
+_OF_POOL: Mapping[str, Callable[[str], object]] = {
+    "min_ready": _count(0),
+    "max_ready": _count(0),
+    "follow": _seconds,
+    "schedule": read_schedule,
+}
+_RESOURCES: Mapping[str, tuple[str, Callable[[str], object]]] = {
+    "cpu": ("cpu_millis", parse_cpu),
+    "memory": ("memory_bytes", parse_size),
+    "disk": ("disk_bytes", parse_size),
+    "gpus": ("gpu_count", _count(0)),
+    "gpu_type": ("gpu_type", str),
 }

@@ -26,7 +26,7 @@ from hodei_providers.config import (
     options_of,
     shown_options,
 )
-from hodei_server.pool_settings import OPTION_PREFIX, PoolSettings, PoolSettingsError, read_pools
+from hodei_server.pool_settings import PoolSettings, PoolSettingsError, is_pool_option, read_pools
 
 PREFIX = "HODEI_"
 _PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
@@ -211,7 +211,7 @@ class Settings(BaseSettings):
         found: dict[str, str] = {}
         for variable, value in os.environ.items():
             match = _PROVIDER_OPTION.fullmatch(variable)
-            if match and match[1] == name.upper() and not match[2].lower().startswith(OPTION_PREFIX):
+            if match and match[1] == name.upper() and not is_pool_option(match[2].lower()):
                 found[match[2].lower()] = value
         return found
 
@@ -328,9 +328,11 @@ def markdown() -> str:
         "Options of the process provider: `MAX_WORKERS`, `LABELS` (`key=value,…`), `REGIONS`, `COST_PER_HOUR`,",
         "`WORKER_COMMAND`; for the provider named `process`, `HODEI_PROVIDER_PROCESS_MAX_WORKERS=16`.",
         "",
-        "Every provider may have a pool of ready workers: `POOL_MIN_READY` (how many wait, started ahead of jobs; 0),",
-        "`POOL_MAX` (the pool starts none while the provider holds so many; its own bound), `POOL_IDLE_TIMEOUT` (a",
-        "worker that waits beyond those is let go; `HODEI_WORKER_IDLE_TIMEOUT`). See",
+        "Every provider may have pools of ready workers: `POOL_MIN_READY` (how many wait, started ahead of jobs; 0),",
+        "`POOL_MAX_READY` and `POOL_FOLLOW` (as many as jobs took of late, up to so many), `POOL_SCHEDULE` and",
+        "`POOL_TIME_ZONE` (times at which it is another number), `POOL_MAX` (pools start none while the provider holds",
+        "so many; its own bound), `POOL_IDLE_TIMEOUT` (a worker that waits beyond those is let go;",
+        "`HODEI_WORKER_IDLE_TIMEOUT`), `POOLS` (more of them, by image and size). See",
         "[providers](providers.md#warm-workers).",
         "",
     ]

@@ -55,7 +55,14 @@ _IDLE = (
     .where(_state == int(WorkerState.IDLE))
     .order_by(workers.c.created_at, workers.c.worker_id)
 )
-_UNBOUND = select(workers.c.worker_id, workers.c.provider, workers.c.state, workers.c.created_at).where(
+_UNBOUND = select(
+    workers.c.worker_id,
+    workers.c.provider,
+    workers.c.image,
+    workers.c.resources,
+    workers.c.state,
+    workers.c.created_at,
+).where(
     one_of(_state, (WorkerState.STARTING, WorkerState.IDLE)),
     _attempt.is_(None),
     workers.c.tenant == "",

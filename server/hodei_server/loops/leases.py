@@ -17,7 +17,7 @@ from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.placing import NO_TENANT
-from hodei_server.work.pools import Pools
+from hodei_server.work.pools import Kind, Pools, kind_of
 from hodei_server.work.sessions import Sessions
 
 _CAUSES = {
@@ -60,7 +60,7 @@ class Leases:
     async def check(self, rows: list[RowMapping]) -> None:
         """Look at every worker once."""
         idle: dict[str, float] = {}
-        warm: collections.Counter[str] = collections.Counter()
+        warm: collections.Counter[Kind] = collections.Counter()
         for row in rows:
             worker_id = row["worker_id"]
             if row["removal_reason"] is not None:
@@ -71,8 +71,9 @@ class Leases:
                 provider = row["provider"]
                 idle[worker_id] = self._idle_since.get(worker_id, time.monotonic())
                 if row["tenant"] == NO_TENANT:
-                    warm[provider] += 1
-                    if warm[provider] <= self._pools.kept(provider):
+                    kind = kind_of(row)
+                    warm[kind] += 1
+                    if warm[kind] <= self._pools.kept(kind):
                         continue
                 if time.monotonic() - idle[worker_id] > self._pools.idle_timeout(provider):
                     self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True)

@@ -83,7 +83,7 @@ def _of_workers(parts: Parts, workers: Mapping[tuple[str, WorkerState], int]) ->
     yield _gauge("workers", "Workers whose removal is not confirmed.", ("provider", "state"), every)
     connected = len(parts.sessions.connected())
     yield _gauge("workers_connected", "Workers with an open connection.", (), {(): connected})
-    wanted = {(name,): parts.pools.kept(name) for name in names}
+    wanted = {(name,): parts.pools.kept_in_all(name) for name in names}
     yield _gauge("pool_wanted", "Warm workers that the pool is to keep at this moment.", ("provider",), wanted)
     refusals = CounterMetricFamily(
         f"{PREFIX}worker_refusals", "What was refused to workers, by what it was.", labels=("kind",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
@@ -90,6 +90,8 @@ class Scheduler:
         self.failures: dict[str, int] = dict.fromkeys(fleet.providers, 0)
         #: Moves when workers were given away: a pool may have to be filled again.
         self.taken = Change()
+        #: Told of each job that was given out: the provider, the image and the resources, encoded, that it asks for.
+        self.on_given: Callable[[str, str, bytes], None] = lambda _provider, _image, _resources: None
         #: Whether the last look left no worker idle and no room for another: a new job changes nothing then.
         self.full = False
         #: Providers that had no room for a job in the last look: jobs come before pools.
@@ -161,6 +163,7 @@ class Scheduler:
         for each in look.given:
             QUEUE_WAIT.observe(each.waited)
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
+            self.on_given(each.provider, live.spec.image, live.spec.resources.SerializeToString(deterministic=True))
             if each.launch:
                 self.launch(live)
                 continue

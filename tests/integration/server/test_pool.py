@@ -12,6 +12,7 @@ from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
+from hodei_server.pool_settings import PoolSettingsError
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work import pools
 
@@ -153,5 +154,45 @@ async def test_a_pool_that_cannot_be_is_refused_at_the_start(
     """With a message that names the variable."""
     monkeypatch.setenv(variable, text)
     with pytest.raises(SettingsError, match=f"{variable}.*{complaint}"):
+        async with Server(make_settings(), ephemeral=True):
+            raise AssertionError("it has started")
+
+
+async def test_the_pool_follows_what_jobs_take_and_goes_back(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From none to as many as jobs took of late; once that is past, what waits is let go."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "0")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MAX_READY", "2")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_FOLLOW", "3s")
+    async with (
+        Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 0)
+        for _ in range(3):
+            await client.wait(await client.submit(["true"]))
+        await warm(client, 2)
+        await warm(client, 0)
+
+
+async def test_a_schedule_wins_over_the_pools_own_number(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A window that is open all day, every day."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_SCHEDULE", "00:00-24:00=1")
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 1)
+
+
+async def test_a_pool_that_its_provider_can_never_fill_is_refused(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the variable, and with the provider's reason."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOLS", '[{"image": "debian", "min_ready": 1}]')
+    with pytest.raises(PoolSettingsError, match=r"PROCESS_POOLS\[0\].*no container images"):
         async with Server(make_settings(), ephemeral=True):
             raise AssertionError("it has started")
