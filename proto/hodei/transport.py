@@ -13,6 +13,9 @@ from hodei.address import Address
 
 #: The largest message either side takes. Blocks of a log are at most 1 MiB, so this is far away.
 MAX_MESSAGE_BYTES = 4 << 20
+#: Where gRPC itself refuses what workers send. Above the limit, so that the server sees a frame that is too large and
+#: says why the session ends; what is larger still ends the stream before anyone has seen it.
+MAX_FRAME_BYTES = 4 * MAX_MESSAGE_BYTES
 #: How often an idle connection is pinged. Under a minute, as load balancers cut what is silent for longer.
 KEEPALIVE_SECONDS = 30
 KEEPALIVE_TIMEOUT_SECONDS = 20
@@ -41,6 +44,12 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
     # A client that pings as CHANNEL_OPTIONS says must never be sent away with "too_many_pings".
     ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 1000 // 3),
     ("grpc.http2.max_ping_strikes", 0),
+)
+
+#: A listener that workers connect to.
+WORKER_LISTENER_OPTIONS: tuple[tuple[str, int], ...] = (
+    *(option for option in SERVER_OPTIONS if option[0] != "grpc.max_receive_message_length"),
+    ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
 )
 
 

@@ -17,6 +17,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 import structlog
 
 from hodei.address import Address, parse_address
+from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_logstore.contract import LogStoreError
@@ -142,7 +143,7 @@ class Server:
         )
         providers = await self._open_providers()
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
-        workers = Listener(["hodei.v1.WorkerService"])
+        workers = Listener(["hodei.v1.WorkerService"], options=WORKER_LISTENER_OPTIONS)
         clients = Listener(CLIENT_SERVICES, health_checks=True, reflected=True)
         probes = Listener(CLIENT_SERVICES, health_checks=True)
         for listener in (clients, workers, probes):

@@ -88,7 +88,7 @@ def _of_workers(parts: Parts, workers: Mapping[tuple[str, WorkerState], int]) ->
     refusals = CounterMetricFamily(
         f"{PREFIX}worker_refusals", "What was refused to workers, by what it was.", labels=("kind",)
     )
-    for kind in ("register", "session", "protocol"):
+    for kind in ("register", "session", "hello", "protocol"):
         refusals.add_metric((kind,), parts.sessions.refusals[kind])
     yield refusals
 

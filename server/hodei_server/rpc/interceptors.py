@@ -13,10 +13,12 @@ import structlog
 from google.protobuf.message import DecodeError, Message
 from grpc import aio
 
+from hodei.transport import MAX_MESSAGE_BYTES
 from hodei_server.domain.errors import InvalidRequestError, Violation
 from hodei_server.domain.spec import unknown_fields
 from hodei_server.rpc.context import ANONYMOUS, accept_traceparent, enter, trace_id_of
 from hodei_server.rpc.errors import DETAILS_KEY, MAX_VIOLATIONS, status_of
+from hodei_server.rpc.worker_words import newer_worker
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -58,15 +60,17 @@ class CallInterceptor(aio.ServerInterceptor):
 
 
 def _decoding(decode: Callable[[bytes], Message]) -> Callable[[bytes], Message | InvalidRequestError]:
-    """Return what hands on a request that can't be read, or has unknown fields, as the error that it is."""
+    """Return what hands on a request that is too large, no message or has unknown fields, as the error that it is."""
 
     def read(data: bytes) -> Message | InvalidRequestError:
+        if len(data) > MAX_MESSAGE_BYTES:
+            return InvalidRequestError([Violation("request", f"has {len(data)} bytes, {MAX_MESSAGE_BYTES} at most")])
         try:
             message = decode(data)
         except DecodeError:
             return InvalidRequestError([Violation("request", "can't be decoded as what this call takes")])
         unknown = list(itertools.islice(unknown_fields(message), MAX_VIOLATIONS))
-        return InvalidRequestError(unknown) if unknown else message
+        return InvalidRequestError([*newer_worker(message), *unknown]) if unknown else message
 
     return read
 

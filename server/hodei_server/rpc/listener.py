@@ -58,10 +58,18 @@ class Listener:
 
     :param health_checks: with health of each service, and of all of them.
     :param reflected: says what is served.
+    :param options: gRPC's.
     """
 
-    def __init__(self, services: Sequence[str], *, health_checks: bool = False, reflected: bool = False) -> None:
-        self.server = aio.server(interceptors=[CallInterceptor()], options=SERVER_OPTIONS)
+    def __init__(
+        self,
+        services: Sequence[str],
+        *,
+        health_checks: bool = False,
+        reflected: bool = False,
+        options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
+    ) -> None:
+        self.server = aio.server(interceptors=[CallInterceptor()], options=options)
         self._services = ("", *services)
         self._health: health.aio.HealthServicer | None = None
         if health_checks:

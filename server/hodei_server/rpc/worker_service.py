@@ -14,6 +14,7 @@ import structlog
 from grpc import aio
 from sqlalchemy.engine import RowMapping
 
+import hodei
 from hodei.clock import steady_time_ns
 from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
@@ -29,20 +30,22 @@ from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
 from hodei_server.metrics.instruments import WORKER_START
 from hodei_server.rpc.requests import refuse
-from hodei_server.rpc.worker_words import check_held, check_reason
+from hodei_server.rpc.worker_words import PROTOCOL_VERSION, check_held, check_protocol, check_reason
 from hodei_server.work.attempts import Attempts, ProtocolViolationError
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-PROTOCOL_VERSION = 1
-#: Workers one release older are served.
-OLDEST_PROTOCOL_VERSION = 1
 #: How many sessions that were given out wait for their first hello; what the same nonce is answered with.
 NONCE_MEMORY = 10_000
 #: Seconds a new connection has for its hello.
 HELLO_SECONDS = 30.0
+#: Ping intervals of silence after which a connection is given up.
+SILENT_INTERVALS = 3
+#: How often in a row a worker may break its stream off soon after its hello while its TCP connection holds.
+MAX_BREAKS = 16
+BREAKS = "its streams break off again and again on a connection that holds, as with frames beyond what gRPC takes"
 
 
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
@@ -84,9 +87,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             violations.append(Violation("otp", "is a one-time token of at most 256 characters"))
         if not 16 <= len(request.nonce) <= 64:
             violations.append(Violation("nonce", "has 16 to 64 bytes"))
-        if not request.protocol_version >= OLDEST_PROTOCOL_VERSION:
-            violations.append(Violation("protocol_version", f"{request.protocol_version} is not served"))
-        refuse([*violations, *check_text("worker_version", request.worker_version, 64)])
+        refuse([*violations, *check_protocol("", request), *check_text("worker_version", request.worker_version, 64)])
         key = (request.worker_id, request.nonce)
         token = self._given.get(key) or new_token()
         refusal = await self._database.write(
@@ -110,19 +111,27 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Serve a worker until either side ends the connection."""
         row = await self._authenticate(context)
         worker_id = row["worker_id"]
-        hello = await self._read_hello(context)
-        session = self._sessions.connect(worker_id)
+        try:
+            hello = await self._read_hello(context)
+        except InvalidRequestError as error:
+            self._sessions.refused("hello", str(error), worker_id=worker_id)
+            raise
+        session = self._sessions.connect(worker_id, context.peer())
+        session.version = hello.worker_version
         sender = asyncio.create_task(self._send(session, context), name=f"send to {worker_id}")
         receiver: asyncio.Task[None] | None = None
         try:
             with structlog.contextvars.bound_contextvars(worker_id=worker_id):
+                if session.breaks >= MAX_BREAKS:
+                    self._shut_out(session, BREAKS)
+                    return
                 await self._greet(session, hello)
                 receiver = asyncio.create_task(self._receive(session, context), name=f"receive from {worker_id}")
                 await asyncio.wait({receiver, sender}, return_when=asyncio.FIRST_COMPLETED)
                 if receiver.done():
                     receiver.result()
         finally:
-            self._sessions.disconnect(session)
+            self._sessions.disconnect(session, moments=SILENT_INTERVALS * self._ping_interval)
             if receiver is not None:
                 receiver.cancel()
                 await asyncio.gather(receiver, return_exceptions=True)
@@ -156,11 +165,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
         hello: wire.WorkerHello = message.hello
         violations = [*check_text("hello.worker_version", hello.worker_version, 64)]
-        if hello.protocol_version < OLDEST_PROTOCOL_VERSION:
-            violations.append(Violation("hello.protocol_version", f"{hello.protocol_version} is not served"))
         if hello.time_unix_nanos < 0:
             violations.append(Violation("hello.time_unix_nanos", "is not negative"))
-        refuse([*violations, *check_held(hello.attempts)])
+        refuse([*violations, *check_protocol("hello.", hello), *check_held(hello.attempts)])
         return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
@@ -222,16 +229,21 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 for each in parts_of(message):
                     await self._take(session, each)
             except (BlockError, LogOrderError, ProtocolViolationError) as error:
-                self._sessions.refused("protocol", str(error), worker_id=session.worker_id)
-                session.end(str(error))
-                live = self._attempts.live.of_worker(session.worker_id)
-                if live is not None:
-                    self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker broke the protocol: {error}")
+                self._shut_out(session, str(error))
                 return
+
+    def _shut_out(self, session: Session, reason: str) -> None:
+        """Count what is refused, end the worker's session and give its attempt up."""
+        self._sessions.refused("protocol", reason, worker_id=session.worker_id)
+        session.end(reason)
+        live = self._attempts.live.of_worker(session.worker_id)
+        if live is not None:
+            self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker broke the protocol: {reason}")
 
     async def _take(self, session: Session, message: wire.ConnectRequest | InvalidRequestError) -> None:
         if isinstance(message, InvalidRequestError):
-            raise ProtocolViolationError(str(message))
+            versions = f"worker {session.version or 'of no version'}, server {hodei.__version__}"
+            raise ProtocolViolationError(f"{message} ({versions})")
         kind = message.WhichOneof("message")
         if kind == "log":
             with contextlib.suppress(LogClosedError):  # late, and harmless
@@ -263,7 +275,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     def ping_all(self) -> None:
         """Ask every connected worker whether it is there; close the connections of those that were silent too long."""
         for session in self._sessions.all():
-            if time.monotonic() - session.heard_at > 3 * self._ping_interval:
+            if time.monotonic() - session.heard_at > SILENT_INTERVALS * self._ping_interval:
                 session.close("the worker was silent for too long")
             else:
                 session.send(wire.ConnectResponse(ping=wire.ServerPing()))

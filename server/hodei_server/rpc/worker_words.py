@@ -4,17 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from google.protobuf.message import Message
+
+import hodei
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.domain.errors import Violation
 from hodei_server.domain.spec import check_text
 from hodei_server.rpc.requests import MAX_INTEGER
 from hodei_server.work.attempts import ProtocolViolationError
+from hodei_server.work.results import printable
 
+PROTOCOL_VERSION = 1
+#: Workers one release older are served.
+OLDEST_PROTOCOL_VERSION = 1
 #: What a worker may name in its hello: far more attempts than one has that runs one job at a time.
 MAX_HELD = 64
 MAX_UID = 64
 #: Characters of what a worker says for people.
 MAX_REASON = 4096
+
+
+def check_protocol(prefix: str, said: wire.RegisterRequest | wire.WorkerHello) -> Iterator[Violation]:
+    """Yield that a worker speaks a protocol that this server does not, with the versions of both.
+
+    :param prefix: of the field's name.
+    """
+    version = said.protocol_version
+    if not OLDEST_PROTOCOL_VERSION <= version <= PROTOCOL_VERSION:
+        worker = printable(said.worker_version[:MAX_UID]) or "of no version"
+        served = f"{OLDEST_PROTOCOL_VERSION} to {PROTOCOL_VERSION}"
+        what = f"{version} (worker {worker}) is not served: server {hodei.__version__} speaks {served}"
+        yield Violation(f"{prefix}protocol_version", what)
+
+
+def newer_worker(message: Message) -> Iterator[Violation]:
+    """Yield that a message is of a newer worker, which explains fields that the server does not know."""
+    if isinstance(message, wire.RegisterRequest):
+        yield from check_protocol("", message)
+    elif isinstance(message, wire.ConnectRequest) and message.HasField("hello"):
+        yield from check_protocol("hello.", message.hello)
 
 
 def check_held(attempts: Sequence[wire.HeldAttempt]) -> Iterator[Violation]:

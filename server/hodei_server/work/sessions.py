@@ -24,11 +24,19 @@ ACK_SECONDS = 0.005
 class Session:
     """One connection of one worker. Its outbox merges acknowledgements: only the newest of a log is sent.
 
+    :param peer: the other end of the TCP connection, as gRPC names it.
+    :param breaks: how many streams in a row the worker has broken off before this one, each on this TCP connection and
+        within moments.
     :ivar heard_at: monotonic seconds of the newest message from the worker.
+    :ivar version: of the worker, as it says.
     """
 
-    def __init__(self, worker_id: str) -> None:
+    def __init__(self, worker_id: str, peer: str = "", breaks: int = 0) -> None:
         self.worker_id = worker_id
+        self.peer = peer
+        self.breaks = breaks
+        self.version = ""
+        self.began_at = time.monotonic()
         self.heard_at = time.monotonic()
         self.closed = asyncio.Event()
         self.close_reason = ""
@@ -86,10 +94,12 @@ class Sessions:
         self._by_worker: dict[str, Session] = {}
         #: When a worker was last heard of, in monotonic seconds; kept after its connection is gone.
         self.heard: dict[str, float] = {}
-        #: What was refused to workers since the start: registrations, sessions, and what broke the protocol.
+        #: Workers' last streams, where they were broken off: their TCP connections, and how many there were in a row.
+        self._broken: dict[str, tuple[str, int]] = {}
+        #: What was refused to workers since the start: registrations, sessions, hellos, and what broke the protocol.
         self.refusals: collections.Counter[str] = collections.Counter()
 
-    def refused(self, kind: Literal["register", "session", "protocol"], reason: str, **names: str) -> None:
+    def refused(self, kind: Literal["register", "session", "hello", "protocol"], reason: str, **names: str) -> None:
         """Count a refusal and log it, once.
 
         :param names: who it was, as far as that is known; never a token.
@@ -97,17 +107,26 @@ class Sessions:
         self.refusals[kind] += 1
         _log.warning(f"worker.{kind}_refused", reason=reason, refused=self.refusals[kind], **names)
 
-    def connect(self, worker_id: str) -> Session:
-        """Make the worker's new session the current one."""
+    def connect(self, worker_id: str, peer: str = "") -> Session:
+        """Make the worker's new session the current one.
+
+        :param peer: the other end of its TCP connection.
+        """
         old = self._by_worker.get(worker_id)
-        session = Session(worker_id)
+        broken_on, breaks = self._broken.pop(worker_id, ("", 0))
+        session = Session(worker_id, peer, breaks if broken_on == peer else 0)
         self._by_worker[worker_id] = session
         if old is not None:
             old.close("the worker has connected again")
         return session
 
-    def disconnect(self, session: Session) -> None:
-        """Take a session out, unless a newer one has replaced it (W34)."""
+    def disconnect(self, session: Session, moments: float = 0.0) -> None:
+        """Take a session out, unless a newer one has replaced it (W34).
+
+        :param moments: a stream that the worker ends within so many seconds of its hello counts as broken off.
+        """
+        if not session.closed.is_set() and time.monotonic() - session.began_at < moments:
+            self._broken[session.worker_id] = (session.peer, session.breaks + 1)
         session.close("disconnected")
         self.heard[session.worker_id] = session.heard_at
         if self._by_worker.get(session.worker_id) is session:
@@ -134,3 +153,4 @@ class Sessions:
     def forget(self, worker_id: str) -> None:
         """Drop what is known of a worker that is gone."""
         self.heard.pop(worker_id, None)
+        self._broken.pop(worker_id, None)

@@ -12,10 +12,11 @@ import structlog
 from google.protobuf.duration_pb2 import Duration
 
 from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
-from hodei.transport import MAX_MESSAGE_BYTES
+from hodei.transport import MAX_FRAME_BYTES, MAX_MESSAGE_BYTES, open_channel
 from hodei.v1 import log_pb2, worker_pb2
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Chunk, Client, LogPlace
+from hodei_server.rpc.worker_service import MAX_BREAKS
 
 #: The impostor of conftest.py, and a client.
 Cast = tuple[Any, Client]
@@ -23,6 +24,8 @@ Run = worker_pb2.RunAttempt
 Lie = Callable[[Run, Run], worker_pb2.ConnectRequest | bytes]
 
 CHECKSUM = encode_checksum(0)
+#: Of a log that is what `say` sends once.
+RIGHT = encode_checksum(chunk_checksum(0, log_pb2.LOG_STREAM_STDOUT, b"true\n"))
 #: Number 1007, a string.
 UNKNOWN_FIELD = b"\xfa\x3e\x01x"
 FORGED = log_pb2.StreamLogsResponse(end=log_pb2.LogStreamEnd(next_sequence=1)).SerializeToString()
@@ -103,6 +106,8 @@ LIES: dict[str, Lie] = {
     "nothing at all": lambda _own, _: worker_pb2.ConnectRequest(),
     "a second hello": lambda _own, _: worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)),
     "a frame that is no message": lambda _own, _: b"\xff\xff",
+    "a frame over the limit": lambda own, _: result(own, log_checksum=RIGHT, message="x" * MAX_MESSAGE_BYTES),
+    "the largest frame that is seen": lambda _own, _: bytes(MAX_FRAME_BYTES),
     "an unknown field": lambda own, _: started(own).SerializeToString() + UNKNOWN_FIELD,
     "an unknown field inside a batch": lambda own, _: batch(
         worker_pb2.ConnectRequest.FromString(started(own).SerializeToString() + UNKNOWN_FIELD)
@@ -155,7 +160,7 @@ async def closing(worker: Any, stream: Any) -> str:
 
 @pytest.mark.parametrize("name", LIES)
 async def test_a_liar_is_told_why_and_hurts_nobody(impostor: Cast, name: str) -> None:
-    """W14: its session ends; what it said is not stored; another worker's stream, attempt and log are as they were."""
+    """W14, L07: its session ends; nothing of it is stored; others' streams, attempts and logs are as they were."""
     worker, client = impostor
     (_, token, lying, own), (honest_job, _, honest, other) = await cast(worker, client)
     with structlog.testing.capture_logs() as entries:
@@ -179,18 +184,43 @@ async def test_a_liar_is_told_why_and_hurts_nobody(impostor: Cast, name: str) ->
     assert await shown(client, own.job_id) == b"true\n"
 
 
-async def test_a_frame_over_the_limit_ends_the_connection_and_nothing_else(impostor: Cast) -> None:
-    """The status names the limit; the attempt goes on with the worker's next connection."""
+async def test_frames_beyond_what_is_seen_end_the_session_after_a_while(impostor: Cast) -> None:
+    """L07: the stream ends with gRPC's status; a few times the worker may come back, then its session ends, too."""
     worker, client = impostor
-    (_, token, lying, own), (_, _, honest, other) = await cast(worker, client)
-    await lying.write(log(own, bytes(MAX_MESSAGE_BYTES)))
-    assert await worker.ended(lying) is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert str(MAX_MESSAGE_BYTES) in await lying.details()
+    (_, token, lying, own), _ = await cast(worker, client)
     held = worker_pb2.HeldAttempt(attempt_uid=own.attempt_uid, epoch=own.epoch, next_sequence=1, started=True)
-    again, welcome = await worker.greet(token, attempts=[held])
-    assert (welcome.attempts[0].next_sequence, welcome.attempts[0].abandon) == (1, False)
-    await say(worker, again, own, 1)
-    await say(worker, honest, other, 1)
+    breaks, reason = 0, ""
+    while not reason:
+        assert worker.server.sessions.refusals == {}
+        await lying.write(log(own, bytes(MAX_FRAME_BYTES)))
+        assert await worker.ended(lying) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert str(MAX_FRAME_BYTES) in await lying.details()
+        breaks += 1
+        lying = worker.open(token)
+        await lying.write(worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1, attempts=[held])))
+        # Empty where it is welcome.
+        reason = (await worker.next_message(lying)).closed.reason
+    assert "beyond what gRPC takes" in reason
+    assert breaks >= MAX_BREAKS
+    assert await worker.ended(lying) is grpc.StatusCode.OK
+    assert worker.server.sessions.refusals == {"protocol": 1}
+    async with asyncio.timeout(60):
+        while (await client.get(own.job_id)).attempts[0].state < types_wire.JOB_STATE_SUCCEEDED:
+            await asyncio.sleep(0.02)
+    assert (await client.get(own.job_id)).attempts[0].outcome.cause == types_wire.CAUSE_WORKER_LOST
+    assert await shown(client, own.job_id) == b"true\n"
+
+
+async def test_breaks_of_the_network_are_no_fault_of_the_worker(impostor: Cast) -> None:
+    """However many there are: each brings a new connection, and the session goes on."""
+    worker, client = impostor
+    (_, token, _, own), _ = await cast(worker, client)
+    held = worker_pb2.HeldAttempt(attempt_uid=own.attempt_uid, epoch=own.epoch, next_sequence=1, started=True)
+    for _ in range(MAX_BREAKS + 2):
+        async with open_channel(worker.server.worker_address) as channel:
+            _, welcome = await type(worker)(channel, worker.server).greet(token, attempts=[held])
+            assert not welcome.attempts[0].abandon
+    assert worker.server.sessions.refusals == {}
 
 
 async def test_a_checksum_of_another_log_is_told_and_the_worker_gets_nothing_more(impostor: Cast) -> None:
@@ -210,10 +240,7 @@ async def test_a_workers_words_are_kept_as_one_line_that_can_be_stored(impostor:
     """Control characters and a megabyte of them stop nothing, on either database."""
     worker, client = impostor
     (job, _, stream, own), _ = await cast(worker, client)
-    terms = chunk_checksum(0, log_pb2.LOG_STREAM_STDOUT, b"true\n")
-    await stream.write(
-        result(own, exit_code=1, message="\0\n\x1b" * 400_000 + "x", log_checksum=encode_checksum(terms))
-    )
+    await stream.write(result(own, exit_code=1, message="\0\n\x1b" * 400_000 + "x", log_checksum=RIGHT))
     outcome = await client.wait(job)
     assert outcome.exit_code == 1
     assert outcome.message.isprintable()
@@ -266,5 +293,6 @@ async def test_a_hello_that_can_not_be_true_is_refused_by_its_field(impostor: Ca
     await stream.write(worker_pb2.ConnectRequest(hello=whole))
     assert await worker.ended(stream) is grpc.StatusCode.INVALID_ARGUMENT
     assert field in await stream.details()
+    assert worker.server.sessions.refusals == {"hello": 1}
     _, run = await worker.connect(token)
     assert run.attempt_number == 1

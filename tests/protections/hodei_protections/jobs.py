@@ -114,6 +114,15 @@ JOBS: tuple[Protection, ...] = (
         "a field that the server does not know is taken and dropped",
     ),
     Protection(
+        "W38",
+        "a worker that is newer than the server is refused by the versions of both",
+        "server/hodei_server/rpc/worker_words.py",
+        "    if not OLDEST_PROTOCOL_VERSION <= version <= PROTOCOL_VERSION:\n",
+        "    if not OLDEST_PROTOCOL_VERSION <= version:\n",
+        "tests/integration/server/test_versions.py::test_a_newer_worker_ends_and_its_job_tells_both_versions",
+        "the newer worker runs the job, for as long as it says nothing that is new",
+    ),
+    Protection(
         "W40",
         "durations are exact to the microsecond, and what is positive is never nothing",
         "server/hodei_server/db/jobs.py",

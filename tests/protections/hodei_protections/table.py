@@ -30,6 +30,6 @@ def markdown() -> str:
     """Return the table as docs/reliability.md has it."""
     lines = ["| id | promise | test | how it fails without |", "|---|---|---|---|"]
     for each in PROTECTIONS:
-        path, *_, name = each.test.removeprefix("tests/").split("::")
+        path, *_, name = each.test.removeprefix("tests/").partition("[")[0].split("::")
         lines.append(f"| {each.id} | {each.promise} | `{path}`: `{name}` | {each.fails} |")
     return "\n".join(lines) + "\n"
