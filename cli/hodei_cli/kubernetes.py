@@ -28,7 +28,12 @@ def k8s_command() -> None:
     type=click.Path(file_okay=False, path_type=Path),
     help="Write a file for each subject there, instead of everything to stdout.",
 )
-def manifests_command(identity: str, folder: Path | None) -> None:
+@click.option(
+    "--provider",
+    metavar="NAME",
+    help="For the provider of this name, with its own options, instead of the HODEI_K8S_* variables alone.",
+)
+def manifests_command(identity: str, folder: Path | None, provider: str | None) -> None:
     """Print what an administrator applies for the server, by the HODEI_K8S_* variables.
 
     For 'kubectl apply -f -'. A server with an administrator's rights makes it all by itself.
@@ -37,7 +42,19 @@ def manifests_command(identity: str, folder: Path | None) -> None:
     from hodei_providers.kubernetes.config import KubernetesConfig  # noqa: PLC0415 - the same
     from hodei_providers.kubernetes.manifests import make_files  # noqa: PLC0415 - the same
 
-    given = given_options(KubernetesConfig, "kubernetes", environment=os.environ, own={}, shared={})
+    if provider is None:
+        given = given_options(KubernetesConfig, environment=os.environ, own={}, shared={})
+    else:
+        from hodei_server.settings import load_settings  # noqa: PLC0415 - needs the extra "server"
+
+        settings = load_settings()
+        kinds = settings.provider_kinds
+        if kinds.get(provider) != "kubernetes":
+            known = ", ".join(name for name, kind in kinds.items() if kind == "kubernetes") or "none"
+            raise click.BadParameter(
+                f"there is no provider of Kubernetes named {provider!r}; there are: {known}", param_hint="--provider"
+            )
+        given = settings.provider_config(provider)
     files = make_files(read_config(KubernetesConfig, given), identity)
     if folder is None:
         # The namespace comes first: what is in it can't be applied before.

@@ -6,13 +6,15 @@
         host: str = option("", "Where it is.", str)
 
 A kind declares its class by the entry point group ``hodei.provider_configs``. ``<prefix>ENABLED`` enables a provider
-that is named like its kind; ``<prefix><OPTION>`` is for every provider of the kind, ``HODEI_PROVIDER_<NAME>_<OPTION>``
-for one of them and wins. The module of the class imports no SDK: settings are read, shown and documented without any.
+that is named like its kind; ``<prefix><OPTION>`` is for every provider of the kind; ``HODEI_PROVIDER_<NAME>_<OPTION>``,
+or a key of the configuration file's table ``[providers.<name>]``, is for one of them and wins. The module of the class
+imports no SDK: settings are read, shown and documented without any.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, Protocol, TypeVar, cast
@@ -40,7 +42,10 @@ C = TypeVar("C", bound=ProviderConfig)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Given:
-    """What was given for an option, and by which variable."""
+    """What was given for an option.
+
+    :param variable: which it was given by, or the file's key (``providers.<name>.<option>``).
+    """
 
     variable: str
     text: str
@@ -61,7 +66,7 @@ class OptionInfo:
 
 
 class ConfigError(ValueError):
-    """Options that can't be used; one line for each, naming the variable."""
+    """Options that can't be used; one line for each, naming the variable or the file's key."""
 
 
 def option(default: T, description: str, read: Callable[[str], T], *, written: str = "", secret: bool = False) -> T:
@@ -100,6 +105,22 @@ def options_of(kind: type[ProviderConfig]) -> list[OptionInfo]:
     ]
 
 
+def own_variable(name: str, option_name: str) -> str:
+    """Return the variable of one provider's option."""
+    return f"HODEI_PROVIDER_{name.upper().replace('-', '_')}_{option_name.upper()}"
+
+
+def renamed(message: str, names: Mapping[str, str]) -> str:
+    """Return a message with variables called by what was really written.
+
+    :param names: by variable.
+    """
+    if not names:
+        return message
+    known = re.compile(rf"\b({'|'.join(map(re.escape, names))})\b")
+    return known.sub(lambda found: names[found[0]], message)
+
+
 def enabled_kinds(environment: Mapping[str, str]) -> list[str]:
     """Return the kinds that a variable ``<prefix>ENABLED`` enables.
 
@@ -119,15 +140,14 @@ def enabled_kinds(environment: Mapping[str, str]) -> list[str]:
 
 def given_options(
     kind: type[ProviderConfig],
-    name: str,
     *,
     environment: Mapping[str, str],
-    own: Mapping[str, str],
+    own: Mapping[str, Given],
     shared: Mapping[str, str],
 ) -> dict[str, Given]:
     """Return what was given for a provider's options.
 
-    :param own: of this provider alone, by option; from `HODEI_PROVIDER_<NAME>_<OPTION>`.
+    :param own: of this provider alone, by option.
     :param shared: defaults that all kinds have in common (``worker_image``), by option.
     """
     found: dict[str, Given] = {}
@@ -136,7 +156,12 @@ def given_options(
             found[info.name] = Given(f"HODEI_{info.name.upper()}", shared[info.name])
         if environment.get(info.variable):
             found[info.name] = Given(info.variable, environment[info.variable])
-    return found | {key: Given(f"HODEI_PROVIDER_{name.upper()}_{key.upper()}", text) for key, text in own.items()}
+    return found | dict(own)
+
+
+def written_names(kind: type[ProviderConfig], given: Mapping[str, Given]) -> dict[str, str]:
+    """Return by what each given option was given, by its kind's variable; see `renamed`."""
+    return {info.variable: given[info.name].variable for info in options_of(kind) if info.name in given}
 
 
 def read_config(kind: type[C], given: Mapping[str, Given]) -> C:
@@ -161,7 +186,7 @@ def read_config(kind: type[C], given: Mapping[str, Given]) -> C:
     try:
         return kind(**values)
     except ValueError as error:
-        raise ConfigError(str(error)) from None
+        raise ConfigError(renamed(str(error), written_names(kind, given))) from None
 
 
 # Readers
@@ -241,9 +266,18 @@ def each_of(read: Callable[[str], T]) -> Callable[[str], tuple[T, ...]]:
     return read_all
 
 
-def shown_options(kind: type[ProviderConfig], given: Mapping[str, Given]) -> Iterable[tuple[str, str]]:
-    """Yield every option's variable with what is in force, without secrets."""
+def shown_options(
+    kind: type[ProviderConfig], name: str, given: Mapping[str, Given], *, only_one: bool = True
+) -> Iterable[tuple[str, str]]:
+    """Yield a variable for every option, with what is in force, without secrets.
+
+    :param only_one: no other provider is of the kind and this one is named like it: defaults have the kind's variables.
+    """
     for info in options_of(kind):
         each = given.get(info.name)
         text = info.default if each is None else each.text
-        yield (each.variable if each is not None else info.variable), ("***" if info.secret and text else text)
+        if each is not None and each.variable.startswith("HODEI_"):
+            variable = each.variable
+        else:
+            variable = info.variable if only_one and each is None else own_variable(name, info.name)
+        yield variable, ("***" if info.secret and text else text)

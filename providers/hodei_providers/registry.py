@@ -15,7 +15,15 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import cast
 
-from hodei_providers.config import ConfigError, given_options, known_configs, read_config
+from hodei_providers.config import (
+    ConfigError,
+    Given,
+    given_options,
+    known_configs,
+    own_variable,
+    read_config,
+    renamed,
+)
 from hodei_providers.contract import Provider
 
 GROUP = "hodei.providers"
@@ -47,7 +55,7 @@ def load_provider(
     name: str,
     *,
     data_dir: Path,
-    options: Mapping[str, str],
+    options: Mapping[str, Given],
     environment: Mapping[str, str] | None = None,
     shared: Mapping[str, str] | None = None,
 ) -> Provider:
@@ -55,7 +63,7 @@ def load_provider(
 
     :param name: what jobs call it.
     :param data_dir: where it may keep files of its own.
-    :param options: from `HODEI_PROVIDER_<NAME>_<OPTION>`, in lower case.
+    :param options: of this provider alone, by option in lower case.
     :param environment: where a kind with a config class finds its own variables.
     :param shared: defaults that all kinds have in common, by option.
     :raise ProviderSetupError: see the module.
@@ -72,8 +80,12 @@ def load_provider(
         ) from error
     config = known_configs().get(kind)
     if config is None:
-        return factory(name, data_dir=data_dir, options=options)
-    given = given_options(config, name, environment=environment or {}, own=options, shared=shared or {})
+        try:
+            return factory(name, data_dir=data_dir, options={key: each.text for key, each in options.items()})
+        except ProviderOptionError as error:
+            written = {own_variable(name, key): each.variable for key, each in options.items()}
+            raise ProviderOptionError(renamed(str(error), written)) from None
+    given = given_options(config, environment=environment or {}, own=options, shared=shared or {})
     try:
         return factory(name, data_dir=data_dir, config=read_config(config, given))
     except ConfigError as error:
@@ -90,7 +102,7 @@ def take_options(
     """
     taken: dict[str, object] = {}
     for option, text in options.items():
-        variable = f"HODEI_PROVIDER_{name.upper()}_{option.upper()}"
+        variable = own_variable(name, option)
         if option not in readers:
             raise ProviderOptionError(f"{variable}: there is no such option; known are: {', '.join(sorted(readers))}")
         try:

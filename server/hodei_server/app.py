@@ -22,8 +22,8 @@ from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_logstore.contract import LogStoreError
 from hodei_logstore.file import FileLogStore
-from hodei_providers.contract import Provider, ProviderError
-from hodei_providers.registry import ProviderSetupError, load_provider
+from hodei_providers.contract import ProviderError
+from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
@@ -43,6 +43,7 @@ from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
 from hodei_server.metrics.listener import serve_metrics
+from hodei_server.opening import open_providers
 from hodei_server.pool_settings import PoolSettingsError
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
@@ -141,7 +142,7 @@ class Server:
         store = await enter(
             FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
         )
-        providers = await self._open_providers()
+        providers = await open_providers(settings, self._stack)
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
         workers = Listener(["hodei.v1.WorkerService"], options=WORKER_LISTENER_OPTIONS)
         clients = Listener(CLIENT_SERVICES, health_checks=True, reflected=True)
@@ -251,25 +252,6 @@ class Server:
             serving = serve_metrics(place, partial(gather, parts))
             self.metrics_address = await self._stack.enter_async_context(serving)
             self._run("lag", lag_loop)
-
-    async def _open_providers(self) -> dict[str, Provider]:
-        settings = self.settings
-        providers: dict[str, Provider] = {}
-        for name, kind in settings.provider_kinds.items():
-            options = settings.provider_options(name)
-            provider = load_provider(
-                kind,
-                name,
-                data_dir=settings.data_dir / "providers" / name,
-                options=options,
-                environment=os.environ,
-                shared=settings.shared_options,
-            )
-            provider.check_orphan_after(settings.orphan_after)
-            providers[name] = await self._stack.enter_async_context(provider)
-        if not providers:
-            raise SettingsError("HODEI_PROVIDERS: names no provider")
-        return providers
 
     def _fleet_settings(self, installation_id: str, reach: Mapping[str, Reach]) -> FleetSettings:
         settings = self.settings

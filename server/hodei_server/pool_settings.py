@@ -1,19 +1,19 @@
-"""What pools of ready workers are to hold: options of each provider, read from the environment.
+"""What pools of ready workers are to hold: options of each provider.
 
 Of a whole provider:
 
-HODEI_PROVIDER_<NAME>_POOL_MAX            pools start none while the provider holds so many; default: its own bound
-HODEI_PROVIDER_<NAME>_POOL_IDLE_TIMEOUT   a waiting worker beyond a pool is let go; default HODEI_WORKER_IDLE_TIMEOUT
-HODEI_PROVIDER_<NAME>_POOL_TIME_ZONE      of schedules; default UTC
-HODEI_PROVIDER_<NAME>_POOLS               more pools, a JSON list: the four options below in lower case, and for which
-                                          jobs they are: image, cpu, memory, disk, gpus, gpu_type
+pool_max            pools start none while the provider holds so many; default: its own bound
+pool_idle_timeout   a waiting worker beyond a pool is let go; default HODEI_WORKER_IDLE_TIMEOUT
+pool_time_zone      of schedules; default UTC
+pools               more pools, a JSON list: the four options below without `pool_`, and for which jobs they are: image,
+                    cpu, memory, disk, gpus, gpu_type
 
 Of the pool for jobs that name no image and ask for no resources:
 
-HODEI_PROVIDER_<NAME>_POOL_MIN_READY      workers that wait, started ahead of jobs; default 0
-HODEI_PROVIDER_<NAME>_POOL_MAX_READY      as many as jobs took in the last POOL_FOLLOW, up to so many; default MIN_READY
-HODEI_PROVIDER_<NAME>_POOL_FOLLOW         default 1m
-HODEI_PROVIDER_<NAME>_POOL_SCHEDULE       times at which MIN_READY is another; see `pool_schedule`
+pool_min_ready      workers that wait, started ahead of jobs; default 0
+pool_max_ready      as many as jobs took in the last pool_follow, up to so many; default pool_min_ready
+pool_follow         default 1m
+pool_schedule       times at which pool_min_ready is another; see `pool_schedule`
 """
 
 from __future__ import annotations
@@ -21,21 +21,20 @@ from __future__ import annotations
 import dataclasses
 import datetime as dt
 import json
-import re
 import zoneinfo
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hodei.quantities import parse_cpu, parse_duration, parse_size
 from hodei.v1 import types_pb2 as wire
+from hodei_providers.config import Given, own_variable
 from hodei_server.pool_schedule import Window, read_schedule
 
-_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_(POOLS|POOL_[A-Z_]+)")
 MOST_READY = 1000
 
 
 class PoolSettingsError(ValueError):
-    """Options that can't be used; the message names the variable."""
+    """Options that can't be used; the message names the variable or the file's key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -93,54 +92,44 @@ def is_pool_option(option: str) -> bool:
     return option == "pools" or option.startswith("pool_")
 
 
-def read_pools(
-    environment: Mapping[str, str], names: Mapping[str, str], idle_timeout: float
-) -> dict[str, PoolSettings]:
+def read_pools(given: Mapping[str, Mapping[str, Given]], idle_timeout: float) -> dict[str, PoolSettings]:
     """Read the pools of all providers.
 
-    :param names: the providers' names and kinds.
+    :param given: of each provider by its name, by option.
     :param idle_timeout: where a provider names none.
-    :raise PoolSettingsError: an option is unknown, can't be read, or is of no provider there is.
+    :raise PoolSettingsError: an option is unknown or can't be read.
     """
-    given: dict[str, dict[str, str]] = {name: {} for name in names}
-    by_variable = {name.upper(): name for name in names}
-    for variable, text in environment.items():
-        match = _OPTION.fullmatch(variable)
-        if match is None:
-            continue
-        if match[1] not in by_variable:
-            raise PoolSettingsError(f"{variable}: there is no provider {match[1].lower()!r}")
-        given[by_variable[match[1]]][match[2]] = text
     return {name: _of_provider(name, options, idle_timeout) for name, options in given.items()}
 
 
-def _of_provider(name: str, options: Mapping[str, str], idle_timeout: float) -> PoolSettings:
-    prefix = f"HODEI_PROVIDER_{name.upper()}_"
+def _of_provider(name: str, options: Mapping[str, Given], idle_timeout: float) -> PoolSettings:
+    def place(option: str) -> str:
+        return options[option].variable if option in options else own_variable(name, option)
+
     values: dict[str, Any] = {"most": None, "idle_timeout": idle_timeout, "time_zone": zoneinfo.ZoneInfo("UTC")}
     plain: dict[str, Any] = {}
     more: list[Pool] = []
-    for option, text in options.items():
-        variable = f"{prefix}{option}"
-        if option == "POOLS":
-            more = _more(variable, text)
+    for option, each in options.items():
+        if option == "pools":
+            more = _more(each.variable, each.text)
         elif option in _OF_PROVIDER:
             field, read = _OF_PROVIDER[option]
-            values[field] = _read(variable, text, read)
-        elif option.removeprefix("POOL_").lower() in _OF_POOL:
-            field = option.removeprefix("POOL_").lower()
-            plain[field] = _read(variable, text, _OF_POOL[field])
+            values[field] = _read(each.variable, each.text, read)
+        elif option.removeprefix("pool_") in _OF_POOL:
+            field = option.removeprefix("pool_")
+            plain[field] = _read(each.variable, each.text, _OF_POOL[field])
         else:
-            known = ", ".join([*_OF_PROVIDER, *(f"POOL_{field.upper()}" for field in _OF_POOL), "POOLS"])
-            raise PoolSettingsError(f"{variable}: there is no such option; known are: {known}")
-    pools = [Pool(variable=f"{prefix}POOL_MIN_READY", **plain), *more]
+            known = ", ".join([*_OF_PROVIDER, *(f"pool_{field}" for field in _OF_POOL), "pools"])
+            raise PoolSettingsError(f"{each.variable}: there is no such option; known are: {known}")
+    pools = [Pool(variable=place("pool_min_ready"), **plain), *more]
     kinds = [(pool.image, pool.resources) for pool in pools]
     if len(set(kinds)) < len(kinds):
-        raise PoolSettingsError(f"{prefix}POOLS: two pools are for the same jobs")
+        raise PoolSettingsError(f"{place('pools')}: two pools are for the same jobs")
     for pool in pools:
         if pool.max_ready and pool.max_ready < pool.min_ready:
             raise PoolSettingsError(f"{pool.variable}: MAX_READY is at least MIN_READY")
     if values["most"] is not None and values["most"] < sum(pool.min_ready for pool in pools):
-        raise PoolSettingsError(f"{prefix}POOL_MAX: it is at least POOL_MIN_READY, of all pools together")
+        raise PoolSettingsError(f"{place('pool_max')}: it is at least POOL_MIN_READY, of all pools together")
     return PoolSettings(pools=tuple(pool for pool in pools if not pool.empty), **values)
 
 
@@ -196,9 +185,9 @@ def _seconds(text: str) -> float:
 
 
 _OF_PROVIDER: Mapping[str, tuple[str, Callable[[str], object]]] = {
-    "POOL_MAX": ("most", _count(1)),
-    "POOL_IDLE_TIMEOUT": ("idle_timeout", _seconds),
-    "POOL_TIME_ZONE": ("time_zone", zoneinfo.ZoneInfo),
+    "pool_max": ("most", _count(1)),
+    "pool_idle_timeout": ("idle_timeout", _seconds),
+    "pool_time_zone": ("time_zone", zoneinfo.ZoneInfo),
 }
 _OF_POOL: Mapping[str, Callable[[str], object]] = {
     "min_ready": _count(0),

@@ -49,7 +49,7 @@ def run_server(overrides: Mapping[str, str]) -> int:
     try:
         settings = load_settings(overrides)
         journal.configure(settings.log_level, settings.log_format)
-        for name in unknown_variables(os.environ):
+        for name in unknown_variables(os.environ, settings.nobodys_options):
             _log.warning("settings.unknown_variable", variable=name)
         return asyncio.run(serve(settings))
     except STARTUP_ERRORS as error:

@@ -8,28 +8,46 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Mapping
+import tomllib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic import (
+    BeforeValidator,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hodei.address import Address, parse_address
 from hodei.quantities import format_duration, format_size, parse_duration, parse_size
 from hodei_providers.config import (
     ConfigError,
+    Given,
     enabled_kinds,
     enabling_variable,
     given_options,
     known_configs,
     options_of,
+    own_variable,
     shown_options,
 )
 from hodei_server.pool_settings import PoolSettings, PoolSettingsError, is_pool_option, read_pools
+from hodei_server.provider_settings import (
+    PAGE,
+    ProviderSettingsError,
+    ProviderTable,
+    named_kinds,
+    options_by_provider,
+    read_tables,
+)
 
 PREFIX = "HODEI_"
-_PROVIDER_OPTION = re.compile(r"HODEI_PROVIDER_([A-Z0-9]+)_([A-Z0-9_]+)")
 #: Read by the client and the worker, not by the server.
 _OTHERS = frozenset(["HODEI_SERVER", "HODEI_TENANT", "HODEI_CONFIG_FILE", "HODEI_TLS_CA", "HODEI_K8S_TEST"])
 
@@ -100,7 +118,7 @@ class Settings(BaseSettings):
     log_compression: bool = Field(default=False, description="Compress log streams to other machines (gzip).")
     providers: str = Field(
         "process",
-        description="Providers, a list of `kind` or `name=kind`. Options: `HODEI_PROVIDER_<NAME>_<OPTION>`.",
+        description="Providers, a list of `kind` or `name=kind`; the file's tables when it has any.",
     )
     worker_image: str = Field(
         "hodei-jobs-worker:latest", description="Image of workers in containers, on every provider that runs them."
@@ -146,6 +164,8 @@ class Settings(BaseSettings):
     drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
 
+    _tables: Mapping[str, ProviderTable] = PrivateAttr(default_factory=dict)
+
     @field_validator("listen", "worker_listen", "health_listen", "metrics_listen")
     @classmethod
     def _check_address(cls, value: str, info: ValidationInfo) -> str:
@@ -172,9 +192,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the same
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line, then environment, then the file that HODEI_CONFIG_FILE names."""
-        file = os.environ.get("HODEI_CONFIG_FILE")
-        sources = (init_settings, env_settings)
-        return (*sources, TomlConfigSettingsSource(settings_cls, Path(file))) if file else sources
+        settings, _ = _read_file()
+        return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=settings)
 
     @property
     def embedded_database(self) -> bool:
@@ -193,12 +212,17 @@ class Settings(BaseSettings):
 
     @property
     def provider_kinds(self) -> dict[str, str]:
-        """The kind of each provider by its name."""
-        pairs = (entry.strip().partition("=") for entry in self.providers.split(",") if entry.strip())
-        kinds = {name.strip(): (kind or name).strip() for name, _, kind in pairs}
+        """The kind of each provider by its name: the list's, or the file's tables; and those that a variable enables.
+
+        :raise SettingsError: a name or a variable can't be used.
+        """
         try:
+            if self._tables and "providers" not in self.model_fields_set:
+                kinds = {name: table.kind for name, table in self._tables.items()}
+            else:
+                kinds = named_kinds(self.providers, self._tables)
             return kinds | {kind: kind for kind in enabled_kinds(os.environ) if kind not in kinds}
-        except ConfigError as error:
+        except (ConfigError, ProviderSettingsError) as error:
             raise SettingsError(str(error)) from None
 
     @property
@@ -206,25 +230,66 @@ class Settings(BaseSettings):
         """Options that providers have in common."""
         return {"worker_image": self.worker_image}
 
-    def provider_options(self, name: str) -> dict[str, str]:
-        """A provider's options, from the environment."""
-        found: dict[str, str] = {}
-        for variable, value in os.environ.items():
-            match = _PROVIDER_OPTION.fullmatch(variable)
-            if match and match[1] == name.upper() and not is_pool_option(match[2].lower()):
-                found[match[2].lower()] = value
-        return found
+    def provider_options(self, name: str) -> dict[str, Given]:
+        """What is given to a provider alone, by option."""
+        own, _ = self._own_options()
+        return {option: given for option, given in own[name].items() if not is_pool_option(option)}
+
+    def provider_config(self, name: str) -> dict[str, Given]:
+        """All that is given to a provider, by option; what its kind has no class for is what it alone is given."""
+        own, config = self.provider_options(name), known_configs().get(self.provider_kinds[name])
+        if config is None:
+            return own
+        return given_options(config, environment=os.environ, own=own, shared=self.shared_options)
+
+    def _own_options(self) -> tuple[dict[str, dict[str, Given]], list[str]]:
+        return options_by_provider(os.environ, self.provider_kinds, self._tables)
+
+    @property
+    def nobodys_options(self) -> list[str]:
+        """Variables of providers that there are not."""
+        return self._own_options()[1]
+
+    @property
+    def pool_options(self) -> dict[str, dict[str, Given]]:
+        """What is given of each provider's pools, by option."""
+        own, _ = self._own_options()
+        return {
+            name: {option: given for option, given in options.items() if is_pool_option(option)}
+            for name, options in own.items()
+        }
 
     @property
     def pools(self) -> dict[str, PoolSettings]:
-        """What each provider's pool of ready workers is to hold, from the environment.
+        """What each provider's pools of ready workers are to hold.
 
         :raise SettingsError: an option can't be used.
         """
+        lost = [f"{name}: there is no provider of this name" for name in self.nobodys_options if "_POOL" in name]
+        if lost:
+            raise SettingsError("\n".join(lost))
         try:
-            return read_pools(os.environ, self.provider_kinds, self.worker_idle_timeout)
+            return read_pools(self.pool_options, self.worker_idle_timeout)
         except PoolSettingsError as error:
             raise SettingsError(str(error)) from None
+
+
+def _read_file() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the settings of the file that HODEI_CONFIG_FILE names, and its tables of providers.
+
+    :raise SettingsError: it can't be read.
+    """
+    file = os.environ.get("HODEI_CONFIG_FILE")
+    if not file:
+        return {}, {}
+    try:
+        settings = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError(f"HODEI_CONFIG_FILE: there is no file {file}") from None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"HODEI_CONFIG_FILE: {file} can't be read: {error}") from None
+    tables = settings.pop("providers") if isinstance(settings.get("providers"), dict) else {}
+    return settings, tables
 
 
 def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
@@ -233,16 +298,15 @@ def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
     :param overrides: by name, as the command line gives them; they win.
     :raise SettingsError: a line for each that can't be used.
     """
-    file = os.environ.get("HODEI_CONFIG_FILE")
-    if file and not Path(file).is_file():
-        raise SettingsError(f"HODEI_CONFIG_FILE: there is no file {file}")
     try:
         given: dict[str, Any] = dict(overrides or {})
-        return Settings(**given)
+        settings = Settings(**given)
+        settings._tables = read_tables(_read_file()[1])  # noqa: SLF001 - no setting of its own: no variable holds it
     except ValidationError as error:
         raise SettingsError("\n".join(_line(each) for each in error.errors())) from None
     except ValueError as error:
         raise SettingsError(str(error)) from None
+    return settings
 
 
 def _line(error: Any) -> str:
@@ -255,8 +319,11 @@ def _line(error: Any) -> str:
     return f"{name}: {error['input']!r} can't be used: {message}"
 
 
-def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """Return the `HODEI_*` variables that nothing of Hodei reads: typing errors, most likely."""
+def unknown_variables(environment: Mapping[str, str], nobodys: Iterable[str] = ()) -> list[str]:
+    """Return the `HODEI_*` variables that nothing of Hodei reads: typing errors, most likely.
+
+    :param nobodys: options of providers that there are not.
+    """
     known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
     for kind in known_configs().values():
         known |= {enabling_variable(kind), *(info.variable for info in options_of(kind))}
@@ -266,7 +333,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
         if name.startswith(PREFIX)
         and name not in known
         and not name.startswith("HODEI_TEST_")
-        and not _PROVIDER_OPTION.fullmatch(name)
+        and not (name.startswith("HODEI_PROVIDER_") and name not in nobodys)
     )
 
 
@@ -278,17 +345,17 @@ def show(settings: Settings) -> dict[str, str]:
         if name == "database_url":
             value = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)
         shown[name] = _written(field.metadata, value)
-    configs = known_configs()
-    for name, kind in settings.provider_kinds.items():
+    kinds, configs, pools = settings.provider_kinds, known_configs(), settings.pool_options
+    shown["providers"] = ",".join(name if name == kind else f"{name}={kind}" for name, kind in kinds.items())
+    for name, kind in kinds.items():
+        given = settings.provider_config(name)
+        alone = name == kind and list(kinds.values()).count(kind) == 1
         if kind in configs:
-            given = given_options(
-                configs[kind],
-                name,
-                environment=os.environ,
-                own=settings.provider_options(name),
-                shared=settings.shared_options,
-            )
-            shown |= {key.removeprefix(PREFIX).lower(): text for key, text in shown_options(configs[kind], given)}
+            options = list(shown_options(configs[kind], name, given, only_one=alone))
+        else:
+            options = [(own_variable(name, option), each.text) for option, each in given.items()]
+        options += [(own_variable(name, option), each.text) for option, each in pools[name].items()]
+        shown |= {variable.removeprefix(PREFIX).lower(): text for variable, text in options}
     return shown
 
 
@@ -310,8 +377,8 @@ def markdown() -> str:
         "",
         "The server reads these variables once, at its start. The same names in lower case and without the prefix may",
         "stand in a TOML file that `HODEI_CONFIG_FILE` names; a variable wins over the file, an option of the command",
-        "line over both. `hodei config show` prints what is in force. Durations are written `90s`, `5m`, `1h30m`,",
-        "sizes `64Mi`, `2Gi`.",
+        "line over both. An empty variable is none. `hodei config show` prints what is in force, as variables.",
+        "Durations are written `90s`, `5m`, `1h30m`, sizes `64Mi`, `2Gi`.",
         "",
         "| variable | default | meaning |",
         "|---|---|---|",
@@ -325,6 +392,7 @@ def markdown() -> str:
         "`HODEI_ALLOW_PLAINTEXT` and `HODEI_TENANT`. Workers are configured by their provider; see",
         "[the worker's protocol](worker-protocol.md).",
         "",
+        *PAGE.splitlines(),
         "Options of the process provider: `MAX_WORKERS`, `LABELS` (`key=value,…`), `REGIONS`, `COST_PER_HOUR`,",
         "`WORKER_COMMAND`; for the provider named `process`, `HODEI_PROVIDER_PROCESS_MAX_WORKERS=16`.",
         "",
@@ -340,8 +408,8 @@ def markdown() -> str:
         lines += [
             f"## {kind}",
             "",
-            f"`{enabling_variable(config)}=true` adds a provider named `{kind}`. Where there are several of the kind,",
-            "`HODEI_PROVIDER_<NAME>_<OPTION>` wins for one of them. These are variables only, and not for the file.",
+            f"`{enabling_variable(config)}=true` adds a provider named `{kind}`. These variables are for every",
+            "provider of the kind; see [providers](#providers) for options of one.",
             "",
             "| variable | default | meaning |",
             "|---|---|---|",

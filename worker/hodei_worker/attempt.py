@@ -18,7 +18,7 @@ from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
-from hodei_worker.oom import OomCounter
+from hodei_worker.oom import OomCounter, own_counter_file
 from hodei_worker.outbox import Outbox, Spool
 from hodei_worker.output import Output, open_pipe
 from hodei_worker.process import ExecError, JobProcess, feed
@@ -73,7 +73,7 @@ class Attempt:
 
     async def run(self) -> None:
         """Run the attempt to its end; `result` is set then, unless it was abandoned."""
-        oom = OomCounter()
+        oom = OomCounter(own_counter_file())
         error: ExecError | None = None
         left_open = False
         try:

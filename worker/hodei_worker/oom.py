@@ -39,7 +39,7 @@ def read_count(text: str) -> int:
 
 
 @functools.cache
-def _own_counter_file() -> Path | None:
+def own_counter_file() -> Path | None:
     """Return this worker's: it stays in the cgroup that it was started in."""
     try:
         return counter_file(Path("/proc/self/cgroup").read_text())
@@ -48,10 +48,13 @@ def _own_counter_file() -> Path | None:
 
 
 class OomCounter:
-    """Counts the kernel's kills since it was made."""
+    """Counts the kernel's kills since it was made.
 
-    def __init__(self) -> None:
-        self._file = _own_counter_file()
+    :param file: see `counter_file`; nothing is counted where there is none.
+    """
+
+    def __init__(self, file: Path | None) -> None:
+        self._file = file
         self._before = self._read()
 
     def _read(self) -> int:

@@ -20,7 +20,7 @@ from aiodocker.volumes import DockerVolume
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.docker.config import DockerConfig, engine_address
 from hodei_providers.docker.errors import FOREIGN, is_status, provider_error
-from hodei_providers.docker.spec import INSTALLATION_LABEL, WORKER_LABEL, ImageFacts
+from hodei_providers.docker.spec import WORKER_LABEL, ImageFacts
 from hodei_providers.registry import ProviderSetupError
 
 DEFAULT_SOCKET = "unix:///var/run/docker.sock"
@@ -209,9 +209,9 @@ class Engine:
             pieces = await self._docker.containers.container(name).log(stdout=True, stderr=True, tail=lines)
             return "".join(pieces).splitlines()
 
-    async def workers(self, installation_id: str) -> list[tuple[str, str, str]]:
-        """Return worker, container and state of each of an installation's containers."""
-        filters = json.dumps({"label": [f"{INSTALLATION_LABEL}={installation_id}"]})
+    async def workers(self, labels: Sequence[str]) -> list[tuple[str, str, str]]:
+        """Return worker, container and state of each container with all of these labels, ``key=value``."""
+        filters = json.dumps({"label": list(labels)})
         with _mapped("listing containers"):
             found = await self._docker.containers.list(all="true", filters=filters)
             rows = [each._container for each in found]  # noqa: SLF001 - the library hands the answer out nowhere else
@@ -219,10 +219,10 @@ class Engine:
 
     # Volumes
 
-    async def volume_owners(self, installation_id: str) -> set[str]:
-        """Return the workers that an installation's volumes belong to."""
+    async def volume_owners(self, labels: Sequence[str]) -> set[str]:
+        """Return the workers that the volumes with all of these labels belong to."""
         with _mapped("listing volumes"):
-            answer = await self._docker.volumes.list(filters={"label": [f"{INSTALLATION_LABEL}={installation_id}"]})
+            answer = await self._docker.volumes.list(filters={"label": list(labels)})
             return {each["Labels"].get(WORKER_LABEL, "") for each in answer.get("Volumes") or []} - {""}
 
     async def remove_volume(self, name: str) -> bool:

@@ -33,7 +33,7 @@ from hodei_providers.docker.description import describe_container, event_line, h
 from hodei_providers.docker.engine import Engine, EngineFacts
 from hodei_providers.docker.images import Images
 from hodei_providers.docker.launches import Launches
-from hodei_providers.docker.spec import HOST_GATEWAY_NAME, WORKER_LABEL, check_resources, container_name
+from hodei_providers.docker.spec import HOST_GATEWAY_NAME, WORKER_LABEL, check_resources, container_name, own_labels
 from hodei_providers.docker.startup import StartupTimes
 from hodei_providers.docker.watch import ContainerWatch
 from hodei_providers.registry import ProviderSetupError
@@ -195,7 +195,8 @@ class DockerProvider(Provider):
         """Start a worker in a container; see the contract. An image that may come yet is waited for."""
         offers = self._capabilities
         check_resources(request.resources, offers.max_resources, offers.refused_resources)
-        return await self._launches.launch(request)
+        labelled = dataclasses.replace(request, labels={**request.labels, "provider": self.name})
+        return await self._launches.launch(labelled)
 
     async def describe(self, handle: Handle) -> Description:
         """Tell where a worker is; see the contract."""
@@ -224,10 +225,9 @@ class DockerProvider(Provider):
             self._destroying.discard(worker_id)
 
     async def list(self, installation_id: str) -> Sequence[Handle]:
-        """Return the installation's workers: containers, volumes of containers that are gone, launches under way."""
-        rows, owners = await asyncio.gather(
-            self._engine.workers(installation_id), self._engine.volume_owners(installation_id)
-        )
+        """Return the installation's workers here: containers, volumes without their container, launches under way."""
+        labels = own_labels(installation_id, self.name)
+        rows, owners = await asyncio.gather(self._engine.workers(labels), self._engine.volume_owners(labels))
         found = {worker_id: handle_of(worker_id, container) for worker_id, container, _ in rows if worker_id}
         for worker_id in [*sorted(owners), *self._launches.of(installation_id)]:
             found.setdefault(worker_id, Handle(worker_id))
@@ -235,7 +235,7 @@ class DockerProvider(Provider):
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers whose container has ended, or was removed by somebody else."""
-        watch = ContainerWatch(self._engine, installation_id)
+        watch = ContainerWatch(self._engine, own_labels(installation_id, self.name))
         async for worker_id in watch.ended():
             if worker_id in self._destroying or worker_id in self._launches:
                 continue

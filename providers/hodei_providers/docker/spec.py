@@ -26,6 +26,7 @@ AUTHORITY = "ca.pem"
 ENGINE_LOG = {"Type": "json-file", "Config": {"max-size": "64k", "max-file": "1"}}
 #: Labels of containers and volumes.
 INSTALLATION_LABEL = "hodei.installation"
+PROVIDER_LABEL = "hodei.provider"
 WORKER_LABEL = "hodei.worker"
 AGENT_LABEL = "hodei.agent"
 LABEL_PREFIX = "hodei."
@@ -70,6 +71,11 @@ def labels_of(request: LaunchRequest, more: Mapping[str, str]) -> dict[str, str]
         INSTALLATION_LABEL: request.installation_id,
         WORKER_LABEL: request.worker_id,
     }
+
+
+def own_labels(installation_id: str, provider: str) -> list[str]:
+    """Return what the containers and volumes of one provider are found by: there may be others of an engine."""
+    return [f"{INSTALLATION_LABEL}={installation_id}", f"{PROVIDER_LABEL}={provider}"]
 
 
 def with_defaults(asked: Resources, config: DockerConfig) -> Resources:
@@ -198,7 +204,7 @@ def _mounts(
 
 
 def _volume(name: str, target: str, labels: Mapping[str, str], *, empty: bool) -> dict[str, Any]:
-    kept = {key: value for key, value in labels.items() if key in {INSTALLATION_LABEL, WORKER_LABEL}}
+    kept = {key: value for key, value in labels.items() if key in {INSTALLATION_LABEL, PROVIDER_LABEL, WORKER_LABEL}}
     return {
         "Type": "volume",
         "Source": name,

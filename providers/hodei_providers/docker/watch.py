@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from hodei_providers.contract import ProviderError
 from hodei_providers.docker.engine import Engine
-from hodei_providers.docker.spec import INSTALLATION_LABEL, WORKER_LABEL
+from hodei_providers.docker.spec import WORKER_LABEL
 
 #: Seconds between lists beside the events.
 LIST_SECONDS = 15.0
@@ -23,11 +23,11 @@ MADE = "created"
 
 
 class ContainerWatch:
-    """Watches an installation's containers."""
+    """Watches the containers that have some labels, ``key=value`` each."""
 
-    def __init__(self, engine: Engine, installation_id: str) -> None:
+    def __init__(self, engine: Engine, labels: Sequence[str]) -> None:
         self._engine = engine
-        self._installation_id = installation_id
+        self._labels = list(labels)
         self._running: set[str] = set()
         self._told: set[str] = set()
         self._made: set[str] = set()
@@ -51,8 +51,7 @@ class ContainerWatch:
             failures += 1
 
     async def _one_connection(self) -> AsyncIterator[str]:
-        label = f"{INSTALLATION_LABEL}={self._installation_id}"
-        events = self._engine.events({"type": ["container"], "event": list(ENDS), "label": [label]})
+        events = self._engine.events({"type": ["container"], "event": list(ENDS), "label": self._labels})
         pending = asyncio.ensure_future(anext(events))
         try:
             while True:
@@ -78,7 +77,7 @@ class ContainerWatch:
 
     async def _list(self) -> list[str]:
         """Return the workers that have ended, or are gone, since the last look."""
-        states = {worker_id: state for worker_id, _, state in await self._engine.workers(self._installation_id)}
+        states = {worker_id: state for worker_id, _, state in await self._engine.workers(self._labels)}
         made = {worker_id for worker_id, state in states.items() if state == MADE}
         over = {worker_id for worker_id, state in states.items() if state in OVER} | (made & self._made)
         news = sorted((over - self._told) | (self._running - states.keys()))

@@ -21,6 +21,7 @@ class Candidate:
     :param held: workers there now, those that are starting or being removed included.
     :param startup: seconds that a launch with an image is expected to take; the empty image is the provider's own.
     :param failures: failed launches in a row.
+    :param closed: why it takes nothing where it is not enabled.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Candidate:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     health_message: str = ""
     failures: int = 0
+    closed: str = "it is not enabled"
 
     @property
     def room(self) -> int:
@@ -105,7 +107,7 @@ def _resources(asked: wire.Resources, candidate: Candidate) -> str | None:
 def not_now(candidate: Candidate) -> str | None:
     """Return why a provider takes nothing at the moment; None when it does."""
     if not candidate.enabled:
-        return "it is not enabled"
+        return candidate.closed
     if not candidate.healthy:
         return f"it is not healthy: {candidate.health_message}"
     if not candidate.room:

@@ -41,9 +41,10 @@ class Strays:
                 _log.debug("strays.provider_unavailable", provider=name, error=str(error))
         # Asked after: one that is launched in between is known.
         rows = await self._database.read(live_workers)
-        known = {(row["provider"], row["worker_id"]) for row in rows}
+        # Whichever provider it was launched by: two of them may look at one engine.
+        known = {row["worker_id"] for row in rows}
         now = time.monotonic()
-        self._since = {key: self._since.get(key, now) for key in found if key not in known}
+        self._since = {key: self._since.get(key, now) for key in found if key[1] not in known}
         removed = 0
         for key, since in list(self._since.items()):
             if now - since >= self._grace:

@@ -102,7 +102,7 @@ class Pools:
     def kept(self, kind: Kind) -> int:
         """Return how many warm workers wait for as long as it takes, at this moment."""
         pool, taken = self._pools.get(kind), self._taken.get(kind)
-        if pool is None or taken is None or self._scheduler.states.get(kind[0]) is not ProviderState.ENABLED:
+        if pool is None or taken is None or not self._enabled(kind[0]):
             return 0
         since = time.monotonic() - pool.follow
         while taken and taken[0] <= since:
@@ -115,9 +115,12 @@ class Pools:
         return sum(self.kept(kind) for kind in self._pools if kind[0] == provider)
 
     def idle_timeout(self, provider: str) -> float:
-        """Return how many seconds any other worker of a provider may wait for a job."""
+        """Return how many seconds any other worker of a provider may wait for a job; none where no job comes."""
         settings = self.settings.get(provider)
-        return settings.idle_timeout if settings is not None else 0.0
+        return settings.idle_timeout if settings is not None and self._enabled(provider) else 0.0
+
+    def _enabled(self, provider: str) -> bool:
+        return self._scheduler.states.get(provider) is ProviderState.ENABLED
 
     async def fill(self) -> None:
         """Start what is missing; give up what did not start in time."""

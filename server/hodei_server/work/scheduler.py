@@ -120,10 +120,12 @@ class Scheduler:
             offers, health = provider.capabilities(), self.fleet.health[name]
             most, breaker, now = offers.max_resources, self.fleet.breakers[name], time.monotonic()
             refusal = breaker.refusal(now)
+            state = self.states.get(name, ProviderState.ENABLED)
             found.append(
                 Candidate(
                     name=name,
-                    enabled=self.states.get(name, ProviderState.ENABLED) is ProviderState.ENABLED,
+                    enabled=state is ProviderState.ENABLED,
+                    closed=f"it is {state.name.lower()}",
                     healthy=health.healthy and not refusal,
                     health_message=refusal or health.message,
                     held=held.get(name, 0),

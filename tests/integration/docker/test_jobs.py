@@ -154,8 +154,9 @@ async def test_strays_of_ours_go_after_a_grace_and_others_never(make_settings: M
     mine = (settings.data_dir / "installation").read_text().strip()
 
     def run(installation: str, worker: str) -> str:
-        labels = ("--label", f"hodei.installation={installation}", "--label", f"hodei.worker={worker}")
-        return docker("run", "-d", "--name", f"hodei-{worker}", *labels, "busybox:stable", "sleep", "600").strip()
+        labels = (f"hodei.installation={installation}", "hodei.provider=docker", f"hodei.worker={worker}")
+        options = [f"--label={label}" for label in labels]
+        return docker("run", "-d", "--name", f"hodei-{worker}", *options, "busybox:stable", "sleep", "600").strip()
 
     stray, other = run(mine, "wstray"), run("another", "wother")
     try:

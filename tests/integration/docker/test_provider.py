@@ -182,7 +182,8 @@ async def test_a_container_that_was_made_and_not_started_is_launched_again(
     docker(
         "create",
         *("--name", f"hodei-{request.worker_id}"),
-        *("--label", f"hodei.installation={INSTALLATION}", "--label", f"hodei.worker={request.worker_id}"),
+        *("--label", f"hodei.installation={INSTALLATION}", "--label", "hodei.provider=docker"),
+        *("--label", f"hodei.worker={request.worker_id}"),
         *("-v", f"hodei-{request.worker_id}:/hodei"),
         player_image,
     )

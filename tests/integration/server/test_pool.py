@@ -98,15 +98,20 @@ async def test_the_next_server_has_the_pool_of_the_one_before(make_settings: Mak
     assert list(provider.iterdir()) == []
 
 
-async def test_a_provider_that_takes_nothing_keeps_no_pool(make_settings: MakeSettings) -> None:
-    """Once it is disabled its warm workers go by the pool's idle timeout, and none are started."""
+@pytest.mark.parametrize("state", [provider_pb2.PROVIDER_STATE_DRAINING, provider_pb2.PROVIDER_STATE_DISABLED])
+async def test_a_provider_that_takes_nothing_keeps_no_pool(
+    make_settings: MakeSettings, state: provider_pb2.ProviderState.ValueType
+) -> None:
+    """Its warm workers go at once, whatever the idle timeout, and none are started until it is enabled again."""
     async with (
-        Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
+        Server(make_settings(worker_idle_timeout="1h"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await warm(client, 2)
-        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
+        await client.set_provider_state("process", state)
         await warm(client, 0)
+        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_ENABLED)
+        await warm(client, 2)
 
 
 async def test_a_worker_that_cannot_be_launched_is_tried_again_with_patience(

@@ -11,7 +11,7 @@ from hodei_providers.docker.config import Device, DockerConfig, Mount
 def read(**variables: str) -> DockerConfig:
     """Read variables as a server would."""
     environment = {f"HODEI_DOCKER_{name.upper()}": text for name, text in variables.items()}
-    return read_config(DockerConfig, given_options(DockerConfig, "docker", environment=environment, own={}, shared={}))
+    return read_config(DockerConfig, given_options(DockerConfig, environment=environment, own={}, shared={}))
 
 
 def test_each_option_is_read_as_what_it_is() -> None:
@@ -66,23 +66,33 @@ def test_options_that_contradict_each_other_are_named() -> None:
         read(default_memory="2Gi", max_memory="1Gi")
 
 
+def test_what_contradicts_another_option_is_called_as_it_was_written() -> None:
+    """By the file's key where it is from there."""
+    own = {"default_memory": Given("providers.big.default_memory", "2Gi")}
+    given = given_options(DockerConfig, environment={"HODEI_DOCKER_MAX_MEMORY": "1Gi"}, own=own, shared={})
+    with pytest.raises(ConfigError, match=r"^providers\.big\.default_memory is more than HODEI_DOCKER_MAX_MEMORY$"):
+        read_config(DockerConfig, given)
+
+
 def test_a_providers_own_option_wins_over_its_kinds() -> None:
     """And that over what all kinds share."""
     given = given_options(
         DockerConfig,
-        "big",
         environment={"HODEI_DOCKER_NETWORK": "kind", "HODEI_DOCKER_WORKER_IMAGE": "kind"},
-        own={"network": "own"},
+        own={"network": Given("HODEI_PROVIDER_BIG_NETWORK", "own"), "user": Given("providers.big.user", "1000")},
         shared={"worker_image": "shared"},
     )
     assert given["network"] == Given("HODEI_PROVIDER_BIG_NETWORK", "own")
     assert given["worker_image"] == Given("HODEI_DOCKER_WORKER_IMAGE", "kind")
-    assert dict(shown_options(DockerConfig, given))["HODEI_PROVIDER_BIG_NETWORK"] == "own"
+    shown = dict(shown_options(DockerConfig, "big", given, only_one=False))
+    assert (shown["HODEI_PROVIDER_BIG_NETWORK"], shown["HODEI_PROVIDER_BIG_USER"]) == ("own", "1000")
+    assert (shown["HODEI_DOCKER_WORKER_IMAGE"], shown["HODEI_PROVIDER_BIG_PIDS_LIMIT"]) == ("kind", "4096")
 
 
 def test_an_unknown_option_of_a_provider_is_named() -> None:
     """A typing error is not read as a default."""
-    given = given_options(DockerConfig, "big", environment={}, own={"netwrok": "x"}, shared={})
+    own = {"netwrok": Given("HODEI_PROVIDER_BIG_NETWROK", "x")}
+    given = given_options(DockerConfig, environment={}, own=own, shared={})
     with pytest.raises(ConfigError, match="HODEI_PROVIDER_BIG_NETWROK: there is no such option"):
         read_config(DockerConfig, given)
 

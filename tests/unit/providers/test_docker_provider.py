@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +143,7 @@ class MissedEvents:
     def __init__(self, *lists: list[tuple[str, str, str]]) -> None:
         self._lists = [*lists]
 
-    async def workers(self, _: str) -> list[tuple[str, str, str]]:
+    async def workers(self, _: Sequence[str]) -> list[tuple[str, str, str]]:
         """Return the next list; none after the last."""
         if not self._lists:
             raise ProviderUnavailableError("there is no more to see")
@@ -160,7 +160,7 @@ async def test_what_no_event_told_is_found_by_a_list(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(watch_module, "LIST_SECONDS", 0.001)
     before = [("ends", "c1", "running"), ("gone", "c2", "running"), ("made", "c3", "created"), ("on", "c4", "running")]
     after = [("ends", "c1", "exited"), ("made", "c3", "created"), ("on", "c4", "running")]
-    watch = ContainerWatch(MissedEvents(before, after, after), "installation")  # type: ignore[arg-type]  # all it asks
+    watch = ContainerWatch(MissedEvents(before, after, after), ["a=b"])  # type: ignore[arg-type]  # all it asks
     found: list[str] = []
     with contextlib.suppress(ProviderUnavailableError):
         async for worker_id in watch._one_connection():

@@ -19,7 +19,7 @@ from hodei_server.settings import load_settings, unknown_variables
 def read(**variables: str) -> KubernetesConfig:
     """Read variables as a server would."""
     environment = {f"HODEI_K8S_{name.upper()}": text for name, text in variables.items()}
-    given = given_options(KubernetesConfig, "kubernetes", environment=environment, own={}, shared={})
+    given = given_options(KubernetesConfig, environment=environment, own={}, shared={})
     return read_config(KubernetesConfig, given)
 
 
@@ -156,7 +156,7 @@ def test_the_production_example_of_the_docs_can_be_used(monkeypatch: pytest.Monk
     assert unknown_variables(variables) == []
     settings = load_settings()
     assert settings.provider_kinds == {"kubernetes": "kubernetes"}
-    given = given_options(KubernetesConfig, "kubernetes", environment=variables, own={}, shared=settings.shared_options)
+    given = given_options(KubernetesConfig, environment=variables, own={}, shared=settings.shared_options)
     config = read_config(KubernetesConfig, given)
     assert (config.worker_image, config.max_pods) == ("registry.example/team/hodei-jobs-worker:1.0.0", 200)
     assert config.tolerations[0]["key"] == "pool"

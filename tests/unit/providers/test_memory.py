@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from hodei_providers.config import Given
 from hodei_providers.contract import LaunchRequest, Provider
 from hodei_providers.memory import MemoryProvider, MemoryWorker
 from hodei_providers.registry import ProviderOptionError, UnknownProviderError, known_kinds, load_provider
@@ -33,7 +34,8 @@ class TestMemoryProvider(ProviderContract):
 def test_installed_providers_are_found_by_their_kind(tmp_path: Path) -> None:
     """By the entry point that third parties use, too."""
     assert "process" in known_kinds()
-    provider = load_provider("process", "local", data_dir=tmp_path, options={"max_workers": "3", "labels": "a=b"})
+    options = {key: Given(key, text) for key, text in (("max_workers", "3"), ("labels", "a=b"))}
+    provider = load_provider("process", "local", data_dir=tmp_path, options=options)
     assert (provider.name, provider.capabilities().max_workers) == ("local", 3)
     assert provider.capabilities().labels == {"a": "b"}
 
@@ -49,8 +51,12 @@ def test_installed_providers_are_found_by_their_kind(tmp_path: Path) -> None:
 )
 def test_a_wrong_option_is_named(tmp_path: Path, options: dict[str, str], words: str) -> None:
     """As the variable it was written in."""
+    given = {key: Given(f"HODEI_PROVIDER_LOCAL_{key.upper()}", text) for key, text in options.items()}
     with pytest.raises(ProviderOptionError, match=words):
-        load_provider("process", "local", data_dir=tmp_path, options=options)
+        load_provider("process", "local", data_dir=tmp_path, options=given)
+    given = {key: Given(f"providers.local.{key}", text) for key, text in options.items()}
+    with pytest.raises(ProviderOptionError, match=rf"^providers\.local\.{next(iter(options))}: "):
+        load_provider("process", "local", data_dir=tmp_path, options=given)
 
 
 def test_an_unknown_kind_is_told_with_what_there_is(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import zoneinfo
 import pytest
 
 from hodei.v1 import types_pb2 as wire
+from hodei_providers.config import Given
 from hodei_server.pool_schedule import read_schedule
 from hodei_server.pool_settings import Pool, PoolSettingsError, is_pool_option, read_pools
 
@@ -19,6 +20,11 @@ def at(text: str) -> dt.datetime:
     day, _, time = text.partition(" ")
     number = 2 + ["mon", "tue", "wed", "thu", "fri", "sat", "sun"].index(day)
     return dt.datetime.fromisoformat(f"2026-11-{number:02}T{time}+00:00")
+
+
+def given(options: dict[str, str]) -> dict[str, Given]:
+    """Return options as they come from variables."""
+    return {option: Given(f"{PREFIX}{option.upper()}", text) for option, text in options.items()}
 
 
 @pytest.mark.parametrize(
@@ -63,11 +69,11 @@ def test_a_pool_follows_what_jobs_take() -> None:
 def test_pools_are_read_by_image_and_size() -> None:
     """Each is for the jobs that ask for exactly that, as their specification encodes it."""
     variables = {
-        f"{PREFIX}POOL_MIN_READY": "1",
-        f"{PREFIX}POOL_TIME_ZONE": "Europe/Berlin",
-        f"{PREFIX}POOLS": '[{"image": "python:3", "cpu": "500m", "memory": "1Gi", "min_ready": 2, "max_ready": 4}]',
+        "pool_min_ready": "1",
+        "pool_time_zone": "Europe/Berlin",
+        "pools": '[{"image": "python:3", "cpu": "500m", "memory": "1Gi", "min_ready": 2, "max_ready": 4}]',
     }
-    settings = read_pools(variables, {"cluster": "kubernetes"}, 300.0)["cluster"]
+    settings = read_pools({"cluster": given(variables)}, 300.0)["cluster"]
     assert settings.time_zone == zoneinfo.ZoneInfo("Europe/Berlin")
     plain, other = settings.pools
     assert (plain.image, plain.resources, plain.min_ready) == ("", b"", 1)
@@ -94,7 +100,7 @@ def test_pools_are_read_by_image_and_size() -> None:
 def test_what_cannot_be_is_told_by_its_variable(option: str, text: str, complaint: str) -> None:
     """And by its place in the list."""
     with pytest.raises(PoolSettingsError, match=f"{PREFIX}.*{complaint}|{complaint}"):
-        read_pools({f"{PREFIX}{option}": text}, {"cluster": "kubernetes"}, 300.0)
+        read_pools({"cluster": given({option.lower(): text})}, 300.0)
 
 
 def test_providers_see_no_option_of_pools() -> None:

@@ -1,0 +1,87 @@
+"""Several process providers of one server, from its configuration file; what an operator says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import provider_pb2
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Chunk, Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+TWO = """
+[providers.fast]
+kind = "process"
+max_workers = 3
+labels = { disk = "ssd" }
+
+[providers.slow]
+kind = "process"
+max_workers = 1
+labels = { disk = "tape" }
+"""
+
+
+@pytest.fixture
+def two(make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> MakeSettings:
+    """Return what makes settings with two providers."""
+    file = tmp_path / "hodei.toml"
+    file.write_text(TWO)
+    monkeypatch.setenv("HODEI_CONFIG_FILE", str(file))
+    return make_settings
+
+
+async def where(client: Client, job: str) -> str:
+    """Return the folder that a job has told."""
+    return b"".join([each.data async for each in client.logs(job) if isinstance(each, Chunk)]).decode()
+
+
+async def test_two_of_a_kind_have_their_own_settings_and_workers(two: MakeSettings) -> None:
+    """By their names in jobs, in lists and on disk."""
+    async with Server(two(), ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        for name, disk in (("fast", "ssd"), ("slow", "tape")):
+            job = await client.submit(["pwd"], required_labels={"disk": disk})
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            assert (await client.get(job)).attempts[0].provider == name
+            assert f"/providers/{name}/workers/" in await where(client, job)
+        found = {each.name: (each.kind, each.capabilities.max_workers) for each in await client.providers()}
+        assert found == {"fast": ("process", 3), "slow": ("process", 1)}
+
+
+@pytest.mark.parametrize(
+    ("state", "word"),
+    [
+        (provider_pb2.PROVIDER_STATE_DRAINING, "it is draining"),
+        (provider_pb2.PROVIDER_STATE_DISABLED, "it is disabled"),
+    ],
+)
+async def test_what_an_operator_says_of_one_outlives_the_server(
+    two: MakeSettings, state: provider_pb2.ProviderState.ValueType, word: str
+) -> None:
+    """What runs there goes on, what is new waits or goes elsewhere, and is told why, in words; until it is enabled."""
+    settings = two()
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        ends = first.settings.data_dir / "ends"
+        running = await client.submit(["sh", "-c", f"until [ -e {ends} ]; do sleep 0.05; done"], providers=["slow"])
+        async for event in client.watch(running):
+            if event.event.state == wire.JOB_STATE_RUNNING:
+                break
+        await client.set_provider_state("slow", state)
+        waiting = await client.submit(["true"], providers=["slow"])
+        elsewhere = await client.submit(["true"], providers=["slow", "fast"])
+        assert (await client.wait(elsewhere)).state == wire.JOB_STATE_SUCCEEDED
+        again = two(listen=first.address.target, worker_listen=first.worker_address.target)
+    async with Server(again, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert {each.name: each.state for each in await client.providers()}["slow"] == state
+        (verdict,) = [each for each in (await client.explain(waiting)).providers if each.provider == "slow"]
+        assert verdict.reason.startswith(word)
+        ends.touch()
+        assert (await client.wait(running)).state == wire.JOB_STATE_SUCCEEDED
+        assert len((await client.get(running)).attempts) == 1
+        await client.set_provider_state("slow", provider_pb2.PROVIDER_STATE_ENABLED)
+        assert (await client.wait(waiting)).state == wire.JOB_STATE_SUCCEEDED
