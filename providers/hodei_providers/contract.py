@@ -148,6 +148,11 @@ class LaunchRequest:
     :param max_jobs: how many jobs the worker may run before it goes; 0 is without end.
     :param labels: what the worker is for, to be shown by the infrastructure's own tools: ``tenant``, and ``job``,
         ``attempt`` and ``attempt-uid`` where it is launched for one.
+    :param job_labels: that job's own labels; `Provider.refused_names` refused none of them.
+    :param job_annotations: the same of its annotations.
+    :param grace: seconds that its job has between SIGTERM and SIGKILL.
+    :param deadline: seconds after which a worker that runs this one job and no other can be doing nothing useful any
+        more, from its start; 0 is never.
     :param report: takes a line of progress for people (an image being pulled); it ends up in the job's log.
     """
 
@@ -160,8 +165,21 @@ class LaunchRequest:
     max_jobs: int = 1
     ca_pem: bytes | None = None
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    job_labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    job_annotations: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    grace: float = 0.0
+    deadline: float = 0.0
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     report: Callable[[str], None] = dataclasses.field(default=say_nothing, compare=False, repr=False)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Purpose:
+    """The job that a running worker was given; `LaunchRequest` says what the fields are."""
+
+    labels: Mapping[str, str]
+    job_labels: Mapping[str, str]
+    job_annotations: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -282,6 +300,29 @@ class Provider(ABC):
     def metrics(self) -> Sequence[Metric]:
         """Return figures for whoever watches the provider, at once and from what is known; none by default."""
         return ()
+
+    def refused_names(
+        self,
+        labels: Mapping[str, str],  # noqa: ARG002 - for those that show them
+        annotations: Mapping[str, str],  # noqa: ARG002 - the same
+    ) -> Mapping[str, str]:
+        """Return which of a job's own labels and annotations can't be honoured, and why; nothing by default.
+
+        :return: reasons by the field's path in `JobSpec`, such as ``labels['app']``.
+        """
+        return {}
+
+    async def given(self, handle: Handle, purpose: Purpose) -> None:  # noqa: B027 - most show nothing
+        """Take note of the job that a worker was given which was not launched for it. Does nothing by default.
+
+        For the infrastructure's own tools only: the job runs whether this succeeds or not.
+        """
+
+    async def registered(self, handle: Handle) -> None:  # noqa: B027 - most keep nothing
+        """Take note that a worker has its session: its one-time token is burnt. Does nothing by default.
+
+        What is kept of the token can go. Called again each time that the worker has come back.
+        """
 
     @abstractmethod
     async def health(self) -> Health:

@@ -262,6 +262,7 @@ class Server:
             installation_id=installation_id,
             reach=reach,
             otp_lifetime=settings.start_timeout,
+            grace=settings.cancel_grace,
             environment=environment,
         )
 
@@ -280,6 +281,8 @@ class Server:
         return SchedulerSettings(
             strategy=types_wire.Strategy.Value(f"STRATEGY_{settings.strategy.upper()}"),
             start_timeout=settings.start_timeout,
+            cancel_grace=settings.cancel_grace,
+            orphan_after=settings.orphan_after,
             worker_max_jobs=settings.worker_max_jobs,
             owner=server_id,
             max_queued=settings.max_queued_jobs,

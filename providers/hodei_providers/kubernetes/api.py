@@ -88,9 +88,12 @@ class Api:
         """Change some fields of an object."""
         return await self._call("PATCH", path, {}, patch, content_type=MERGE)
 
-    async def apply(self, path: str, manifest: Mapping[str, Any]) -> Manifest:
-        """Make an object, or bring its fields to what the manifest says; two that do so at once don't meet."""
-        query = {"fieldManager": FIELD_OWNER, "force": "true"}
+    async def apply(self, path: str, manifest: Mapping[str, Any], *, manager: str = FIELD_OWNER) -> Manifest:
+        """Make an object, or bring its fields to what the manifest says; two that do so at once don't meet.
+
+        :param manager: whose fields these are: of the same manager's, those that are not named any more are removed.
+        """
+        query = {"fieldManager": manager, "force": "true"}
         return await self._call("PATCH", path, query, manifest, content_type=APPLY)
 
     async def delete(self, path: str, *, grace: int | None = None, uid: str = "") -> None:

@@ -14,7 +14,11 @@ INSTANCE = "hodei.io/instance"
 TENANT = "hodei.io/tenant"
 #: The labels of what a worker is for, by what the server calls it.
 OWN = {"tenant": TENANT, "job": "hodei.io/job", "attempt": "hodei.io/attempt", "attempt-uid": "hodei.io/attempt-uid"}
-_OWN_PREFIXES = ("hodei.io/", "app.kubernetes.io/")
+#: Who the server is to its workers, where that is no public authority.
+SERVER_CA = "hodei.io/server-ca"
+_OWN_PREFIX = "hodei.io"
+#: Keys under these, and under names that end with them, mean something to the cluster itself.
+_RESERVED = ("kubernetes.io", "k8s.io")
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -46,7 +50,13 @@ def label_key_error(key: str) -> str:
 
 def is_own(key: str) -> bool:
     """Whether a label or an annotation is one of the provider's own; nobody else may set it."""
-    return key == "app" or key.startswith(_OWN_PREFIXES)
+    return key == "app" or key.rpartition("/")[0] in {_OWN_PREFIX, "app.kubernetes.io"}
+
+
+def is_reserved(key: str) -> bool:
+    """Whether a key means something to the cluster: an administrator may set it, a job may not."""
+    prefix = key.rpartition("/")[0]
+    return any(prefix == reserved or prefix.endswith(f".{reserved}") for reserved in _RESERVED)
 
 
 def label_value_error(value: str) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Iterator
 from typing import Any
 
-import hodei
-from hodei.quantities import format_size, parse_cpu, parse_size
+from hodei.quantities import format_size, parse_size
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
-from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
+from hodei_providers.contract import LaunchRequest, Purpose
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig, OtpDelivery, PodSecurityStandard
+from hodei_providers.kubernetes.metadata import make_annotations, make_job_metadata, make_labels, purpose_of
+from hodei_providers.kubernetes.resources import gpu_resource, make_agent_resources, make_resources
 
 Manifest = dict[str, Any]
 
@@ -24,8 +26,11 @@ UID = 1000
 HOME = "/home/hodei"
 #: Where the worker keeps its jobs' folders and what overflows of their logs.
 FOLDER = "/var/lib/hodei-worker"
-CREDENTIALS = "/run/hodei/credentials"
+#: Where the worker finds its token, and whom it trusts.
+CREDENTIALS, TRUST = "/run/hodei/credentials", "/run/hodei/trust"
 TOKEN, AUTHORITY = "token", "ca.crt"
+#: What a worker needs beyond its job's grace to send the rest of the log.
+DRAIN_SECONDS = 10
 #: Taints of a node that is lost; a pod would stay there for five minutes.
 _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 
@@ -42,21 +47,18 @@ class Owner:
     ca_pem: bytes | None = None
 
 
-def make_secret(request: LaunchRequest, namespace: str, owner: Owner) -> Manifest:
-    """Return the secret that holds a worker's one-time token, and the authority that it trusts."""
-    data = {TOKEN: base64.b64encode(request.otp.encode()).decode()}
-    if owner.ca_pem is not None:
-        data[AUTHORITY] = base64.b64encode(owner.ca_pem).decode()
+def make_secret(request: LaunchRequest, namespace: str) -> Manifest:
+    """Return the secret that holds a worker's one-time token, and nothing else: it goes once that is burnt."""
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "metadata": {
             "name": names.worker_name(request.worker_id),
             "namespace": namespace,
-            "labels": _labels(request),
+            "labels": make_labels(request),
         },
         "type": "Opaque",
-        "data": data,
+        "data": {TOKEN: base64.b64encode(request.otp.encode()).decode()},
     }
 
 
@@ -71,12 +73,14 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "serviceAccountName": config.service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": config.termination_grace,
+        "terminationGracePeriodSeconds": max(config.termination_grace, math.ceil(request.grace) + DRAIN_SECONDS),
         "securityContext": _pod_security(request, strict=strict),
         "containers": [_container(request, config, owner, strict=strict)],
-        "volumes": [*_volumes(request, config), *map(dict, config.volumes)],
+        "volumes": [*_volumes(request, config, owner), *map(dict, config.volumes)],
         "tolerations": [*_tolerations(request, config)],
     }
+    if request.deadline:
+        spec["activeDeadlineSeconds"] = math.ceil(request.deadline)
     if request.image:
         spec["initContainers"] = [_agent_container(request, config, strict=strict)]
     if config.image_pull_secrets:
@@ -89,42 +93,23 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         spec["priorityClassName"] = config.priority_class
     if config.runtime_class:
         spec["runtimeClassName"] = config.runtime_class
+    # A pod that may run several jobs is given the names of each in turn, the first included.
+    job_names = make_job_metadata(purpose_of(request) if request.max_jobs == 1 else Purpose({}, {}, {}))
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
             "name": names.worker_name(request.worker_id),
             "namespace": namespace,
-            "labels": {**config.pod_labels, **_labels(request)},
-            "annotations": {**config.pod_annotations, **_annotations(request, owner)},
+            "labels": {**job_names["labels"], **config.pod_labels, **make_labels(request)},
+            "annotations": {
+                **job_names["annotations"],
+                **config.pod_annotations,
+                **make_annotations(request, owner.provider_name, owner.ca_pem),
+            },
         },
         "spec": spec,
     }
-
-
-def _full_names(request: LaunchRequest) -> Mapping[str, str]:
-    told = {names.OWN[key]: value for key, value in request.labels.items() if key in names.OWN}
-    return {names.WORKER_ID: request.worker_id, names.INSTANCE: request.installation_id, **told}
-
-
-def _labels(request: LaunchRequest) -> Mapping[str, str]:
-    return {
-        "app": names.APP,
-        "app.kubernetes.io/name": names.APP,
-        "app.kubernetes.io/component": "worker",
-        "app.kubernetes.io/part-of": "hodei",
-        "app.kubernetes.io/managed-by": "hodei",
-        "app.kubernetes.io/instance": names.label_value(request.worker_id),
-        "app.kubernetes.io/version": names.label_value(hodei.__version__),
-        names.MANAGED: "true",
-        names.PROVIDER: "Kubernetes",
-        **{key: names.label_value(value) for key, value in _full_names(request).items()},
-    }
-
-
-def _annotations(request: LaunchRequest, owner: Owner) -> Mapping[str, str]:
-    cut = {key: value for key, value in _full_names(request).items() if names.label_value(value) != value}
-    return {names.PROVIDER_ID: owner.provider_name, **cut}
 
 
 def _pod_security(request: LaunchRequest, *, strict: bool) -> Manifest:
@@ -152,25 +137,21 @@ def _container(request: LaunchRequest, config: KubernetesConfig, owner: Owner, *
         "env": [*_environment(request, config, owner)],
         "resources": make_resources(request, config),
         "securityContext": _container_security(config, strict=strict),
-        "volumeMounts": [*_mounts(request), *map(dict, config.volume_mounts)],
+        "volumeMounts": [*_mounts(request, owner), *map(dict, config.volume_mounts)],
         # What the agent says last is what explains why it never came.
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
 def _agent_container(request: LaunchRequest, config: KubernetesConfig, *, strict: bool) -> Manifest:
-    """Return what brings the agent to an image that has none; it runs before, so its resources come on top of none."""
-    resources = make_resources(dataclasses.replace(request, resources=Resources()), config)
+    """Return what brings the agent to an image that has none; it runs before the worker's container."""
     return {
         "name": AGENT_CONTAINER,
         "image": config.worker_image,
         "imagePullPolicy": config.image_pull_policy.value,
         "command": list(copy_command(AGENT_TARGET)),
         "env": [{"name": "HODEI_WORKER_DIR", "value": FOLDER}],
-        "resources": {
-            "requests": {**resources["requests"], "cpu": "100m", "memory": "64Mi"},
-            "limits": resources["limits"],
-        },
+        "resources": make_agent_resources(request, config),
         "securityContext": _container_security(config, strict=strict),
         "volumeMounts": [{"name": "hodei-agent", "mountPath": AGENT_TARGET}],
     }
@@ -186,7 +167,7 @@ def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner)
         "HODEI_MAX_JOBS": str(request.max_jobs),
     }
     if owner.ca_pem is not None:
-        values["HODEI_TLS_CA"] = f"{CREDENTIALS}/{AUTHORITY}"
+        values["HODEI_TLS_CA"] = f"{TRUST}/{AUTHORITY}"
     if config.otp_delivery is OtpDelivery.FILE:
         values["HODEI_OTP_TOKEN_FILE"] = f"{CREDENTIALS}/{TOKEN}"
     else:
@@ -196,68 +177,37 @@ def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner)
         yield {"name": name, "value": value}
 
 
-def make_resources(request: LaunchRequest, config: KubernetesConfig) -> Manifest:
-    """Return what a worker's container gets: what is asked as request and limit both, else the defaults (W37).
-
-    :raise UnsupportedRequestError: no GPU of the type that is asked for is configured.
-    """
-    asked = request.resources
-    spool = parse_size(config.spool_storage)
-    storage = [parse_size(config.default_storage_request), parse_size(config.default_storage_limit)]
-    if asked.disk_bytes:
-        storage = [asked.disk_bytes + spool, asked.disk_bytes]
-    memory = [parse_size(config.default_memory_request), parse_size(config.default_memory_limit)]
-    if asked.memory_bytes:
-        memory = [asked.memory_bytes + parse_size(config.agent_memory)] * 2
-    cpu = [parse_cpu(config.default_cpu_request), parse_cpu(config.default_cpu_limit)]
-    if asked.cpu_millis:
-        cpu = [asked.cpu_millis] * 2
-    requests = {"cpu": f"{cpu[0]}m", "memory": format_size(memory[0]), "ephemeral-storage": format_size(storage[0])}
-    limits = {
-        "cpu": f"{cpu[1]}m",
-        "memory": format_size(memory[1]),
-        "ephemeral-storage": format_size(storage[1] + spool),
-    }
-    if asked.gpu_count:
-        resource = _gpu_resource(request, config)
-        requests[resource] = limits[resource] = str(asked.gpu_count)
-    return {"requests": requests, "limits": limits}
-
-
-def _gpu_resource(request: LaunchRequest, config: KubernetesConfig) -> str:
-    kind = request.resources.gpu_type or "default"
-    if kind not in config.gpu_resources:
-        known = ", ".join(sorted(config.gpu_resources)) or "none"
-        field = "resources.gpu_type" if request.resources.gpu_type else "resources.gpu_count"
-        raise UnsupportedRequestError(field, f"there is no GPU of type {kind!r} in this cluster; known are: {known}")
-    return config.gpu_resources[kind]
-
-
 def _tolerations(request: LaunchRequest, config: KubernetesConfig) -> Iterator[Manifest]:
     yield from map(dict, config.tolerations)
     for key in _LOST:
         seconds = config.toleration_seconds
         yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
     if request.resources.gpu_count:
-        yield {"key": _gpu_resource(request, config), "operator": "Exists", "effect": "NoSchedule"}
+        yield {"key": gpu_resource(request, config), "operator": "Exists", "effect": "NoSchedule"}
 
 
-def _volumes(request: LaunchRequest, config: KubernetesConfig) -> Iterator[Manifest]:
+def _volumes(request: LaunchRequest, config: KubernetesConfig, owner: Owner) -> Iterator[Manifest]:
     disk = request.resources.disk_bytes or parse_size(config.default_storage_limit)
     folder = disk + parse_size(config.spool_storage)
     for name, size in (("hodei-tmp", disk), ("hodei-home", disk), ("hodei-worker", folder)):
         yield {"name": name, "emptyDir": {"sizeLimit": format_size(size)}}
     if request.image:
         yield {"name": "hodei-agent", "emptyDir": {"sizeLimit": AGENT_SIZE}}
-    # Read by the owner and the pod's own group, which every process of the worker is in.
-    secret = {"secretName": names.worker_name(request.worker_id), "defaultMode": 0o440}
+    # Read by the owner and the pod's own group, which every process of the worker is in. Optional: the file goes with
+    # the secret, once the token is burnt.
+    secret = {"secretName": names.worker_name(request.worker_id), "defaultMode": 0o440, "optional": True}
     yield {"name": "hodei-credentials", "secret": secret}
+    if owner.ca_pem is not None:
+        field = {"fieldPath": f"metadata.annotations['{names.SERVER_CA}']"}
+        yield {"name": "hodei-trust", "downwardAPI": {"items": [{"path": AUTHORITY, "fieldRef": field}]}}
 
 
-def _mounts(request: LaunchRequest) -> Iterator[Manifest]:
+def _mounts(request: LaunchRequest, owner: Owner) -> Iterator[Manifest]:
     yield {"name": "hodei-tmp", "mountPath": "/tmp"}  # noqa: S108 - the pod's own
     yield {"name": "hodei-home", "mountPath": HOME}
     yield {"name": "hodei-worker", "mountPath": FOLDER}
     yield {"name": "hodei-credentials", "mountPath": CREDENTIALS, "readOnly": True}
+    if owner.ca_pem is not None:
+        yield {"name": "hodei-trust", "mountPath": TRUST, "readOnly": True}
     if request.image:
         yield {"name": "hodei-agent", "mountPath": AGENT_FOLDER, "readOnly": True}

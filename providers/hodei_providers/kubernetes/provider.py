@@ -21,21 +21,25 @@ from hodei_providers.contract import (
     LaunchRequest,
     Provider,
     ProviderError,
-    ProviderUnavailableError,
+    Purpose,
     QuotaExceededError,
     Route,
     WorkerPhase,
 )
-from hodei_providers.faults import fault_point
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
-from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
+from hodei_providers.kubernetes.diagnosis import read_events, read_output
+from hodei_providers.kubernetes.errors import NotThereError
 from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.launches import Launches
+from hodei_providers.kubernetes.metadata import refused_names
 from hodei_providers.kubernetes.nodes import Nodes
-from hodei_providers.kubernetes.pod import AGENT_CONTAINER, CONTAINER, Owner, make_pod, make_secret
+from hodei_providers.kubernetes.paths import pod_path, pods_path
+from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.state import handle_of, read_pod
+from hodei_providers.kubernetes.unowned import Unowned
 from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
 from hodei_providers.registry import ProviderSetupError
 
@@ -45,8 +49,6 @@ DESTROY_WAIT_SECONDS = 20.0
 POLL_SECONDS = (0.1, 0.5)
 #: Seconds that three calls of a cluster in order don't take.
 SLOW_SECONDS = 3.0
-#: Lines of a worker's own output, and events, in a diagnosis.
-TAIL, EVENTS = 20, 10
 #: Diagnoses that are kept of pods that were removed before anybody has asked.
 KEPT_DIAGNOSES = 1000
 
@@ -54,6 +56,7 @@ KEPT_DIAGNOSES = 1000
 class KubernetesProvider(Provider):
     """Runs each worker as a pod of a cluster.
 
+    :param data_dir: where names of secrets are kept until a pod owns them; see `hodei_providers.kubernetes.unowned`.
     :param config: by default as Kubernetes' own tools find a cluster, and with Hodei's defaults.
     """
 
@@ -63,7 +66,7 @@ class KubernetesProvider(Provider):
         self,
         name: str = "kubernetes",
         *,
-        data_dir: Path | None = None,  # noqa: ARG002 - what every provider is made with
+        data_dir: Path | None = None,
         config: KubernetesConfig | None = None,
     ) -> None:
         self.name = name
@@ -76,7 +79,8 @@ class KubernetesProvider(Provider):
         self._reports: dict[str, Callable[[str], None]] = {}
         #: Of pods that were removed after their time, by worker id.
         self._diagnoses: dict[str, Sequence[str]] = {}
-        self._launching: dict[str, asyncio.Task[Handle]] = {}
+        self._unowned = Unowned(data_dir / "unowned" if data_dir is not None else None)
+        self._launches = Launches(self._api, self._infrastructure, self.config, name, self._unowned)
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
             images=True,
@@ -95,6 +99,7 @@ class KubernetesProvider(Provider):
         :raise ProviderSetupError: there is no kubeconfig that can be used, or no way from pods to here.
         """
         await self._api.__aenter__()
+        await self._unowned.open()
         self._route = await asyncio.to_thread(find_route, self.config, self._api.address)
         with contextlib.suppress(ProviderError):
             await self._infrastructure.ensure(self.config.namespace)
@@ -107,7 +112,7 @@ class KubernetesProvider(Provider):
         traceback: TracebackType | None,
     ) -> None:
         """Close the connections; the workers go on."""
-        await asyncio.gather(*self._launching.values(), return_exceptions=True)
+        await self._launches.close()
         await self._api.__aexit__(exc_type, exc, traceback)
 
     def check_orphan_after(self, seconds: float) -> None:
@@ -123,6 +128,10 @@ class KubernetesProvider(Provider):
         """Return what the configuration says."""
         return self._capabilities
 
+    def refused_names(self, labels: Mapping[str, str], annotations: Mapping[str, str]) -> Mapping[str, str]:
+        """Return which of a job's own labels and annotations can't be on its pod; see the contract."""
+        return refused_names(labels, annotations, self.config)
+
     def route(self) -> Route | None:
         """Return how pods reach the server; see `hodei_providers.kubernetes.route`."""
         return self._route
@@ -135,9 +144,9 @@ class KubernetesProvider(Provider):
         began = time.monotonic()
         try:
             await self._infrastructure.ensure(namespace)
-            await self._api.get(_pods(namespace), limit="1")
+            await self._api.get(pods_path(namespace), limit="1")
             with contextlib.suppress(QuotaExceededError):
-                await self._api.create(_pods(namespace), probe, dryRun="All")
+                await self._api.create(pods_path(namespace), probe, dryRun="All")
         except ProviderError as error:
             problems = self._infrastructure.problems.get(namespace, ())
             return Health(healthy=False, message="; ".join([str(error), *problems]))
@@ -152,60 +161,23 @@ class KubernetesProvider(Provider):
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker; see the contract."""
         self._reports[request.worker_id] = request.report
-        task = self._launching.get(request.worker_id)
-        if task is None:
-            task = asyncio.create_task(self._launch(request), name=f"launch {request.worker_id}")
-            self._launching[request.worker_id] = task
-            task.add_done_callback(lambda _: self._launching.pop(request.worker_id, None))
-        # Carried to its end even if the caller goes: what the API is making then would be found by nobody.
-        return await asyncio.shield(task)
+        return await self._launches.launch(request, self.config.namespace)
 
-    async def _launch(self, request: LaunchRequest) -> Handle:
-        namespace = self.config.namespace
-        pod = make_pod(request, namespace, self.config, Owner(self.name, request.ca_pem))
-        secret = make_secret(request, namespace, Owner(self.name, request.ca_pem))
-        await self._infrastructure.ensure(namespace)
-        try:
-            return await self._make(namespace, secret, pod)
-        except (NotThereError, ProviderUnavailableError):
-            # Somebody has deleted the namespace or the account.
-            await self._infrastructure.ensure(namespace, again=True)
-            try:
-                return await self._make(namespace, secret, pod)
-            except NotThereError as error:
-                raise ProviderUnavailableError(str(error)) from error
-
-    async def _make(self, namespace: str, secret: Mapping[str, Any], pod: Mapping[str, Any]) -> Handle:
-        name = pod["metadata"]["name"]
-        secret_path = f"{_secrets(namespace)}/{name}"
-        try:
-            await self._api.create(_secrets(namespace), secret)
-        except AlreadyThereError:
-            # Launched before: the newest token is the one that counts.
-            await self._api.merge(secret_path, {"data": secret["data"]})
-        fault_point("kubernetes.secret_made")
-        try:
-            made = await self._api.create(_pods(namespace), pod)
-        except AlreadyThereError:
-            made = await self._api.get(f"{_pods(namespace)}/{name}")
-        except ProviderError as error:
-            if not isinstance(error, ProviderUnavailableError):
-                with contextlib.suppress(ProviderError):
-                    await self._api.delete(secret_path)
-            raise
-        fault_point("kubernetes.pod_made")
-        owner = {"apiVersion": "v1", "kind": "Pod", "name": name, "uid": made["metadata"]["uid"]}
+    async def given(self, handle: Handle, purpose: Purpose) -> None:
+        """Give a pod the names of the job that its worker was given."""
         with contextlib.suppress(NotThereError):
-            await self._api.merge(secret_path, {"metadata": {"ownerReferences": [owner]}})
-        fault_point("kubernetes.owner_set")
-        return handle_of(made)
+            await self._launches.name_job(handle.worker_id, self._namespace(handle), purpose)
+
+    async def registered(self, handle: Handle) -> None:
+        """Remove the secret with the one-time token."""
+        await self._launches.burnt(handle.worker_id, self._namespace(handle))
 
     async def describe(self, handle: Handle) -> Description:
         """Tell where a worker is; see the contract."""
         try:
             pod = await self._api.get(self._path(handle))
         except NotThereError:
-            if handle.worker_id in self._launching:
+            if handle.worker_id in self._launches:
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
             return Description(handle, WorkerPhase.MISSING, message="there is no pod of it")
         seen = read_pod(pod)
@@ -213,9 +185,11 @@ class KubernetesProvider(Provider):
             return dataclasses.replace(seen.description, message=lost)
         return self._troubles.judge(seen)
 
+    def _namespace(self, handle: Handle) -> str:
+        return handle.data.get("namespace") or self.config.namespace
+
     def _path(self, handle: Handle) -> str:
-        namespace = handle.data.get("namespace") or self.config.namespace
-        return f"{_pods(namespace)}/{names.worker_name(handle.worker_id)}"
+        return pod_path(self._namespace(handle), handle.worker_id)
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract.
@@ -223,9 +197,7 @@ class KubernetesProvider(Provider):
         A pod's last second is its kubelet's: only what that has confirmed is gone. That of a lost node says nothing any
         more; its workers count as gone once they must have ended by themselves.
         """
-        launching = self._launching.get(handle.worker_id)
-        if launching is not None:
-            await asyncio.gather(launching, return_exceptions=True)
+        await self._launches.settle(handle.worker_id)
         path = self._path(handle)
         if not await self._delete(path, grace) and not await self._give_up(handle.worker_id, path):
             return False
@@ -233,8 +205,7 @@ class KubernetesProvider(Provider):
         self._nodes.forget(handle.worker_id)
         self._reports.pop(handle.worker_id, None)
         self._diagnoses.pop(handle.worker_id, None)
-        with contextlib.suppress(NotThereError):
-            await self._api.delete(path.replace("/pods/", "/secrets/"))
+        await self._launches.remove_secret(handle.worker_id, self._namespace(handle))
         return True
 
     async def _delete(self, path: str, grace: float) -> bool:
@@ -264,14 +235,14 @@ class KubernetesProvider(Provider):
 
     async def list(self, installation_id: str) -> Sequence[Handle]:
         """Return the installation's workers, running or not."""
-        pods, _ = await list_pods(self._api, _pods(self.config.namespace), names.selector(installation_id))
+        pods, _ = await list_pods(self._api, pods_path(self.config.namespace), names.selector(installation_id))
         return [handle_of(pod) for pod in pods]
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start."""
         watch = PodWatch(
             self._api,
-            _pods(self.config.namespace),
+            pods_path(self.config.namespace),
             names.selector(installation_id),
             self._troubles,
             resync_seconds=self.config.resync,
@@ -288,7 +259,11 @@ class KubernetesProvider(Provider):
             report(description.message)
 
     async def _sweep(self, pods: Sequence[Mapping[str, Any]]) -> None:
-        """Delete pods that have ended and that nobody has removed since; what they said last is kept (L17)."""
+        """Delete pods that have ended and that nobody has removed since, and secrets that belong to none.
+
+        What the pods said last is kept (L17).
+        """
+        await self._launches.sweep()
         for pod in pods:
             finished_at = read_pod(pod).finished_at
             if not finished_at:
@@ -310,31 +285,7 @@ class KubernetesProvider(Provider):
             if description.phase is WorkerPhase.MISSING and handle.worker_id in self._diagnoses:
                 return self._diagnoses[handle.worker_id]
             lines.append(f"pod {names.worker_name(handle.worker_id)}: {description.message}")
-            lines += await self._events(handle)
-            lines += await self._output(handle)
+            namespace = self._namespace(handle)
+            lines += await read_events(self._api, namespace, handle.worker_id)
+            lines += await read_output(self._api, namespace, handle.worker_id)
         return lines
-
-    async def _events(self, handle: Handle) -> Sequence[str]:
-        namespace = handle.data.get("namespace") or self.config.namespace
-        selector = f"involvedObject.name={names.worker_name(handle.worker_id)}"
-        answer = await self._api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
-        events = answer["items"] or []
-        events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
-        return [f"event {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS:]]
-
-    async def _output(self, handle: Handle) -> Sequence[str]:
-        for container in (CONTAINER, AGENT_CONTAINER):
-            # One that never ran has printed nothing, and where nothing may be printed any more its node can't be asked.
-            with contextlib.suppress(ProviderError):
-                text = await self._api.text(f"{self._path(handle)}/log", container=container, tailLines=str(TAIL))
-                if text:
-                    return text.splitlines()
-        return []
-
-
-def _pods(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/pods"
-
-
-def _secrets(namespace: str) -> str:
-    return f"/api/v1/namespaces/{namespace}/secrets"

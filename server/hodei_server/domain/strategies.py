@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from hodei.v1 import types_pb2 as wire
 
+RefusedNames = Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Candidate:
@@ -20,6 +22,7 @@ class Candidate:
     :param refused_resources: what it can't honour of them all the same, with the reason.
     :param held: workers there now, those that are starting or being removed included.
     :param startup: seconds that a launch with an image is expected to take; the empty image is the provider's own.
+    :param refused_names: told a job's own labels and annotations, which of them it can't honour, by field, and why.
     :param failures: failed launches in a row.
     :param closed: why it takes nothing where it is not enabled.
     """
@@ -38,6 +41,7 @@ class Candidate:
     startup: Callable[[str], float] = lambda _image: 1.0
     regions: tuple[str, ...] = ()
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    refused_names: RefusedNames = lambda _labels, _annotations: {}
     health_message: str = ""
     failures: int = 0
     closed: str = "it is not enabled"
@@ -78,6 +82,22 @@ STRATEGIES: dict[int, Score] = {
 
 def never(spec: wire.JobSpec, candidate: Candidate) -> str | None:
     """Return why a provider can never take a job as it is configured; None when it can."""
+    against = _never(spec, candidate)
+    if against is not None:
+        return against
+    return "; ".join(f"{field}: {reason}" for field, reason in _refused(spec, candidate).items()) or None
+
+
+def refused_names(spec: wire.JobSpec, candidate: Candidate) -> Mapping[str, str]:
+    """Return which of a job's own labels and annotations a provider that could take it refuses, and why."""
+    return _refused(spec, candidate) if _never(spec, candidate) is None else {}
+
+
+def _refused(spec: wire.JobSpec, candidate: Candidate) -> Mapping[str, str]:
+    return candidate.refused_names(spec.labels, spec.annotations) if spec.labels or spec.annotations else {}
+
+
+def _never(spec: wire.JobSpec, candidate: Candidate) -> str | None:
     if spec.providers and candidate.name not in spec.providers:
         return "the job names other providers"
     if spec.image and not candidate.images:

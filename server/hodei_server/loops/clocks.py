@@ -35,7 +35,7 @@ async def _sweep(attempts: Attempts, database: Database) -> None:
         if live is None or live.result is not None:
             continue
         if row["state"] == int(JobState.STARTING) and now > row["start_deadline"]:
-            attempts.lose_soon(live, Cause.START_TIMEOUT, "The worker did not start the job in time")
+            attempts.start_too_late(live)
         elif row["run_deadline"] is not None and now > row["run_deadline"]:
             # The worker should have ended it long ago.
             attempts.lose_soon(

@@ -8,25 +8,17 @@ import time
 
 from sqlalchemy.engine import RowMapping
 
-from hodei_providers.contract import Description, ExitReason, WorkerPhase
+from hodei_providers.contract import Description, WorkerPhase
 from hodei_server.db.database import Database
 from hodei_server.db.workers import live_workers, touch
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.rpc.worker_service import WorkerService
-from hodei_server.work.attempts import Attempts
+from hodei_server.work.attempts import CAUSES, Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.placing import NO_TENANT
 from hodei_server.work.pools import Kind, Pools, kind_of
 from hodei_server.work.sessions import Sessions
-
-_CAUSES = {
-    ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
-    ExitReason.EVICTED: Cause.EVICTED,
-    ExitReason.IMAGE: Cause.IMAGE,
-    ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
-    ExitReason.DEADLINE: Cause.RUN_TIMEOUT,
-}
 
 
 class Leases:
@@ -108,7 +100,7 @@ class Leases:
             if gone and self._sessions.get(worker_id) is None:
                 live.worker_gone.set()
         else:
-            cause = _CAUSES.get(description.reason, Cause.WORKER_LOST)
+            cause = CAUSES.get(description.reason, Cause.WORKER_LOST)
             if cause is Cause.RUN_TIMEOUT and not live.started:
                 cause = Cause.START_TIMEOUT
             self._attempts.lose_soon(live, cause, message)

@@ -27,7 +27,7 @@ from hodei_server.domain.errors import (
 from hodei_server.domain.ids import new_job_id
 from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text
 from hodei_server.domain.states import JobState
-from hodei_server.domain.strategies import never
+from hodei_server.domain.strategies import never, refused_names
 from hodei_server.logs.changes import wait_for
 from hodei_server.rpc.context import current_principal, current_traceparent
 from hodei_server.rpc.messages import attempt_message, event_message, job_message
@@ -92,6 +92,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     def _refuse_unsupported(self, spec: types_wire.JobSpec) -> None:
         """Refuse what no provider could ever honour (W38).
 
+        :raise InvalidRequestError: names a provider that is not there, or labels and annotations that are refused.
         :raise PreconditionError: names what stands against the job, per provider.
         """
         candidates = self._scheduler.candidates({})
@@ -102,6 +103,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             raise InvalidRequestError([violation])
         reasons = {candidate.name: never(spec, candidate) for candidate in candidates}
         if reasons and all(reasons.values()):
+            # A provider that could run it but for the names it gives itself: these are what is wrong with the job.
+            refuse(
+                Violation(f"spec.{field}", f"{reason} (provider {candidate.name})")
+                for candidate in candidates
+                for field, reason in refused_names(spec, candidate).items()
+            )
             said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise PreconditionError(f"no provider can run this job ({said})")
 

@@ -201,6 +201,8 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
                 resume.abandon = True
         session.send(wire.ConnectResponse(welcome=welcome))
         _log.info("worker.connected", worker_id=worker_id, attempts=len(hello.attempts))
+        if row is not None:
+            self._attempts.registered(row)
         if live is not None:
             self._resume(session, live, held=held_live)
         if row is not None and row["state"] in {int(WorkerState.IDLE), int(WorkerState.DRAINING)} and live is None:

@@ -21,6 +21,7 @@ from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import make_block, parse_block
+from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.jobs import duration_micros
@@ -39,6 +40,14 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 T = TypeVar("T")
 
+#: What ends an attempt whose worker a provider knows to be gone, or not to come.
+CAUSES = {
+    ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
+    ExitReason.EVICTED: Cause.EVICTED,
+    ExitReason.IMAGE: Cause.IMAGE,
+    ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
+    ExitReason.DEADLINE: Cause.RUN_TIMEOUT,
+}
 #: Seconds between attempts to write to a database that can't be written.
 PERSIST_RETRY_SECONDS = 1.0
 #: A process's start is written down after so many seconds, or with its end where that comes sooner.
@@ -176,6 +185,13 @@ class Attempts:
 
     # What a worker says
 
+    def registered(self, row: RowMapping) -> None:
+        """Note that a worker has its session.
+
+        :param row: the worker's.
+        """
+        self._fleet.registered(row)
+
     def _own(self, session: Session, attempt_uid: str, epoch: int) -> LiveAttempt | None:
         """Return the attempt a worker speaks of; None when it is over, or not the worker's any more.
 
@@ -286,6 +302,19 @@ class Attempts:
         if not live.losing and live.result is None:
             live.losing = True
             self._fleet.start(self._lose(live, cause, message), f"lose {live.attempt_uid}")
+
+    def start_too_late(self, live: LiveAttempt) -> None:
+        """Give an attempt up that has not started in time, for the reason that its provider has for it."""
+        if not live.losing and live.result is None:
+            live.losing = True
+            self._fleet.start(self._lose_late(live), f"lose {live.attempt_uid}")
+
+    async def _lose_late(self, live: LiveAttempt) -> None:
+        cause, message = Cause.START_TIMEOUT, "The worker did not start the job in time"
+        description = await self._fleet.describe(live.worker_id, live.provider)
+        if description.phase is WorkerPhase.PENDING and description.reason in CAUSES:
+            cause, message = CAUSES[description.reason], f"{message}: {description.message}"
+        await self._lose(live, cause, message)
 
     async def _lose(self, live: LiveAttempt, cause: Cause, message: str) -> None:
         details: Sequence[str] = ()

@@ -22,6 +22,7 @@ from hodei_providers.contract import (
     LaunchRequest,
     Provider,
     ProviderError,
+    Purpose,
     QuotaExceededError,
     Resources,
     UnsupportedRequestError,
@@ -66,12 +67,14 @@ class FleetSettings:
 
     :param reach: of each provider.
     :param otp_lifetime: seconds.
+    :param grace: seconds between SIGTERM and SIGKILL of jobs that say nothing.
     :param environment: more variables for every worker.
     """
 
     installation_id: str
     reach: Mapping[str, Reach]
     otp_lifetime: float
+    grace: float
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
@@ -98,12 +101,18 @@ class Fleet:
         self._tasks: set[asyncio.Task[Any]] = set()
 
     async def launch(
-        self, row: RowMapping, *, labels: Mapping[str, str] | None = None, report: Callable[[str], None] = say_nothing
+        self,
+        row: RowMapping,
+        *,
+        purpose: Purpose | None = None,
+        grace: float | None = None,
+        deadline: float = 0.0,
+        report: Callable[[str], None] = say_nothing,
     ) -> None:
         """Launch a worker that is written down. Launching it again, after a restart, is harmless.
 
-        :param labels: what it is for; see `LaunchRequest.labels`.
-        :param report: takes a line of progress.
+        :param purpose: the job that it is launched for.
+        :param grace: that job's, in seconds; see `LaunchRequest`, as for `deadline` and `report`.
         :raise ProviderError: it could not be launched; nothing of it is left that `list` would not find.
         """
         worker_id = row["worker_id"]
@@ -126,7 +135,11 @@ class Fleet:
                 image=row["image"],
                 max_jobs=row["max_jobs"],
                 ca_pem=reach.ca_pem,
-                labels={"tenant": row["tenant"], **(labels or {})},
+                labels=purpose.labels if purpose is not None else {"tenant": row["tenant"]},
+                job_labels=purpose.job_labels if purpose is not None else {},
+                job_annotations=purpose.job_annotations if purpose is not None else {},
+                grace=self._settings.grace if grace is None else grace,
+                deadline=deadline,
                 report=report,
                 environment=self._settings.environment,
             )
@@ -147,6 +160,29 @@ class Fleet:
             fault_point("worker.launched")
             await self._database.write(lambda tx: set_handle(tx, worker_id, handle.data))
             _log.info("worker.launched", worker_id=worker_id, provider=provider.name)
+
+    async def given(self, worker_id: str, provider_name: str, purpose: Purpose) -> None:
+        """Tell a provider which job a running worker was given."""
+        try:
+            await self.providers[provider_name].given(await self._handle(worker_id), purpose)
+        except ProviderError as error:
+            _log.warning("worker.not_named", worker_id=worker_id, provider=provider_name, error=str(error))
+
+    def registered(self, row: RowMapping) -> None:
+        """Tell a worker's provider in the background that its one-time token is burnt.
+
+        :param row: the worker's.
+        """
+        self.start(self._registered(row), f"token of {row['worker_id']}")
+
+    async def _registered(self, row: RowMapping) -> None:
+        provider = self.providers.get(row["provider"])
+        handle = Handle(row["worker_id"], json.loads(row["handle"]) if row["handle"] else {})
+        try:
+            if provider is not None:
+                await provider.registered(handle)
+        except ProviderError as error:
+            _log.warning("worker.token_left", worker_id=handle.worker_id, provider=row["provider"], error=str(error))
 
     async def describe(self, worker_id: str, provider_name: str, handle: Handle | None = None) -> Description:
         """Ask a worker's provider about it; PENDING where the provider can't tell."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.domain.strategies import Candidate, Verdict, rank
+from hodei_server.domain.strategies import Candidate, Verdict, rank, refused_names
 
 #: The tenant of a worker that has run nothing yet: nobody's, so anybody's first.
 NO_TENANT = ""
@@ -103,6 +103,8 @@ class Placing:
             resources,
             tuple(sorted(spec.required_labels.items())),
             tuple(sorted(spec.preferred_labels.items())),
+            # Most jobs' own names are refused by nobody: these are judged as one.
+            tuple(each.name for each in self._candidates if refused_names(spec, each)),
         )
         verdicts = self._judged.get(key)
         if verdicts is None:

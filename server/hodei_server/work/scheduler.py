@@ -8,10 +8,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import structlog
+from google.protobuf.duration_pb2 import Duration
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import ProviderError, QuotaExceededError
+from hodei_providers.contract import ProviderError, Purpose, QuotaExceededError
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.job_queries import queue_page
@@ -41,11 +42,15 @@ class SchedulerSettings:
 
     :param strategy: of jobs that name none.
     :param start_timeout: seconds, of jobs that name none.
+    :param cancel_grace: seconds, of jobs that name none.
+    :param orphan_after: seconds without the server after which a worker ends its job by itself.
     :param owner: this server's id, written beside the logs.
     """
 
     strategy: int
     start_timeout: float
+    cancel_grace: float
+    orphan_after: float
     worker_max_jobs: int
     owner: str
     max_queued: int
@@ -56,6 +61,7 @@ class Given:
     """A job that was given to a worker, whether that is still to be launched, and for how many seconds it waited."""
 
     job: RowMapping
+    tenant: str
     attempt_uid: str
     provider: str
     worker_id: str
@@ -146,6 +152,7 @@ class Scheduler:
                     startup=provider.startup_seconds,
                     regions=offers.regions,
                     labels=offers.labels,
+                    refused_names=provider.refused_names,
                     failures=self.failures.get(name, 0),
                 )
             )
@@ -172,6 +179,7 @@ class Scheduler:
             session = self._sessions.get(each.worker_id)
             if session is not None:
                 self.attempts.run_on(session, live)
+            self.fleet.start(self._tell_purpose(live, each.tenant), f"purpose of {each.worker_id}")
         for worker_id in look.in_the_way:
             self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True)
         if look.given:
@@ -232,7 +240,7 @@ class Scheduler:
         if row is None:
             raise AssertionError(f"job {job['job_id']} was waiting in this very transaction")
         waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
-        return Given(row, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
+        return Given(row, job["tenant"], attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
@@ -246,7 +254,9 @@ class Scheduler:
         try:
             await self.fleet.launch(
                 row,
-                labels={"job": live.job_id, "attempt": str(live.number), "attempt-uid": live.attempt_uid},
+                purpose=_purpose_of(live, row["tenant"]),
+                grace=self._grace(live.spec),
+                deadline=self._deadline(live.spec, row["max_jobs"]),
                 report=lambda line: self.attempts.tell(live, line),
             )
         except ProviderError as error:
@@ -257,9 +267,33 @@ class Scheduler:
             self.failures[live.provider] = 0
             self.fleet.breakers[live.provider].succeeded()
 
+    async def _tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
+        """Tell a provider which job one of its workers was given."""
+        await self.fleet.given(live.worker_id, live.provider, _purpose_of(live, tenant))
+
+    def _grace(self, spec: wire.JobSpec) -> float:
+        """Return the seconds between SIGTERM and SIGKILL of a job."""
+        return _seconds(spec.cancel_grace) if spec.HasField("cancel_grace") else self._settings.cancel_grace
+
+    def _deadline(self, spec: wire.JobSpec, max_jobs: int) -> float:
+        """Return the seconds after which a worker of this job alone is of no use any more; 0 where that is never."""
+        if max_jobs != 1 or not spec.HasField("run_timeout"):
+            return 0.0
+        starting = _seconds(spec.start_timeout) if spec.HasField("start_timeout") else self._settings.start_timeout
+        return starting + _seconds(spec.run_timeout) + self._grace(spec) + self._settings.orphan_after
+
     def _note_failure(self, provider: str, error: ProviderError) -> None:
         self.failures[provider] = self.failures.get(provider, 0) + 1
         if error.retryable and not isinstance(error, QuotaExceededError):
             self.fleet.breakers[provider].failed(time.monotonic())
             # What is out of reach is known to be so before the next job is sent there.
             self.fleet.start(self.fleet.check_health(), "health after a failed launch")
+
+
+def _purpose_of(live: LiveAttempt, tenant: str) -> Purpose:
+    names = {"tenant": tenant, "job": live.job_id, "attempt": str(live.number), "attempt-uid": live.attempt_uid}
+    return Purpose(names, dict(live.spec.labels), dict(live.spec.annotations))
+
+
+def _seconds(duration: Duration) -> float:
+    return duration_micros(duration) / 1e6

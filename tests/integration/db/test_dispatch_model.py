@@ -154,7 +154,7 @@ class Dispatch(RuleBasedStateMachine):
             cast("Any", self.fleet),
             self.sessions,
             cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings(DEFAULT_STRATEGY, 30, 0, "server", 100),
+            SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100),
         )
 
     async def _write(self, function: Callable[[Transaction], T]) -> T:

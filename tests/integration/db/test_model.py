@@ -171,7 +171,7 @@ class JobMoves(RuleBasedStateMachine):
             cast("Any", self.fleet),
             self.sessions,
             cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings(wire.STRATEGY_LOWEST_COST, START_TIMEOUT, MAX_JOBS, "server", 100),
+            SchedulerSettings(wire.STRATEGY_LOWEST_COST, START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100),
         )
         with self.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
-from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
+from hodei_providers.contract import LaunchRequest, Purpose, Resources, UnsupportedRequestError
 from hodei_providers.kubernetes import KubernetesConfig, OtpDelivery, PodSecurityStandard, names
-from hodei_providers.kubernetes.pod import Owner, make_pod, make_resources, make_secret
+from hodei_providers.kubernetes.metadata import make_job_patch, refused_names
+from hodei_providers.kubernetes.pod import Owner, make_pod, make_secret
+from hodei_providers.kubernetes.resources import make_resources
 from hodei_providers.testing import make_request
 
 OWNER = Owner("cluster", b"an authority")
@@ -57,7 +59,7 @@ def test_it_is_named_and_labelled_by_its_worker() -> None:
             "app.kubernetes.io/managed-by": "hodei",
         }.items()
     )
-    assert metadata["annotations"] == {"hodei.io/provider-id": "cluster"}
+    assert metadata["annotations"] == {"hodei.io/provider-id": "cluster", "hodei.io/server-ca": "an authority"}
 
 
 def test_long_names_are_cut_with_a_hash_and_kept_in_annotations() -> None:
@@ -135,15 +137,26 @@ def test_gpus_bring_their_toleration() -> None:
 def test_the_token_is_a_file_of_a_secret() -> None:
     """W24: neither in the environment nor in the pod's own object."""
     request = make_request()
-    made, secret = pod(request), make_secret(request, "space", OWNER)
+    made, secret = pod(request), make_secret(request, "space")
     assert request.otp not in json.dumps(made)
-    assert base64.b64decode(secret["data"]["token"]).decode() == request.otp
-    assert base64.b64decode(secret["data"]["ca.crt"]) == b"an authority"
+    assert {key: base64.b64decode(value).decode() for key, value in secret["data"].items()} == {"token": request.otp}
     variables = environment(made)
     files = {variables[name] for name in ("HODEI_OTP_TOKEN_FILE", "HODEI_TLS_CA")}
-    assert files == {"/run/hodei/credentials/token", "/run/hodei/credentials/ca.crt"}
+    assert files == {"/run/hodei/credentials/token", "/run/hodei/trust/ca.crt"}
     volume = next(each for each in made["spec"]["volumes"] if each["name"] == "hodei-credentials")
     assert volume["secret"]["secretName"] == secret["metadata"]["name"] == made["metadata"]["name"]
+    assert volume["secret"]["optional"], "the file goes with the secret"
+
+
+def test_the_authority_is_no_secret() -> None:
+    """It stays when the secret goes: the worker may connect again."""
+    made = pod()
+    volume = next(each for each in made["spec"]["volumes"] if each["name"] == "hodei-trust")
+    (item,) = volume["downwardAPI"]["items"]
+    assert (item["path"], item["fieldRef"]["fieldPath"]) == ("ca.crt", "metadata.annotations['hodei.io/server-ca']")
+    assert made["metadata"]["annotations"]["hodei.io/server-ca"] == "an authority"
+    alone = make_pod(make_request(), "space", KubernetesConfig(), Owner("cluster"))
+    assert "hodei-trust" not in json.dumps(alone)
 
 
 def test_the_token_may_be_a_variable_where_a_setting_says_so() -> None:
@@ -220,3 +233,82 @@ def test_the_settings_reach_the_pod() -> None:
     assert container["image"] == "mine:1"
     metadata = pod(pod_labels={"team": "a"}, pod_annotations={"note": "b c"})["metadata"]
     assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("a", "b c")
+
+
+PURPOSE = {"tenant": "acme", "job": "j1", "attempt": "2", "attempt-uid": "u1"}
+
+
+def test_the_jobs_own_names_are_on_its_pod() -> None:
+    """Beside Hodei's, and never in the place of one of them."""
+    request = make_request(
+        labels=PURPOSE, job_labels={"team": "a", "x.example/stage": "dev"}, job_annotations={"note": "any \n text"}
+    )
+    metadata = pod(request)["metadata"]
+    assert metadata["labels"].items() >= {"team": "a", "x.example/stage": "dev", "hodei.io/job": "j1"}.items()
+    assert metadata["annotations"].items() >= {"note": "any \n text", "hodei.io/provider-id": "cluster"}.items()
+    sly = make_request(job_labels={"app": "mine", "hodei.io/instance": "another"})
+    assert pod(sly)["metadata"]["labels"]["hodei.io/instance"] == sly.installation_id
+    assert pod(sly)["metadata"]["labels"]["app"] == "hodei-jobs-worker"
+
+
+def test_a_pod_of_many_jobs_has_the_names_of_none_until_it_is_given_them() -> None:
+    """What is applied has all of them, with the whole of what is cut: the next job's names replace it."""
+    request = make_request(labels=PURPOSE, job_labels={"team": "a"}, max_jobs=0)
+    labels = pod(request)["metadata"]["labels"]
+    assert labels["hodei.io/tenant"] == "acme"
+    assert not {"team", "hodei.io/job", "hodei.io/attempt"} & labels.keys()
+    purpose = Purpose({**PURPOSE, "job": "j" * 70}, {"team": "a"}, {"note": "b"})
+    metadata = make_job_patch("hodei-worker-w1", "space", purpose)["metadata"]
+    assert metadata["labels"].keys() == {"team", *(f"hodei.io/{each}" for each in PURPOSE)}
+    assert metadata["annotations"] == {"note": "b", "hodei.io/job": "j" * 70}
+
+
+@pytest.mark.parametrize(
+    ("labels", "annotations", "field", "reason"),
+    [
+        ({"app": "mine"}, {}, "labels['app']", "Hodei's own"),
+        ({"hodei.io/job": "j"}, {}, "labels['hodei.io/job']", "Hodei's own"),
+        ({"app.kubernetes.io/name": "x"}, {}, "labels['app.kubernetes.io/name']", "Hodei's own"),
+        ({"node.kubernetes.io/x": "y"}, {}, "labels['node.kubernetes.io/x']", "reserved"),
+        ({"team": "a"}, {}, "labels['team']", "HODEI_K8S_POD_LABELS"),
+        ({}, {"hodei.io/provider-id": "x"}, "annotations['hodei.io/provider-id']", "Hodei's own"),
+        ({}, {"not a key": "x"}, "annotations['not a key']", "letters"),
+        ({}, {"Bad_Prefix/key": "x"}, "annotations['Bad_Prefix/key']", "DNS name"),
+        ({}, {"k8s.io/x": "y"}, "annotations['k8s.io/x']", "reserved"),
+        ({}, {"big": "x" * (230 << 10)}, "annotations", "bytes"),
+    ],
+)
+def test_names_that_can_not_be_on_a_pod_are_refused_by_name(
+    labels: dict[str, str], annotations: dict[str, str], field: str, reason: str
+) -> None:
+    """W38: Hodei's own, the cluster's, those of a setting, no valid key, too many bytes."""
+    config = KubernetesConfig(pod_labels={"team": "platform"})
+    found = refused_names(labels, annotations, config)
+    assert list(found) == [field]
+    assert reason in found[field]
+    assert refused_names({"a": "b", "example.com/c": "d"}, {"e": "f" * 1000}, config) == {}
+
+
+def test_a_pod_has_the_time_that_its_job_needs_to_end() -> None:
+    """Its grace and the rest of its log; never less than the setting."""
+    graces = {grace: pod(make_request(grace=grace))["spec"]["terminationGracePeriodSeconds"] for grace in (5.0, 90.5)}
+    assert graces == {5.0: 30, 90.5: 101}
+    assert pod(make_request(grace=5.0), termination_grace=60)["spec"]["terminationGracePeriodSeconds"] == 60
+
+
+def test_only_a_deadline_that_is_known_bounds_a_pod() -> None:
+    """A worker of many jobs, and one whose job may run for ever, have none."""
+    assert pod(make_request(deadline=700.2))["spec"]["activeDeadlineSeconds"] == 701
+    assert "activeDeadlineSeconds" not in pod()["spec"]
+
+
+def test_bringing_the_agent_takes_no_more_than_the_job() -> None:
+    """A node and a quota count the greater of both."""
+    small = Resources(cpu_millis=50, memory_bytes=16 << 20, disk_bytes=1 << 30, gpu_count=1)
+    for resources in (small, Resources()):
+        made = pod(make_request(image="debian:stable-slim", resources=resources))
+        limits = {key: value for key, value in worker(made)["resources"]["limits"].items() if key != "nvidia.com/gpu"}
+        agent = made["spec"]["initContainers"][0]["resources"]
+        assert agent["limits"] == limits
+        assert agent["requests"]["cpu"] in {"50m", "100m"}
+    assert agent["requests"]["memory"] == "64Mi"

@@ -1,0 +1,38 @@
+"""What could explain a worker's failure: the events of its pod, and the last that was printed in it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+
+from hodei_providers.contract import ProviderError
+from hodei_providers.kubernetes import names
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.paths import pod_path
+from hodei_providers.kubernetes.pod import AGENT_CONTAINER, CONTAINER
+
+#: Lines of a worker's own output, and events, in a diagnosis.
+TAIL, EVENTS = 20, 10
+
+
+async def read_events(api: Api, namespace: str, worker_id: str) -> Sequence[str]:
+    """Return a pod's newest events, a line each.
+
+    :raise ProviderError: the cluster can't be asked.
+    """
+    selector = f"involvedObject.name={names.worker_name(worker_id)}"
+    answer = await api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
+    events = answer["items"] or []
+    events.sort(key=lambda event: event.get("lastTimestamp") or event.get("eventTime") or "")
+    return [f"event {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS:]]
+
+
+async def read_output(api: Api, namespace: str, worker_id: str) -> Sequence[str]:
+    """Return the last lines that were printed in a pod."""
+    for container in (CONTAINER, AGENT_CONTAINER):
+        # One that never ran has printed nothing, and where nothing may be printed any more its node can't be asked.
+        with contextlib.suppress(ProviderError):
+            text = await api.text(f"{pod_path(namespace, worker_id)}/log", container=container, tailLines=str(TAIL))
+            if text:
+                return text.splitlines()
+    return []
