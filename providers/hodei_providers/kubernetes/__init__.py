@@ -2,7 +2,13 @@
 
 config           what the provider is told: `KubernetesConfig`
 names            names, labels and annotations of what it makes
+metadata         labels and annotations, as pure functions
+resources        what containers ask of their node, as pure functions
 pod              the pod and the secret of a worker, as pure functions
+paths            where the API has them
+launches         makes them
+unowned          names of secrets that no pod owns yet
+diagnosis        what could explain a worker's failure
 manifests        the infrastructure of a namespace, as pure functions
 infrastructure   makes sure that it is there
 state            what a pod's object says of its worker
