@@ -38,6 +38,7 @@ from hodei_server.loops.health import health_loop
 from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
+from hodei_server.loops.presence import Presence, presence_loop
 from hodei_server.loops.retention import retention_loop, sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
@@ -102,6 +103,7 @@ class Server:
         self.metrics_address = Address("", 0)
         self.failed = asyncio.Event()
         self.sessions = Sessions()
+        self._presence = Presence()
         self._accepting = True
         self._stack = contextlib.AsyncExitStack()
         self._loops: list[asyncio.Task[None]] = []
@@ -176,8 +178,11 @@ class Server:
             database, attempts, scheduler, max_queued=settings.max_queued_jobs, accepting=lambda: self._accepting
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
-        limits = FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client)
-        log_service = LogService(LogLookup(database, book, attempts.changed), limits, compress=settings.log_compression)
+        log_service = LogService(
+            LogLookup(database, book, attempts.changed),
+            FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client),
+            compress=settings.log_compression,
+        )
         clients.server.add_generic_rpc_handlers((log_service.handlers(),))
         provider_service = ProviderService(database, scheduler, sessions, attempts)
         provider_pb2_grpc.add_ProviderServiceServicer_to_server(provider_service, clients.server)
@@ -198,12 +203,14 @@ class Server:
             lease=settings.lease,
             orphan_after=settings.orphan_after,
             pools=pools,
+            presence=self._presence,
         )
         self._stack.push_async_callback(self._stop_loops)
+        self._run("presence", lambda: presence_loop(self._presence))
         self._run("dispatch", lambda: dispatch_loop(scheduler, database))
         if pools.wanted:
             self._run("pool", lambda: pool_loop(pools, scheduler))
-        self._run("clocks", lambda: clock_loop(attempts, database))
+        self._run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))
         self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
         self._run("generation", lambda: generation_loop(installation))
         self._run("health", lambda: health_loop(fleet))

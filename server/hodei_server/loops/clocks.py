@@ -10,34 +10,49 @@ from hodei_server.db.attempts import active_attempts
 from hodei_server.db.database import Database
 from hodei_server.db.jobs import expire_queued
 from hodei_server.domain.states import Cause, JobState
+from hodei_server.loops.presence import Presence
 from hodei_server.work.attempts import Attempts
+from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SWEEP_SECONDS = 1.0
 
 
-async def clock_loop(attempts: Attempts, database: Database) -> None:
-    """End what has taken too long."""
+async def clock_loop(
+    attempts: Attempts, sessions: Sessions, database: Database, presence: Presence, *, patience: float
+) -> None:
+    """End what has taken too long.
+
+    :param patience: seconds that workers have to be heard once the server is there again: what has gone on for longer
+        than that may have an end that was not told yet.
+    """
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         for row in await database.write(expire_queued):
             attempts.changed.moved(row["job_id"])
         if len(attempts.live):
-            await _sweep(attempts, database)
+            await _sweep(attempts, sessions, database, presence, patience)
 
 
-async def _sweep(attempts: Attempts, database: Database) -> None:
+async def _sweep(
+    attempts: Attempts, sessions: Sessions, database: Database, presence: Presence, patience: float
+) -> None:
     rows, now = await database.read(lambda tx: (active_attempts(tx), tx.now))
     margin = int(attempts.settings.run_margin * 1e6)
+    there = presence.seconds()
     for row in rows:
         live = attempts.live.by_uid(row["attempt_uid"])
         if live is None or live.result is not None:
             continue
+        if there < patience and row["created_at"] < now - int(there * 1e6):
+            continue
         if row["state"] == int(JobState.STARTING) and now > row["start_deadline"]:
             attempts.start_too_late(live)
         elif row["run_deadline"] is not None and now > row["run_deadline"]:
-            # The worker should have ended it long ago.
+            # The worker should have ended it long ago. Where it can't say so, its lease decides.
+            if sessions.get(live.worker_id) is None:
+                continue
             attempts.lose_soon(
                 live, Cause.RUN_TIMEOUT, "Ran longer than its run timeout, and its worker did not end it"
             )

@@ -13,6 +13,7 @@ from hodei_server.db.database import Database
 from hodei_server.db.workers import live_workers, touch
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
+from hodei_server.loops.presence import Presence
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.work.attempts import CAUSES, Attempts
 from hodei_server.work.fleet import Fleet
@@ -27,6 +28,7 @@ class Leases:
     :param lease: seconds of silence after which a worker's provider is asked.
     :param orphan_after: seconds of silence after which a worker has ended its job by itself.
     :param pools: say how long workers may wait for a job.
+    :param presence: a lease doesn't run while the server was not there to hear.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class Leases:
         lease: float,
         orphan_after: float,
         pools: Pools,
+        presence: Presence,
     ) -> None:
         self._attempts = attempts
         self._fleet = fleet
@@ -45,8 +48,7 @@ class Leases:
         self._lease = lease
         self._orphan_after = orphan_after
         self._pools = pools
-        # A lease doesn't run while the server was not there to be heard.
-        self._since = time.monotonic()
+        self.presence = presence
         self._idle_since: dict[str, float] = {}
 
     async def check(self, rows: list[RowMapping]) -> None:
@@ -75,7 +77,7 @@ class Leases:
 
     async def _check_silent(self, row: RowMapping) -> None:
         worker_id = row["worker_id"]
-        silent = self._sessions.silent_for(worker_id, self._since)
+        silent = self._sessions.silent_for(worker_id, self.presence.since())
         if silent < self._lease or (row["state"] == int(WorkerState.STARTING) and row["registered_at"] is None):
             return
         description = await self._fleet.describe(worker_id, row["provider"])
@@ -119,7 +121,7 @@ async def lease_loop(
         now = time.monotonic()
         if now - pinged >= interval:
             pinged = now
-            service.ping_all()
+            service.ping_all(leases.presence.since())
         if now - noted >= 3 * interval:
             noted = now
             heard = sorted(sessions.connected())

@@ -274,10 +274,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             for message in messages:
                 await context.write(message)
 
-    def ping_all(self) -> None:
-        """Ask every connected worker whether it is there; close the connections of those that were silent too long."""
+    def ping_all(self, since: float) -> None:
+        """Ask every connected worker whether it is there; close the connections of those that were silent too long.
+
+        :param since: monotonic seconds; before it the server did not listen.
+        """
         for session in self._sessions.all():
-            if time.monotonic() - session.heard_at > SILENT_INTERVALS * self._ping_interval:
+            if time.monotonic() - max(session.heard_at, since) > SILENT_INTERVALS * self._ping_interval:
                 session.close("the worker was silent for too long")
             else:
                 session.send(wire.ConnectResponse(ping=wire.ServerPing()))

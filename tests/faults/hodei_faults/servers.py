@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from hodei_server.settings import Settings
@@ -17,9 +19,11 @@ class ServerProcess:
 
     :param log: a file that takes what it says.
     :param passed_on: beginnings of those ``HODEI_`` variables of this process that it gets, too.
+    :ivar data_dir: its data folder.
     """
 
     def __init__(self, settings: Settings, log: Path, *passed_on: str) -> None:
+        self.data_dir = settings.data_dir
         self._log = log
         self._settings = settings
         self._passed_on = passed_on
@@ -66,6 +70,16 @@ class ServerProcess:
         assert self._process is not None
         self._process.kill()
         await self.died()
+
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Return what stops it, and lets it go on."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     async def stop(self) -> None:
         """End it, if it runs."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import structlog
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings, LogPlace
@@ -118,6 +119,45 @@ async def test_unfinished_jobs_run_again_and_nothing_on_the_disk_is_touched(
     after = sealed_files(data)
     assert {name: after.get(name) for name in sealed} == sealed
     assert names < segment_names(data)
+
+
+async def test_a_worker_that_nobody_finds_is_refused_and_ends_with_its_job(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W35: the provider has lost its record and removes nothing; the worker comes back, is told, and goes by itself."""
+    monkeypatch.setattr("hodei_server.loops.generation.SECONDS", 0.1)
+    settings = make_settings()
+    data = settings.data_dir
+    # Where the workers find the next server.
+    async with Server(settings) as first:
+        settings = make_settings(worker_listen=f"127.0.0.1:{first.worker_address.port}")
+    first = Server(settings)
+    await first.__aenter__()
+    async with Client(settings=ClientSettings(first.address)) as client:
+        await asyncio.to_thread(copy_database, data / "hodei.db", tmp_path / "copy.db")
+        await client.submit(["sh", "-c", f"trap '' TERM; echo $$ > {tmp_path / 'pid'}; sleep 600 & wait"])
+        await file_appears(tmp_path / "pid")
+        (worker,) = worker_pids(data)
+    await first.__aexit__(None, None, None)
+    (record,) = data.glob("providers/process/workers/*/worker.json")
+    words = (record.parent / "worker.log").open()
+    record.unlink()
+    restore(tmp_path / "copy.db", data)
+    with structlog.testing.capture_logs() as entries, words:
+        async with Server(settings) as second:
+            await gone(worker)
+            await gone(int((tmp_path / "pid").read_text()))
+            assert second.sessions.refusals == {"session": 1}
+            assert "refused by the server: the session is not known" in words.read()
+    removed = {"worker.stray_removed", "worker.gone"}
+    assert not removed & {entry["event"] for entry in entries}
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended."""
+    async with asyncio.timeout(20):
+        while Path(f"/proc/{pid}/exe").exists():
+            await asyncio.sleep(0.02)
 
 
 async def test_a_copy_that_is_in_use_is_no_restored_one(make_settings: MakeSettings) -> None:

@@ -106,24 +106,26 @@ async def test_a_log_request_that_makes_no_sense_is_refused(
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_open_streams_have_a_bound(make_settings: object) -> None:
-    """L08: further ones are refused, and those that end make room."""
+@pytest.mark.parametrize("of", ["job", "client"])
+async def test_open_streams_have_a_bound(make_settings: object, of: str) -> None:
+    """L08: further ones are refused, and those that end make room; one client's count together, whatever their jobs."""
     assert callable(make_settings)
     async with (
-        Server(make_settings(max_follows_per_job="2"), ephemeral=True) as server,
+        Server(make_settings(**{f"max_follows_per_{of}": "2"}), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
         open_channel(server.address) as channel,
     ):
-        job = await client.submit(["sh", "-c", "echo here; exec sleep 600"])
+        jobs = [await client.submit(["sh", "-c", "echo here; exec sleep 600"]) for _ in range(1 if of == "job" else 2)]
         stub = log_pb2_grpc.LogStreamServiceStub(channel)
-        request = log_pb2.StreamLogsRequest(job_id=job, follow=True)
-        calls = [stub.StreamLogs(request) for _ in range(2)]
+        request = log_pb2.StreamLogsRequest(job_id=jobs[0], follow=True)
+        calls = [stub.StreamLogs(log_pb2.StreamLogsRequest(job_id=job, follow=True)) for job in (jobs[0], jobs[-1])]
         for call in calls:
             await call.read()
         with pytest.raises(aio.AioRpcError) as caught:
             await stub.StreamLogs(request).read()
         assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-        calls[0].cancel()
+        assert f"2 open log streams of this {of}" in (caught.value.details() or "")
+        calls[-1].cancel()
         async with asyncio.timeout(60):
             while True:
                 again = stub.StreamLogs(request)
@@ -132,8 +134,9 @@ async def test_open_streams_have_a_bound(make_settings: object) -> None:
                     break
                 except aio.AioRpcError:
                     await asyncio.sleep(0.02)
-        await client.cancel(job, force=True)
-        await client.wait(job)
+        for job in jobs:
+            await client.cancel(job, force=True)
+            await client.wait(job)
 
 
 async def test_a_reused_worker_runs_one_job_after_the_other(make_settings: object) -> None:

@@ -115,6 +115,15 @@ LOGS: tuple[Protection, ...] = (
         "no error is raised",
     ),
     Protection(
+        "L08",
+        "the streams of one client count together, whatever their jobs",
+        "server/hodei_server/rpc/log_service.py",
+        "zip(keys, (self._limits.per_job, self._limits.per_client), strict=True):",
+        "zip(keys, (self._limits.per_job,), strict=False):",
+        f"{SERVER}/test_services.py::test_open_streams_have_a_bound[client]",
+        "the client opens one more",
+    ),
+    Protection(
         "L09",
         "followers are cursors: a slow one costs the others nothing and misses nothing",
         "server/hodei_server/logs/open_log.py",

@@ -49,6 +49,24 @@ WORKERS: tuple[Protection, ...] = (
         "the worker is lost while it runs its job",
     ),
     Protection(
+        "W05",
+        "a run's clock does not judge a worker that can't be heard: it may have ended its job in time",
+        "server/hodei_server/loops/clocks.py",
+        "            if sessions.get(live.worker_id) is None:\n",
+        "            if sessions.get(live.worker_id) is live:\n",
+        f"{SERVER}/test_absent.py::test_what_ended_in_time_while_the_server_was_away_keeps_its_outcome[killed]",
+        "the job that ended in time counts as timed out",
+    ),
+    Protection(
+        "W05",
+        "clocks that ran while the server was stopped or down give its workers time to be heard",
+        "server/hodei_server/loops/clocks.py",
+        '        if there < patience and row["created_at"] < now - int(there * 1e6):\n',
+        "        if there < 0:\n",
+        f"{SERVER}/test_absent.py::test_what_was_cancelled_before_the_server_went_away_has_its_last_words[stopped]",
+        "the worker is removed with what its job has said last",
+    ),
+    Protection(
         "W20",
         "heartbeat and assignment are on one stream: a worker that came back without its attempt is given up",
         "server/hodei_server/rpc/worker_service.py",
@@ -140,5 +158,16 @@ WORKERS: tuple[Protection, ...] = (
         "            except aio.AioRpcError as error:\n                _log.warning(",
         "tests/integration/worker/test_worker.py::test_a_refused_worker_ends_itself",
         "the worker registers again and again",
+    ),
+    Protection(
+        "W35",
+        "a worker whose session the server does not know any more ends itself and its job",
+        "worker/hodei_worker/agent.py",
+        "                if error.code() in _REFUSALS:\n"
+        "                    raise SessionOverError(error.details() or error.code().name) from None\n"
+        "                failure = error\n",
+        "                failure = error\n",
+        f"{SERVER}/test_restored.py::test_a_worker_that_nobody_finds_is_refused_and_ends_with_its_job",
+        "the worker comes back again and again, and its job runs on",
     ),
 )

@@ -103,6 +103,8 @@ class Account:
         # A worker that is killed with its result told and its log not yet durable leaves one that says so.
         if ended and not receipt.complete and attempt.worker_id not in self._site.killed_workers:
             self._fault(f"{name}: its log is incomplete, but nobody has killed its worker {attempt.worker_id}")
+        if attempt.outcome.cause == wire.CAUSE_WORKER_LOST and attempt.worker_id not in self._site.killed_workers:
+            self._fault(f"{name}: is lost, but nobody has killed its worker: {attempt.outcome.message}")
         self.cut += reading.cut
         if not receipt.ended:
             self._fault(f"{name}: its log has not ended")

@@ -9,7 +9,7 @@ import random
 import signal
 
 from hodei_faults import recorded_pids, recorded_workers
-from hodei_torture.site import Site
+from hodei_torture.site import LEASE, Site
 
 
 class Hand:
@@ -29,6 +29,7 @@ class Hand:
             "kill worker": (6, self._kill_worker),
             "kill all workers": (1, self._kill_all_workers),
             "stop worker": (2, self._stop_worker),
+            "stop server": (3, self._stop_server),
             "break connections": (2, self._break_connections),
             "cut network": (1, self._cut_network),
             "stall network": (1, self._stall_network),
@@ -86,6 +87,18 @@ class Hand:
             os.kill(pid, signal.SIGSTOP)
             await self._pause(0.1, 3.0)
             os.kill(pid, signal.SIGCONT)
+        return True
+
+    async def _stop_server(self) -> bool:
+        """Stop the server for longer than a lease, or for a moment; sometimes a worker ends meanwhile."""
+        seconds = self._random.choice([self._random.uniform(0.1, LEASE), self._random.uniform(LEASE, 4 * LEASE)])
+        self._site.note(f"stop the server for {seconds:.1f} s")
+        self._site.signal_server(signal.SIGSTOP)
+        await asyncio.sleep(seconds / 2)
+        if self._random.random() < 0.3:
+            await self._kill_worker()
+        await asyncio.sleep(seconds / 2)
+        self._site.signal_server(signal.SIGCONT)
         return True
 
     async def _break_connections(self) -> bool:

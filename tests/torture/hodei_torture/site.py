@@ -20,6 +20,8 @@ from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
 DISK_BYTES = 1 << 30
+#: Seconds.
+LEASE = 2.0
 #: Seconds in which a server that was started, perhaps more than once, must serve.
 ANSWER_SECONDS = 60.0
 
@@ -93,7 +95,7 @@ class Site:
             "HODEI_WORKER_ADDRESS": self.workers.address,
             "HODEI_DATA_DIR": str(self.data),
             "HODEI_LOG_SEGMENT": "64Ki",
-            "HODEI_LEASE": "2s",
+            "HODEI_LEASE": f"{LEASE}s",
             "HODEI_PING_INTERVAL": "500ms",
             "HODEI_ORPHAN_AFTER": "20s",
             "HODEI_LOG_LEVEL": "warn",
@@ -130,6 +132,12 @@ class Site:
                 self.note(f"the server has ended with {code}")
             await self.start_server()
 
+    def signal_server(self, number: signal.Signals) -> None:
+        """Send the server a signal, if it is there."""
+        if self.server_is_up():
+            assert self.server is not None
+            self.server.send_signal(number)
+
     def server_is_up(self) -> bool:
         """Whether the server's process is there."""
         return self.server is not None and self.server.returncode is None
@@ -140,6 +148,7 @@ class Site:
         self.workers.heal()
         if self.disk is not None:
             self.disk.free()
+        self.signal_server(signal.SIGCONT)
         for pid in worker_pids(self.data):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
