@@ -28,7 +28,7 @@ def enter(make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch) -> Enter
 
     @contextlib.asynccontextmanager
     async def run(provider: MemoryProvider) -> AsyncIterator[tuple[Server, Client]]:
-        monkeypatch.setattr("hodei_server.app.load_provider", lambda *_, **__: provider)
+        monkeypatch.setattr("hodei_server.opening.load_provider", lambda *_, **__: provider)
         async with (
             Server(make_settings(lease="1s", ping_interval="200ms"), ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,

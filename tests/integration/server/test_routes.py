@@ -13,7 +13,7 @@ from grpc import aio
 from hodei_client import Chunk, Client, ClientSettings
 from hodei_providers.contract import LaunchRequest, Provider, Route
 from hodei_providers.process import ProcessProvider
-from hodei_server import app
+from hodei_server import opening
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -49,7 +49,7 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ProcessesElsew
     def load(*_: object, **__: object) -> Provider:
         return provider
 
-    monkeypatch.setattr(app, "load_provider", load)
+    monkeypatch.setattr(opening, "load_provider", load)
     return provider
 
 
