@@ -49,6 +49,17 @@ def test_every_just_command_of_the_docs_exists() -> None:
     assert named <= recipes
 
 
+def test_images_are_of_no_platform() -> None:
+    """So that one recipe builds them for each: what differs comes with the base, the compiler and the wheels."""
+    files = [*ROOT.glob("Dockerfile.*"), *(ROOT / "worker/image").glob("*.*")]
+    assert len(files) == 4
+    platform = re.compile("amd64|x86|i386|arm64|aarch64|--platform|TARGETARCH", re.IGNORECASE)
+    assert [
+        f"{path.name}: {word}" for path in files if path.is_file() for word in platform.findall(path.read_text())
+    ] == []
+    assert "docker buildx build --platform linux/amd64,linux/arm64 " in (ROOT / "justfile").read_text()
+
+
 def test_no_tracked_file_names_a_machine_or_a_package_index(tracked_files: list[Path]) -> None:
     """Paths of one machine and addresses of indexes belong in nobody's clone."""
     found = []

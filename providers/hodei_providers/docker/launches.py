@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from hodei_providers.contract import Handle, LaunchRejectedError, LaunchRequest, ProviderError, ProviderUnavailableError
 from hodei_providers.docker.config import DockerConfig
@@ -139,7 +141,10 @@ class Launches:
 
     async def remove(self, worker_id: str) -> bool:
         """Remove a worker's container and volumes, a stranger of the name not; return whether they are gone."""
-        there = await self._engine.inspect(container_name(worker_id))
+        return await self.remove_seen(worker_id, await self._engine.inspect(container_name(worker_id)))
+
+    async def remove_seen(self, worker_id: str, there: Mapping[str, Any] | None) -> bool:
+        """Do the same with what the engine has just told of the container."""
         if there is not None:
             if there["Config"]["Labels"].get(WORKER_LABEL) != worker_id:
                 return True

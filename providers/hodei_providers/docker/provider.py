@@ -216,11 +216,10 @@ class DockerProvider(Provider):
         try:
             await self._launches.give_up(worker_id)
             name = container_name(worker_id)
-            if grace > 0:
-                inspected = await self._engine.inspect(name)
-                if inspected is not None and inspected["State"]["Status"] == "running":
-                    await self._engine.stop(name, grace)
-            return await self._launches.remove(worker_id)
+            inspected = await self._engine.inspect(name)
+            if grace > 0 and inspected is not None and inspected["State"]["Status"] == "running":
+                await self._engine.stop(name, grace)
+            return await self._launches.remove_seen(worker_id, inspected)
         finally:
             self._destroying.discard(worker_id)
 

@@ -209,6 +209,23 @@ async def test_a_strangers_container_of_the_name_is_left_alone(provider: DockerP
         docker("rm", "-f", "-v", name)
 
 
+async def test_a_gpu_that_the_engine_does_not_have_is_refused_in_its_words(
+    tmp_path: Path, config: DockerConfig, player_image: str
+) -> None:
+    """W38: the request reaches the engine; on one that has a GPU, the container that was asked for."""
+    config = dataclasses.replace(config, worker_image=player_image, gpus=1)
+    async with entered(DockerProvider("docker", data_dir=tmp_path, config=config)) as provider:
+        request = make_request(resources=Resources(gpu_count=1))
+        try:
+            handle = await provider.launch(request)
+        except UnsupportedRequestError as error:
+            assert "[gpu]" in str(error)  # noqa: PT017 - one of two outcomes, by what the machine has
+            assert leftovers(f"hodei.worker={request.worker_id}") == []
+        else:
+            asked = inspect(handle.data["container"])["HostConfig"]["DeviceRequests"]
+            assert [(each["Count"], each["Capabilities"]) for each in asked] == [(1, [["gpu"]])]
+
+
 async def test_volumes_of_a_container_that_somebody_removed_are_ours_to_remove(provider: DockerProvider) -> None:
     """W11: `docker rm` leaves them; they are listed and go."""
     request = make_request()
