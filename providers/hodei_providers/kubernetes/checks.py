@@ -11,6 +11,7 @@ from hodei.address import parse_address
 from hodei.quantities import parse_cpu, parse_size
 from hodei_providers.kubernetes import reading
 from hodei_providers.kubernetes.names import is_dns_label, is_dns_name, is_own, label_key_error, label_value_error
+from hodei_providers.kubernetes.template_patch import patch_violations
 
 if TYPE_CHECKING:
     from hodei_providers.kubernetes.config import KubernetesConfig
@@ -108,6 +109,8 @@ def _pod_parts(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
             yield "volume_mounts", "expected the name of one of the volumes and a mountPath that is absolute"
     if config.pod_security_standard == "restricted" and any("hostPath" in v for v in config.volumes):
         yield "volumes", "expected no hostPath: the Pod Security standard restricted refuses it"
+    for wrong in patch_violations(config.pod_template_patch):
+        yield "pod_template_patch", wrong
     for kind, resource in config.gpu_resources.items():
         if not kind or label_key_error(resource) or "/" not in resource:
             yield "gpu_resources", "expected type=resource, like default=nvidia.com/gpu"

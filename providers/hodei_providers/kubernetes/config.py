@@ -179,6 +179,12 @@ class KubernetesConfig:
     volume_mounts: tuple[Mapping[str, Any], ...] = option(
         (), "Where the worker's container has them, a JSON list.", reading.objects
     )
+    pod_template_patch: Mapping[str, Any] = option(
+        {},
+        "A strategic merge patch of every worker's pod, a JSON object with `metadata` and `spec`; for all that has no "
+        "setting of its own.",
+        reading.json_object,
+    )
     quota: Mapping[str, str] = option(
         _DEFAULT_QUOTA,
         "Hard limits of the namespace's ResourceQuota, `resource=quantity,…`.",

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from hodei_providers.contract import ProviderError
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.layout import AGENT_CONTAINER, CONTAINER
 from hodei_providers.kubernetes.paths import pod_path
-from hodei_providers.kubernetes.pod import AGENT_CONTAINER, CONTAINER
 
 #: Lines of a worker's own output, and events, in a diagnosis.
 TAIL, EVENTS = 20, 10

@@ -79,16 +79,21 @@ def refused_names(
 ) -> Mapping[str, str]:
     """Return which of a job's own names can't be on its pod, and why, by the field's path in a job."""
     found: dict[str, str] = {}
-    fixed = {"labels": config.pod_labels, "annotations": config.pod_annotations}
-    for field, given in (("labels", labels), ("annotations", annotations)):
+    patched = config.pod_template_patch.get("metadata", {})
+    for field, given, fixed in (
+        ("labels", labels, config.pod_labels),
+        ("annotations", annotations, config.pod_annotations),
+    ):
         for key in given:
             reason = names.label_key_error(key)
             if names.is_own(key):
                 reason = "would replace one of Hodei's own"
             elif not reason and names.is_reserved(key):
                 reason = "is reserved by Kubernetes; the setting HODEI_K8S_POD_" + field.upper() + " may have it"
-            elif key in fixed[field]:
+            elif key in fixed:
                 reason = "is set by HODEI_K8S_POD_" + field.upper()
+            elif key in patched.get(field, {}):
+                reason = "is set by HODEI_K8S_POD_TEMPLATE_PATCH"
             if reason:
                 found[f"{field}[{key!r}]"] = reason
     most = MAX_ANNOTATIONS - OWN_ANNOTATIONS - _size(config.pod_annotations)

@@ -13,22 +13,27 @@ from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
 from hodei_providers.contract import LaunchRequest, Purpose
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig, OtpDelivery, PodSecurityStandard
+from hodei_providers.kubernetes.layout import (
+    AGENT_CONTAINER,
+    AGENT_TARGET,
+    AUTHORITY,
+    CONTAINER,
+    CREDENTIALS,
+    FOLDER,
+    HOME,
+    TOKEN,
+    TRUST,
+)
 from hodei_providers.kubernetes.metadata import make_annotations, make_job_metadata, make_labels, purpose_of
 from hodei_providers.kubernetes.resources import gpu_resource, make_agent_resources, make_resources
+from hodei_providers.kubernetes.template_patch import merge_patch
 
 Manifest = dict[str, Any]
 
-CONTAINER, AGENT_CONTAINER = "worker", "agent"
-#: Where the init container has the volume that it copies the agent to, and the bound of that.
-AGENT_TARGET, AGENT_SIZE = "/agent", "512Mi"
+#: The bound of the volume that the agent is copied to.
+AGENT_SIZE = "512Mi"
 #: The user of the worker's image, and of every pod under the standard `restricted`.
 UID = 1000
-HOME = "/home/hodei"
-#: Where the worker keeps its jobs' folders and what overflows of their logs.
-FOLDER = "/var/lib/hodei-worker"
-#: Where the worker finds its token, and whom it trusts.
-CREDENTIALS, TRUST = "/run/hodei/credentials", "/run/hodei/trust"
-TOKEN, AUTHORITY = "token", "ca.crt"
 #: What a worker needs beyond its job's grace to send the rest of the log.
 DRAIN_SECONDS = 10
 #: Taints of a node that is lost; a pod would stay there for five minutes.
@@ -95,7 +100,7 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         spec["runtimeClassName"] = config.runtime_class
     # A pod that may run several jobs is given the names of each in turn, the first included.
     job_names = make_job_metadata(purpose_of(request) if request.max_jobs == 1 else Purpose({}, {}, {}))
-    return {
+    pod: Manifest = {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {
@@ -110,6 +115,8 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         },
         "spec": spec,
     }
+    patched: Manifest = merge_patch(pod, config.pod_template_patch)
+    return patched
 
 
 def _pod_security(request: LaunchRequest, *, strict: bool) -> Manifest:

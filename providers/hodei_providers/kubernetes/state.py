@@ -9,6 +9,7 @@ from typing import Any
 
 from hodei_providers.contract import Description, ExitReason, Handle, WorkerPhase
 from hodei_providers.kubernetes import names
+from hodei_providers.kubernetes.layout import CONTAINER
 
 Manifest = Mapping[str, Any]
 
@@ -59,7 +60,8 @@ def read_pod(pod: Manifest) -> Seen:
     uid = pod["metadata"].get("uid", "")
     handle = handle_of(pod)
     phase = status.get("phase", "Pending")
-    if phase in {"Succeeded", "Failed"}:
+    # A pod is over with its worker: sidecars that end later keep nobody waiting.
+    if phase in {"Succeeded", "Failed"} or (phase == "Running" and _worker_end(status)):
         description, finished_at = _ended(handle, pod)
         return Seen(description, uid, finished_at=finished_at)
     disruption = _condition(status, "DisruptionTarget")
@@ -109,9 +111,9 @@ def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
 
 def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
     status = pod["status"]
-    # Of several containers, that which failed; of an init container, only a failure ends the pod.
-    ends = sorted(_states(status, "terminated"), key=lambda end: end.get("exitCode", 0) == 0)
-    end: Mapping[str, Any] = ends[0] if ends else {}
+    # Where the worker never ran, an init container that failed has ended the pod. Sidecars end after it, somehow.
+    others = sorted(_states(status, "terminated"), key=lambda end: end.get("exitCode", 0) == 0)
+    end = _worker_end(status) or (others[0] if others else {})
     finished_at = str(end.get("finishedAt") or "")
     code = end.get("exitCode")
     disruption = _condition(status, "DisruptionTarget")
@@ -136,6 +138,15 @@ def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
     if number and number in set(signal.Signals):
         return Description(handle, WorkerPhase.EXITED, None, number, reason, message), finished_at
     return Description(handle, WorkerPhase.EXITED, code, None, reason, message), finished_at
+
+
+def _worker_end(status: Manifest) -> Mapping[str, Any]:
+    """Return how the worker's container has ended; empty while it has not."""
+    for container in status.get("containerStatuses") or []:
+        if container.get("name") == CONTAINER:
+            found: Mapping[str, Any] = (container.get("state") or {}).get("terminated") or {}
+            return found
+    return {}
 
 
 def _states(status: Manifest, kind: str) -> Iterator[Mapping[str, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -194,3 +195,41 @@ async def test_a_burnt_token_leaves_no_secret_and_the_pod_runs_on(api: Any, play
         assert (await provider.describe(handle)).phase is WorkerPhase.RUNNING
         assert await provider.destroy(handle)
         await provider.registered(handle)
+
+
+SIDECAR = {
+    "name": "sidecar",
+    "image": "busybox:stable",
+    "restartPolicy": "Always",
+    # It never ends by itself, and says that it has failed when it is asked to.
+    "command": ["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.2; done"],
+    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+}
+
+
+async def test_a_patched_pod_has_a_sidecar_that_does_not_outlive_its_job(
+    make_settings: MakeSettings, api: Any, namespace: str
+) -> None:
+    """W37: the settings' patch reaches the pod, jobs end as they do, and the sidecar goes with them."""
+    patch = {
+        "metadata": {"annotations": {"example.com/patched": "yes"}},
+        "spec": {
+            "initContainers": [SIDECAR],
+            "containers": [{"name": "worker", "lifecycle": {}, "env": [{"name": "HODEI", "value": "patched"}]}],
+        },
+    }
+    async with (
+        Server(make_settings(POD_TEMPLATE_PATCH=json.dumps(patch)), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["sleep", "1"])
+        pod = await pod_of(api, namespace, job=job)
+        assert pod["metadata"]["annotations"]["example.com/patched"] == "yes"
+        (sidecar,) = pod["status"]["initContainerStatuses"]
+        assert "running" in sidecar["state"]
+        assert {"name": "HODEI", "value": "patched"} in pod["spec"]["containers"][0]["env"]
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        path = f"/api/v1/namespaces/{namespace}/pods"
+        async with asyncio.timeout(25):
+            while (await api.get(path))["items"]:
+                await asyncio.sleep(0.1)

@@ -133,3 +133,15 @@ def test_a_pod_that_was_deleted_ended_as_it_was_last_seen() -> None:
     assert "Eviction API" in evicted.message
     done = read_deleted(pod(ended(3)))
     assert (done.phase, done.exit_code) == (WorkerPhase.EXITED, 3)
+
+
+def test_a_sidecar_neither_keeps_a_finished_pod_alive_nor_says_how_it_ended() -> None:
+    """It is killed after the worker, and its code is nobody's."""
+    sidecar = {"name": "proxy", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
+    for phase, state in (("Running", {"running": {}}), ("Succeeded", sidecar["state"])):
+        status = ended(0, "Completed", initContainerStatuses=[sidecar | {"state": state}]) | {"phase": phase}
+        seen = read_pod(pod(status))
+        assert (seen.description.phase, seen.description.exit_code) == (WorkerPhase.EXITED, 0)
+        assert seen.finished_at
+    begun = {"phase": "Running", "containerStatuses": [{"name": "worker", "state": {"running": {}}}]}
+    assert read_pod(pod(begun)).description.phase is WorkerPhase.RUNNING
