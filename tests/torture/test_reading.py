@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
+import os
 from pathlib import Path
 
 import pytest
 
+from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import log_pb2 as wire
+from hodei_client import STDOUT, Chunk, Cut, LogEvent
+from hodei_torture.account import Tally
+from hodei_torture.load import JOB
 from hodei_torture.reading import Reading, output
 from hodei_torture.run import proved_nothing
 from hodei_torture.site import Site
@@ -100,6 +107,41 @@ def test_a_stream_that_does_not_is_noticed(responses: tuple[wire.StreamLogsRespo
     """L04, L05: the Python client would drop what comes twice, and say nothing."""
     with pytest.raises(WrongStreamError):
         stream_of(*responses)
+
+
+def test_a_tally_counts_what_was_cut() -> None:
+    """L15: chunks, bytes and lines; and what was cut has a checksum that the whole one is made of."""
+    chunks = [Chunk(1, number, number, STDOUT, b"line %d of 9\n" % number) for number in range(9)]
+    terms = [chunk_checksum(each.sequence, each.stream, each.data) for each in chunks]
+    whole = Tally(Reading(EXPECTED), 0)
+    for each in chunks:
+        whole.add(each)
+    missing = Tally(Reading(EXPECTED), add_checksums(*terms[3:6]))
+    cut_out = Cut(1, 3, 5, sum(len(each.data) for each in chunks[3:6]), 3)
+    events: list[LogEvent] = [*chunks[:3], cut_out, *chunks[6:]]
+    for event in events:
+        missing.add(event)
+    assert dataclasses.replace(whole, reading=missing.reading) == missing
+    assert (missing.chunks, missing.lines, missing.others) == (9, 9, 0)
+
+
+async def job(marks: Path, lines: int) -> asyncio.subprocess.Process:
+    """Start what the kill tests run."""
+    arguments = ("sh", "-c", JOB, "job", str(marks), str(lines), "0", "0.05")
+    environment = {**os.environ, "HODEI_ATTEMPT_UID": "one"}
+    return await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.DEVNULL)
+
+
+async def test_two_runs_of_a_job_at_once_are_noticed_however_close(tmp_path: Path) -> None:
+    """W14: also where both begin in one moment; one after the other is fine."""
+    for _ in range(2):
+        assert await (await job(tmp_path, 10)).wait() == 0
+    assert not (tmp_path / "overlaps").exists()
+    for _ in range(10):
+        both = [await job(tmp_path, 100), await job(tmp_path, 100)]
+        assert [await each.wait() for each in both] == [0, 0]
+    assert len((tmp_path / "overlaps").read_text().splitlines()) == 10
+    assert len((tmp_path / "starts").read_text().splitlines()) == 22
 
 
 def test_a_run_that_proves_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,13 @@
-"""Segments that wait to be compressed, and what is said of those that are not there."""
+"""Segments that wait to be compressed, what is said of those that are not there, and how many are removed at once."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
+import pytest
+from sqlalchemy import update
 from structlog.testing import capture_logs
 
 from hodei.v1 import types_pb2 as wire
@@ -13,9 +16,11 @@ from hodei_logstore.memory import MemoryLogStore
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database
 from hodei_server.db.jobs import NewJob, insert_job
+from hodei_server.db.retention import expired_jobs
+from hodei_server.db.schema import jobs
 from hodei_server.db.segments import Segment, SegmentState, close_segment, mark_segments
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
-from hodei_server.loops.retention import sealing_loop
+from hodei_server.loops.retention import EXPIRE_BATCH, TIME_BUDGET, expire, sealing_loop
 
 
 class LosesSegments(MemoryLogStore):
@@ -36,6 +41,25 @@ class LosesSegments(MemoryLogStore):
         if len(self.asked) == 2:
             self.asked_twice.set()
         raise SegmentNotFoundError(f"there is no segment {key}")
+
+
+class SlowToRemove(MemoryLogStore):
+    """Takes most of the time budget for each removal, on a clock of its own; the removals themselves are real.
+
+    :ivar now: the clock, in seconds.
+    :ivar removed: how many segments each call removed.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.removed: list[int] = []
+
+    async def remove(self, keys: Sequence[SegmentKey]) -> None:
+        """Remove segments."""
+        await super().remove(keys)
+        self.removed.append(len(keys))
+        self.now += 0.4 * TIME_BUDGET
 
 
 async def _closed_segment(database: Database) -> None:
@@ -72,3 +96,19 @@ async def test_a_segment_that_was_dropped_meanwhile_is_no_damage(database: Datab
         return asyncio.ensure_future(database.write(lambda tx: mark_segments(tx, keys, SegmentState.CUT)))
 
     assert await _seal_one(database, LosesSegments(drop)) == []
+
+
+async def test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L22: a transaction has a batch of jobs and no more, and a turn ends with its time budget, whatever is left."""
+    store, count = SlowToRemove(), 5 * EXPIRE_BATCH
+    monkeypatch.setattr("hodei_server.loops.retention.time", SimpleNamespace(monotonic=lambda: store.now))
+    for _ in range(count):
+        await _closed_segment(database)
+    await database.write(lambda tx: tx.execute(update(jobs).values(logs_expire_at=0)))
+    assert await expire(store, database) == 3 * EXPIRE_BATCH
+    assert store.removed == [EXPIRE_BATCH] * 3
+    assert len(await database.read(lambda tx: expired_jobs(tx, count))) == 2 * EXPIRE_BATCH
+    assert await expire(store, database) == 2 * EXPIRE_BATCH
+    assert store.removed == [EXPIRE_BATCH] * 5

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
+import dataclasses
 import gc
 import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 
-from hodei.checksum import add_checksums, chunk_checksum
+from hodei.checksum import add_checksums, chunk_checksum, decode_checksum
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogPlace
+from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogEvent, LogPlace
 from hodei_faults import connected_to, descriptors, worker_pids
+from hodei_server.db.segments import SegmentState
 from hodei_torture.load import Job
 from hodei_torture.reading import Reading
 from hodei_torture.site import Site
@@ -23,6 +26,40 @@ PATIENCE = 240.0
 CLEARING = 60.0
 #: Descriptors of one kind (files of the database, for one) that an idle server may have.
 MOST_DESCRIPTORS = 30
+
+
+@dataclasses.dataclass
+class Tally:
+    """What a log amounts to, by what a reader gets.
+
+    :ivar checksum: begins as that of what was cut.
+    :ivar others: bytes that are not the job's output.
+    """
+
+    reading: Reading
+    checksum: int
+    chunks: int = 0
+    size: int = 0
+    lines: int = 0
+    others: int = 0
+
+    def add(self, event: LogEvent) -> None:
+        """Count what comes next."""
+        if isinstance(event, Chunk):
+            self.chunks += 1
+            self.size += len(event.data)
+            self.lines += event.data.count(b"\n")
+            term = chunk_checksum(event.sequence, event.stream, event.data)
+            self.checksum = add_checksums(self.checksum, term)
+            if event.stream == STDOUT:
+                self.reading.read(event.data)
+            else:
+                self.others += len(event.data)
+        elif isinstance(event, Cut):
+            self.chunks += event.last_sequence - event.first_sequence + 1
+            self.size += event.bytes
+            self.lines += event.lines
+            self.reading.skip()
 
 
 class Account:
@@ -77,28 +114,23 @@ class Account:
 
     async def _of_attempt(self, client: Client, job: Job, attempt: wire.Attempt) -> None:
         name = f"{job.job_id}: attempt {attempt.number}"
-        reading, total, size, chunks = Reading(job.expected), 0, 0, 0
+        reading = Reading(job.expected)
+        tally = Tally(reading, self._cut_checksum(attempt.attempt_uid))
         async for event in client.logs(job.job_id, place=LogPlace(attempt=attempt.number), follow=False):
-            if isinstance(event, Chunk):
-                chunks += 1
-                size += len(event.data)
-                total = add_checksums(total, chunk_checksum(event.sequence, event.stream, event.data))
-                if event.stream == STDOUT:
-                    reading.read(event.data)
-            elif isinstance(event, Cut):
-                chunks += event.last_sequence - event.first_sequence + 1
-                size += event.bytes
-                reading.skip()
+            tally.add(event)
         receipt = await client.receipt(job.job_id, attempt=attempt.number)
-        if (receipt.chunks, receipt.bytes, receipt.truncated) != (chunks, size, reading.cut):
+        if (receipt.chunks, receipt.bytes, receipt.lines) != (tally.chunks, tally.size, tally.lines):
             self._fault(f"{name}: the receipt does not agree with the bytes")
-        if not reading.cut and int.from_bytes(receipt.checksum) != total:
+        if int.from_bytes(receipt.checksum) != tally.checksum:
             self._fault(f"{name}: the receipt's checksum is not that of the bytes")
-        if reading.cut and not job.may_be_cut:
+        if reading.cut != receipt.truncated or (reading.cut and not job.may_be_cut):
             self._fault(f"{name}: its log is cut")
         ended = attempt.outcome.cause == wire.CAUSE_EXIT_CODE
         whole = ended and receipt.complete
         self.complete += whole
+        # What was cut counts: nothing but the job's output can be in there.
+        if whole and tally.size - tally.others != len(job.expected):
+            self._fault(f"{name}: {tally.size - tally.others} bytes, where the job writes {len(job.expected)}")
         self.incomplete += not receipt.complete
         # A worker that is killed with its result told and its log not yet durable leaves one that says so.
         if ended and not receipt.complete and attempt.worker_id not in self._site.killed_workers:
@@ -114,6 +146,16 @@ class Account:
             seen = seen_by.get(attempt.number, Reading(job.expected))
             if seen.wrong is not None or seen.place != reading.place:
                 self._fault(f"{name}: a follower saw something else, at byte {seen.wrong}, to byte {seen.place}")
+
+    def _cut_checksum(self, attempt_uid: str) -> int:
+        """Return the checksum of what was cut, which the worker's own for the whole log must agree with."""
+        query = "SELECT checksum FROM log_segments WHERE attempt_uid = ? AND state = ?"
+        with self._database() as database:
+            rows = database.execute(query, (attempt_uid, int(SegmentState.CUT))).fetchall()
+        return add_checksums(*(decode_checksum(checksum) for (checksum,) in rows))
+
+    def _database(self) -> contextlib.closing[sqlite3.Connection]:
+        return contextlib.closing(sqlite3.connect(f"file:{self._site.data / 'hodei.db'}?mode=ro", uri=True))
 
     async def of_leftovers(self) -> None:
         """See that nothing is left of all the jobs: processes, folders, descriptors, rows that are not over."""
@@ -151,7 +193,7 @@ class Account:
         return [str(path) for path in (self._site.data / "providers").glob("*/workers/*") if path.is_dir()]
 
     def _rows(self) -> list[str]:
-        with sqlite3.connect(f"file:{self._site.data / 'hodei.db'}?mode=ro", uri=True) as database:
+        with self._database() as database:
             counts = {
                 "jobs that are not over": "SELECT count(*) FROM jobs WHERE ended_at IS NULL",
                 "attempts that are not over": "SELECT count(*) FROM attempts WHERE ended_at IS NULL",

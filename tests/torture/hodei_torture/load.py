@@ -19,13 +19,12 @@ CUT_SHARE = 0.15
 CUT_BUDGET = 64 << 10
 #: How many of the jobs have a second follower, one that asks the server itself.
 STREAMED_SHARE = 0.3
-#: Prints known lines, slowly enough to be met by accidents; leaves its marks before.
+#: Prints known lines, slowly enough to be met by accidents; leaves its marks before. Its lock is held as long as any
+#: of its processes lives, so that a second attempt beside it can't miss it, however close together they begin.
 JOB = r"""
 marks=$1; lines=$2; code=$3; pause=$4
-for pid in $(cat "$marks/pids" 2>/dev/null); do
-    grep -qs '^State:.[^ZX]' "/proc/$pid/status" && echo "$HODEI_ATTEMPT_UID beside $pid" >> "$marks/overlaps"
-done
-echo $$ >> "$marks/pids"
+exec 9>> "$marks/lock"
+flock -n 9 || echo "$HODEI_ATTEMPT_UID began beside another" >> "$marks/overlaps"
 echo "$HODEI_ATTEMPT_UID" >> "$marks/starts"
 i=0
 while [ $i -lt $lines ]; do
