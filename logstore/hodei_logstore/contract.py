@@ -13,7 +13,8 @@ Errors a store may raise, and no others:
     ├── SegmentNotFoundError   there is no such segment (never written, or removed)
     ├── SequenceError          an append that does not continue its segment, or one to a sealed segment
     ├── CorruptSegmentError    kept bytes don't match their checksum
-    └── StorageFullError       no room; what was acknowledged is safe, what was not is not kept
+    ├── StorageFullError       no room; what was acknowledged is safe, what was not is not kept
+    └── StoreUnavailableError  where the bytes are can't be reached or refuses; trying again later may help
 """
 
 from __future__ import annotations
@@ -43,6 +44,10 @@ class CorruptSegmentError(LogStoreError):
 
 class StorageFullError(LogStoreError):
     """There is no room for more."""
+
+
+class StoreUnavailableError(LogStoreError):
+    """Where the bytes are can't be reached, or refuses."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, order=True)

@@ -14,6 +14,7 @@ import asyncio
 import collections
 import contextlib
 import dataclasses
+import io
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -221,25 +222,19 @@ class FileLogStore(LogStore):
 
     async def find_time(self, key: SegmentKey, time_unix_nanos: int) -> int:
         """Return where a time may begin; see the contract."""
-
-        def when_sealed(_: sealed.Pread, index: sealed.SealedIndex) -> int:
-            reached = (frame.first_sequence for frame in index.frames if frame.last_time >= time_unix_nanos)
-            return next(reached, index.info.next_sequence)
-
         return await self._run(
-            lambda: self._either(key, lambda segment: segment.find_time(time_unix_nanos), when_sealed)
+            lambda: self._either(
+                key,
+                lambda segment: segment.find_time(time_unix_nanos),
+                lambda _, index: index.find_time(time_unix_nanos),
+            )
         )
 
     async def find_tail(self, key: SegmentKey, lines: int) -> tuple[int, int]:
         """Find where the last lines begin; see the contract."""
-
-        def when_sealed(_: sealed.Pread, index: sealed.SealedIndex) -> tuple[int, int]:
-            for frame in reversed(index.frames):
-                if index.info.lines - frame.lines_before >= lines:
-                    return frame.first_sequence, index.info.lines - frame.lines_before
-            return key.first_sequence, index.info.lines
-
-        return await self._run(lambda: self._either(key, lambda segment: segment.find_tail(lines), when_sealed))
+        return await self._run(
+            lambda: self._either(key, lambda segment: segment.find_tail(lines), lambda _, index: index.find_tail(lines))
+        )
 
     async def info(self, key: SegmentKey) -> SegmentInfo:
         """Tell what a segment amounts to."""
@@ -299,6 +294,45 @@ class FileLogStore(LogStore):
             for key in keys:
                 self._forget(key)
                 for form in ("open", "sealed", "closed", "sealing", "damaged"):
+                    self._path(key, form).unlink(missing_ok=True)
+
+        await self._run(run)
+
+    # Handing over to another store
+
+    def sealed_form(self, key: SegmentKey) -> Path | bytes:
+        """Return a sealed segment's file; the bytes of one for a segment that is small, or has no room to be sealed.
+
+        Blocks: call it in a thread.
+
+        :raise FileNotFoundError: there is no such segment, or it is still open.
+        :raise CorruptSegmentError: it is not as it was written.
+        """
+        segment = self._find_open(key)
+        if segment is None:
+            path = self._path(key, "sealed")
+            if path.exists():
+                return path
+            segment = OpenSegment.closed(key, self._path(key, "closed"))
+        elif not segment.sealing:
+            raise FileNotFoundError(f"the segment {key} is open")
+        made = io.BytesIO()
+        sealed.write_into(made, key, segment.records())
+        return made.getvalue()
+
+    async def drop(self, key: SegmentKey) -> None:
+        """Remove the bytes of a sealed segment that another store has; what was put aside as damaged stays.
+
+        :raise SequenceError: it is open and takes more.
+        """
+
+        def run() -> None:
+            with self._lock:
+                segment = self._find_open(key)
+                if segment is not None and not segment.sealing:
+                    raise SequenceError(f"the segment {key} is open")
+                self._forget(key)
+                for form in ("sealed", "closed", "open", "sealing"):
                     self._path(key, form).unlink(missing_ok=True)
 
         await self._run(run)

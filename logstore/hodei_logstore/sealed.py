@@ -14,6 +14,7 @@ import struct
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import zstandard
 
@@ -61,37 +62,52 @@ class SealedIndex:
         """Return which frame holds a sequence that lies within the segment."""
         return max(bisect.bisect_right(self.sequences, sequence) - 1, 0)
 
+    def find_time(self, time_unix_nanos: int) -> int:
+        """Return the first sequence of the first frame that reaches a time; the next sequence if none does."""
+        reached = (frame.first_sequence for frame in self.frames if frame.last_time >= time_unix_nanos)
+        return next(reached, self.info.next_sequence)
+
+    def find_tail(self, lines: int) -> tuple[int, int]:
+        """Return where the last lines begin, and how many there are from there on."""
+        for frame in reversed(self.frames):
+            if self.info.lines - frame.lines_before >= lines:
+                return frame.first_sequence, self.info.lines - frame.lines_before
+        return self.info.key.first_sequence, self.info.lines
+
 
 def write_sealed(path: Path, key: SegmentKey, records: Iterable[tuple[RecordHeader, bytes]]) -> SegmentInfo:
     """Write a sealed segment's file; it is not yet durable.
 
     :param records: each record's header and block, in order.
     """
+    with path.open("wb") as file:
+        return write_into(file, key, records)
+
+
+def write_into(file: BinaryIO, key: SegmentKey, records: Iterable[tuple[RecordHeader, bytes]]) -> SegmentInfo:
+    """Write a sealed segment's bytes into a file that is empty."""
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
     frames: list[Frame] = []
     figures = _Figures(key.first_sequence)
-    with path.open("wb") as file:
-        file.write(MAGIC)
-        for raw, first, lines_before in _frames(records, figures):
-            data = compressor.compress(raw)
-            frames.append(
-                Frame(file.tell(), len(data), len(raw), zlib.crc32(data), first, lines_before, figures.last_time)
-            )
-            file.write(data)
-        index = b"".join(_ENTRY.pack(*dataclasses.astuple(frame)) for frame in frames)
-        footer = _FOOTER.pack(
-            len(frames),
-            zlib.crc32(index),
-            figures.next_sequence,
-            figures.size,
-            figures.lines,
-            figures.first_time,
-            figures.last_time,
-            figures.checksum.to_bytes(32, "big"),
-            key.first_sequence,
-        )
-        file.write(index + footer + _TAIL.pack(zlib.crc32(footer), MAGIC))
-        return figures.info(key, file.tell())
+    file.write(MAGIC)
+    for raw, first, lines_before in _frames(records, figures):
+        data = compressor.compress(raw)
+        frames.append(Frame(file.tell(), len(data), len(raw), zlib.crc32(data), first, lines_before, figures.last_time))
+        file.write(data)
+    index = b"".join(_ENTRY.pack(*dataclasses.astuple(frame)) for frame in frames)
+    footer = _FOOTER.pack(
+        len(frames),
+        zlib.crc32(index),
+        figures.next_sequence,
+        figures.size,
+        figures.lines,
+        figures.first_time,
+        figures.last_time,
+        figures.checksum.to_bytes(32, "big"),
+        key.first_sequence,
+    )
+    file.write(index + footer + _TAIL.pack(zlib.crc32(footer), MAGIC))
+    return figures.info(key, file.tell())
 
 
 @dataclasses.dataclass(slots=True)
@@ -235,6 +251,22 @@ def verify(pread: Pread, index: SealedIndex) -> None:
             figures.add(header)
     if figures.info(index.info.key, index.info.stored_bytes) != index.info:
         raise CorruptSegmentError(f"the sealed segment {index.info.key} does not hold what its footer says")
+
+
+def fingerprint(pread: Pread, index: SealedIndex) -> int:
+    """Return the CRC-32 of a sealed segment's whole file, each frame compared with its own on the way.
+
+    :raise CorruptSegmentError: they differ.
+    """
+    crc, end = zlib.crc32(pread(0, len(MAGIC))), len(MAGIC)
+    for frame in index.frames:
+        data = pread(frame.offset, frame.length)
+        if frame.offset != end or zlib.crc32(data) != frame.crc:
+            raise CorruptSegmentError(
+                f"the sealed segment {index.info.key} has a damaged frame at sequence {frame.first_sequence}"
+            )
+        crc, end = zlib.crc32(data, crc), end + frame.length
+    return zlib.crc32(pread(end, index.info.stored_bytes - end), crc)
 
 
 def pread_of(descriptor: int) -> Pread:

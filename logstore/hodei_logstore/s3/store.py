@@ -1,0 +1,268 @@
+"""A log store on the local disk and in a bucket: segments grow on the disk, sealed ones go to the bucket.
+
+    <prefix><uid>/<first sequence>.sealed     a sealed segment, in the format it has on the disk
+    <prefix><uid>/manifest.json               what there is of a log: written by whoever knows
+
+The disk is asked first, then the bucket; so a segment may be read at every moment of its move.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import os
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from hodei_logstore import sealed
+from hodei_logstore.contract import (
+    Append,
+    CorruptSegmentError,
+    LogStore,
+    LogStoreError,
+    SegmentInfo,
+    SegmentKey,
+    SegmentNotFoundError,
+    SequenceError,
+    StoredBlock,
+    StoreUnavailableError,
+)
+from hodei_logstore.disk import translate
+from hodei_logstore.file import FileLogStore
+from hodei_logstore.s3.bucket import Bucket, Listed, Stored
+from hodei_logstore.s3.recent import Recent
+from hodei_logstore.s3.remote import RemoteSegments, key_of, manifest_name, object_name
+
+T = TypeVar("T")
+
+#: Segments that were moved lately: an append to one is refused without asking the bucket.
+MAX_MOVED = 10_000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Archived:
+    """A segment that is in the bucket, with the size and checksum that were compared."""
+
+    info: SegmentInfo
+    crc: int
+
+
+class S3LogStore(LogStore):
+    """Keeps open segments on a disk and sealed ones in a bucket, once `archive` has brought them there.
+
+    :param disk: entered and left with this store.
+    """
+
+    def __init__(self, disk: FileLogStore, bucket: Bucket) -> None:
+        self.disk = disk
+        self.bucket = bucket
+        self._remote = RemoteSegments(bucket)
+        self._moved: Recent[SegmentKey, bool] = Recent(MAX_MOVED)
+        size = bucket.config.concurrency
+        self._readers = ThreadPoolExecutor(size, thread_name_prefix="s3-read")
+        self._writers = ThreadPoolExecutor(size, thread_name_prefix="s3-write")
+
+    async def __aenter__(self) -> Self:
+        """Open the disk; the bucket need not answer."""
+        await self.disk.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close both. A call that S3 does not answer is left to its timeout."""
+        for pool in (self._readers, self._writers):
+            pool.shutdown(wait=False, cancel_futures=True)
+        await self.disk.__aexit__(exc_type, exc, traceback)
+        self.bucket.close()
+
+    async def append(self, batch: Sequence[Append]) -> Sequence[LogStoreError | None]:
+        """Append blocks, on the disk."""
+        moved = {item.key for item in batch if self._moved.get(item.key)}
+        if not moved:
+            return await self.disk.append(batch)
+        rest = iter(await self.disk.append([item for item in batch if item.key not in moved]))
+        return [SequenceError(f"{item.key} is sealed") if item.key in moved else next(rest) for item in batch]
+
+    # Reading
+
+    async def read(self, key: SegmentKey, sequence: int, *, max_bytes: int = 1 << 20) -> Sequence[StoredBlock]:
+        """Return durable blocks; see the contract."""
+        try:
+            return await self.disk.read(key, sequence, max_bytes=max_bytes)
+        except SegmentNotFoundError:
+            return await self._read(lambda: self._remote.read(key, sequence, max_bytes))
+
+    async def find_time(self, key: SegmentKey, time_unix_nanos: int) -> int:
+        """Return where a time may begin; see the contract."""
+        try:
+            return await self.disk.find_time(key, time_unix_nanos)
+        except SegmentNotFoundError:
+            return await self._read(lambda: self._remote.index(key).find_time(time_unix_nanos))
+
+    async def find_tail(self, key: SegmentKey, lines: int) -> tuple[int, int]:
+        """Find where the last lines begin; see the contract."""
+        try:
+            return await self.disk.find_tail(key, lines)
+        except SegmentNotFoundError:
+            return await self._read(lambda: self._remote.index(key).find_tail(lines))
+
+    async def info(self, key: SegmentKey) -> SegmentInfo:
+        """Tell what a segment amounts to."""
+        try:
+            return await self.disk.info(key)
+        except SegmentNotFoundError:
+            return await self._read(lambda: self._remote.index(key).info)
+
+    async def _read(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function)
+
+    # Sealing, moving, removing
+
+    async def seal(self, key: SegmentKey) -> SegmentInfo:
+        """Close and compress a segment, on the disk; see the contract."""
+        try:
+            return await self.disk.seal(key)
+        except SegmentNotFoundError:
+            return await self._read(lambda: self._remote.index(key).info)
+
+    async def archive(self, key: SegmentKey) -> Archived:
+        """Bring a sealed segment to the bucket, and see that it is there. Idempotent; the disk's copy stays.
+
+        The store has reported the same size and CRC-32 when this returns; one that reports no checksum was read back.
+
+        :raise CorruptSegmentError: the disk's copy is damaged, or the bucket has another segment of this name.
+        :raise SegmentNotFoundError: neither has it.
+        :raise StoreUnavailableError: the bucket does not answer, or refuses.
+        """
+        return await self._write(lambda: self._archive(key))
+
+    def _archive(self, key: SegmentKey) -> Archived:
+        name = object_name(key)
+        try:
+            content = self.disk.sealed_form(key)
+            index, crc = _examine(content, key)
+            self._store(name, content, index, crc)
+        except FileNotFoundError:
+            # Moved before, and the note of it was lost.
+            self._remote.forget(key)
+            return Archived(self._remote.index(key).info, self.bucket.read_back(name).crc or 0)
+        except OSError as error:
+            raise translate(error) from error
+        return Archived(index.info, crc)
+
+    def _store(self, name: str, content: Path | bytes, index: sealed.SealedIndex, crc: int) -> None:
+        wanted = Stored(index.info.stored_bytes, crc)
+        before = self.bucket.stat(name)
+        if before is not None:
+            if self._same(name, before, wanted):
+                return
+            self._must_not_lose(index.info)
+        self.bucket.put(name, content, crc)
+        reported = self.bucket.stat(name)
+        if reported is None or not self._same(name, reported, wanted):
+            raise StoreUnavailableError(f"S3 has {reported} of {name}, and not {wanted} that was sent")
+
+    def _same(self, name: str, reported: Stored, wanted: Stored) -> bool:
+        if reported.size != wanted.size:
+            return False
+        return (reported if reported.crc is not None else self.bucket.read_back(name)) == wanted
+
+    def _must_not_lose(self, ours: SegmentInfo) -> None:
+        """See that what an upload would replace is the same segment, compressed in another way or broken."""
+        self._remote.forget(ours.key)
+        try:
+            theirs = self._remote.index(ours.key).info
+        except (CorruptSegmentError, SegmentNotFoundError):
+            return
+        if (theirs.next_sequence, theirs.checksum) != (ours.next_sequence, ours.checksum):
+            raise CorruptSegmentError(f"the bucket has another segment {ours.key} already: nothing is replaced")
+
+    async def drop(self, key: SegmentKey) -> None:
+        """Remove the disk's copy of a segment that was archived."""
+        await self.disk.drop(key)
+        self._moved.put(key, value=True)
+
+    async def remove(self, keys: Sequence[SegmentKey]) -> None:
+        """Remove segments from the disk and from the bucket.
+
+        :raise StoreUnavailableError: the bucket may still have some of them.
+        """
+        await self.disk.remove(keys)
+        await self.remove_objects([object_name(key) for key in keys])
+        for key in keys:
+            self._remote.forget(key)
+            self._moved.pop(key)
+
+    async def remove_objects(self, names: Sequence[str]) -> None:
+        """Remove objects by their names."""
+        if names:
+            await self._write(lambda: self.bucket.delete(names))
+
+    async def write_manifest(self, attempt_uid: str, manifest: Mapping[str, Any]) -> None:
+        """Store what there is of a log."""
+        data = json.dumps(manifest, indent=1, sort_keys=True).encode()
+        await self._write(lambda: self.bucket.put(manifest_name(attempt_uid), data, zlib.crc32(data)))
+
+    async def read_manifest(self, attempt_uid: str) -> Mapping[str, Any]:
+        """Return what `write_manifest` has stored; empty where there is none."""
+        try:
+            data, _ = await self._read(lambda: self.bucket.get(manifest_name(attempt_uid)))
+        except SegmentNotFoundError:
+            return {}
+        found: Mapping[str, Any] = json.loads(data)
+        return found
+
+    async def objects(self, after: str = "", limit: int = 1000) -> Sequence[Listed]:
+        """Return a page of what the bucket has, in order of names."""
+        return await self._write(lambda: self.bucket.list(after, limit))
+
+    async def unfinished(self) -> Sequence[Listed]:
+        """Return uploads that were begun and not ended."""
+        return await self._write(self.bucket.unfinished)
+
+    async def abort(self, upload: Listed) -> None:
+        """Remove an upload that was not ended."""
+        await self._write(lambda: self.bucket.abort(upload))
+
+    async def segments(self, after: SegmentKey | None = None, limit: int = 1000) -> Sequence[SegmentKey]:
+        """Return what is kept on either, a page in key order."""
+        there = await self.disk.segments(after, limit)
+        place = object_name(after) if after is not None else ""
+        found: set[SegmentKey] = set(there)
+        while len(found - set(there)) < limit:
+            names = [each.name for each in await self.objects(place, limit)]
+            if not names:
+                break
+            found |= _keys(names)
+            place = names[-1]
+        return sorted(found)[:limit]
+
+    async def _write(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writers, function)
+
+
+def _examine(content: Path | bytes, key: SegmentKey) -> tuple[sealed.SealedIndex, int]:
+    """Return the index and the CRC-32 of a sealed segment, of which every frame was compared with its own."""
+    if isinstance(content, bytes):
+        index = sealed.read_index(lambda offset, size: content[offset : offset + size], len(content), key)
+        return index, zlib.crc32(content)
+    descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        pread = sealed.pread_of(descriptor)
+        index = sealed.read_index(pread, os.fstat(descriptor).st_size, key)
+        return index, sealed.fingerprint(pread, index)
+    finally:
+        os.close(descriptor)
+
+
+def _keys(names: Iterable[str]) -> set[SegmentKey]:
+    return {key for name in names if (key := key_of(name)) is not None}
