@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 # gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -20,11 +20,12 @@ from hodei.address import Address, parse_address
 from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
-from hodei_logstore.contract import LogStoreError
+from hodei_logstore.contract import LogStore, LogStoreError
 from hodei_logstore.file import FileLogStore
 from hodei_providers.contract import ProviderError
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
+from hodei_server.db.archive import any_in_s3
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.providers import provider_states
@@ -39,7 +40,7 @@ from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
-from hodei_server.loops.retention import retention_loop, sealing_loop
+from hodei_server.loops.retention import Retention, retention_loop, sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
@@ -61,6 +62,9 @@ from hodei_server.work.recovery import recover
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
 from hodei_server.worker_listeners import open_worker_listener
+
+if TYPE_CHECKING:
+    from hodei_logstore.s3 import S3LogStore  # needs the extra "s3"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -130,8 +134,7 @@ class Server:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        settings, enter = self.settings, self._stack.enter_async_context
-        pool_settings = settings.pools
+        settings, enter, pool_settings = self.settings, self._stack.enter_async_context, self.settings.pools
         folder = self._stack.enter_context(DataFolder(settings.data_dir))
         engine = open_engine(settings.resolved_database_url, settings.durability)
         self._stack.callback(engine.dispose)
@@ -141,9 +144,9 @@ class Server:
         database = await enter(Database(engine))
         installation = await identify(database, folder)
         installation_id, server_id = installation.installation_id, installation.server_id
-        store = await enter(
-            FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
-        )
+        disk = FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
+        archive = await _open_archive(disk, settings, installation_id, database)
+        store: LogStore = await enter(archive or disk)
         providers = await open_providers(settings, self._stack)
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
         workers = Listener(["hodei.v1.WorkerService"], options=WORKER_LISTENER_OPTIONS)
@@ -156,7 +159,7 @@ class Server:
 
         sessions = self.sessions
         fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id, reach))
-        book = LogBook(store, database, server_id, _log_settings(settings))
+        book = LogBook(store, database, server_id, _log_settings(settings), disk=disk, restored=installation.restored)
         attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())
         scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
         scheduler.states.update(await database.read(provider_states))
@@ -216,8 +219,7 @@ class Server:
         self._run("health", lambda: health_loop(fleet))
         strays = Strays(fleet, database, installation_id, settings.stray_grace)
         self._run("strays", lambda: stray_loop(strays, settings.stray_grace))
-        self._run("sealing", lambda: sealing_loop(store, database, server_id))
-        self._run("retention", lambda: retention_loop(store, database, settings.retention_interval))
+        await self._run_log_loops(archive, disk, database, server_id=server_id, book=book, listeners=(clients, probes))
         for name in providers:
             self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
@@ -253,6 +255,34 @@ class Server:
                 place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
             )
 
+    async def _run_log_loops(
+        self,
+        archive: S3LogStore | None,
+        disk: FileLogStore,
+        database: Database,
+        *,
+        server_id: str,
+        book: LogBook,
+        listeners: Sequence[Listener],
+    ) -> None:
+        settings = self.settings
+        self._run("sealing", lambda: sealing_loop(book.store, database, server_id))
+        retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
+        self._run("retention", lambda: retention_loop(retention, settings.retention_interval))
+        if archive is None:
+            return
+        from hodei_server.loops import archive as loops  # noqa: PLC0415 - needs the extra "s3"
+
+        async def tell(works: bool) -> None:  # noqa: FBT001 - the shape of what is told
+            for listener in listeners:
+                await listener.set_health(loops.HEALTH_SERVICE, serving=works)
+
+        health = loops.ArchiveHealth(tell)
+        await tell(True)  # noqa: FBT003 - the same
+        archiver = loops.Archiver(archive, database, server_id, health)
+        self._run("archive", lambda: loops.archive_loop(archiver, health))
+        self._run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
+
     async def _serve_metrics(self, parts: Parts) -> None:
         if self.settings.metrics_listen:
             place = parse_address(self.settings.metrics_listen)
@@ -281,6 +311,7 @@ class Server:
             log_wait=settings.log_wait,
             log_budget=settings.log_budget,
             log_ttl=settings.log_ttl,
+            log_ttl_of_tenants=settings.log_ttl_of_tenants,
         )
 
     def _scheduler_settings(self, server_id: str) -> SchedulerSettings:
@@ -319,6 +350,24 @@ class Server:
         await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
         # Workers notice at once and come back to the next server by themselves.
         await workers.server.stop(0)
+
+
+async def _open_archive(
+    disk: FileLogStore, settings: Settings, installation_id: str, database: Database
+) -> S3LogStore | None:
+    """Return the store of disk and bucket, where there is one.
+
+    :raise SettingsError: it needs packages that are missing.
+    """
+    if not settings.s3_bucket:
+        if await database.read(any_in_s3):
+            _log.error("archive.unknown", message="logs of this installation are in S3, but HODEI_S3_BUCKET names none")
+        return None
+    try:
+        from hodei_server.log_archive import archived_store  # noqa: PLC0415 - needs the extra "s3"
+    except ImportError as error:
+        raise SettingsError(f"HODEI_S3_BUCKET needs {error.name}: pip install 'hodei-jobs[s3]'") from None
+    return await asyncio.to_thread(archived_store, disk, settings, installation_id)
 
 
 def _log_settings(settings: Settings) -> LogSettings:

@@ -73,6 +73,17 @@ Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
 OptionalPath = Annotated[Path | None, BeforeValidator(_optional_path)]
 
 
+def _durations(text: str) -> dict[str, float]:
+    """Read a list of `name=duration`."""
+    found: dict[str, float] = {}
+    for entry in filter(None, (each.strip() for each in text.split(","))):
+        name, sign, duration = (part.strip() for part in entry.partition("="))
+        if not name or not sign or name in found:
+            raise ValueError(f"{entry!r} is no tenant=duration, or the tenant's second one")
+        found[name] = parse_duration(duration)
+    return found
+
+
 def _default_data_dir() -> Path:
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "hodei"
@@ -155,6 +166,13 @@ class Settings(BaseSettings):
     log_ttl: Duration = Field(
         7 * 86400.0, description="How long logs are kept after a job's end where it does not say."
     )
+    log_ttl_tenants: str = Field("", description="The same for some tenants, a list of `tenant=duration`.")
+    job_ttl: Duration = Field(
+        90 * 86400.0, description="How long an ended job is kept after its end, and never less than its logs."
+    )
+    log_segment_age: Duration = Field(
+        600.0, gt=0, description="With `s3_bucket`: a segment of a running job ends when it is older, and goes to S3."
+    )
     log_wait: Duration = Field(60.0, description="How long an ended attempt waits for the rest of its log.")
     worker_max_jobs: int = Field(1, ge=0, description="Jobs a worker runs before it goes; 0 is without end.")
     worker_idle_timeout: Duration = Field(300.0, description="A reused worker that waits for longer is let go.")
@@ -163,6 +181,27 @@ class Settings(BaseSettings):
     )
     drain_timeout: Duration = Field(10.0, description="How long open calls may go on when the server ends.")
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
+    s3_bucket: str = Field("", description="Sealed segments of logs go there and leave the disk; nowhere when empty.")
+    s3_prefix: str = Field("", description="Stands before every name in the bucket, and before the installation's id.")
+    s3_region: str = Field("", description="By AWS's own settings when empty, as `s3_endpoint`.")
+    s3_endpoint: str = Field("", description="URL of a server that speaks S3.")
+    s3_addressing: Literal["auto", "path", "virtual"] = Field(
+        "auto", description="Whether the bucket's name stands in the path or in the host's name."
+    )
+    s3_storage_class: str = Field("", description="`STANDARD_IA`, …; the bucket's default when empty.")
+    s3_encryption: Literal["", "AES256", "aws:kms", "aws:kms:dsse"] = Field(
+        "", description="Server-side encryption; the bucket's default when empty."
+    )
+    s3_encryption_key: str = Field("", description="Id of the KMS key; AWS's own when empty.")
+    s3_multipart_size: Size = Field(
+        64 << 20, ge=5 << 20, le=5 << 30, description="Larger objects go in parts of so many bytes."
+    )
+    s3_concurrency: int = Field(8, ge=1, le=100, description="Calls at once, for storing and for reading each.")
+    s3_connect_timeout: Duration = Field(5.0, gt=0, description="Until a connection is there.")
+    s3_read_timeout: Duration = Field(30.0, gt=0, description="Of silence in a call.")
+    s3_orphan_grace: Duration = Field(
+        86400.0, description="Objects and unfinished uploads that no log has are removed when they are older."
+    )
 
     _tables: Mapping[str, ProviderTable] = PrivateAttr(default_factory=dict)
 
@@ -178,9 +217,24 @@ class Settings(BaseSettings):
         for cert, key in (("tls_cert", "tls_key"), ("worker_tls_cert", "worker_tls_key")):
             if bool(getattr(self, cert)) != bool(getattr(self, key)):
                 raise ValueError(f"{PREFIX}{cert.upper()} and {PREFIX}{key.upper()} go together")
+        if self.s3_encryption_key and not self.s3_encryption.startswith("aws:kms"):
+            raise ValueError(f"{PREFIX}S3_ENCRYPTION_KEY needs {PREFIX}S3_ENCRYPTION=aws:kms")
         if self.tls_client_ca and not self.tls_cert:
             raise ValueError(f"{PREFIX}TLS_CLIENT_CA needs {PREFIX}TLS_CERT and {PREFIX}TLS_KEY")
         return self
+
+    @field_validator("log_ttl_tenants")
+    @classmethod
+    def _check_tenants(cls, value: str) -> str:
+        _durations(value)
+        return value
+
+    @field_validator("s3_endpoint")
+    @classmethod
+    def _check_endpoint(cls, value: str) -> str:
+        if value and not re.fullmatch(r"https?://[^/]+/?", value):
+            raise ValueError("is a URL: https://host or http://host:port")
+        return value
 
     @classmethod
     def settings_customise_sources(
@@ -204,6 +258,11 @@ class Settings(BaseSettings):
     def resolved_database_url(self) -> str:
         """The database's address, SQLite under the data folder where none is given."""
         return self.database_url or f"sqlite:///{self.data_dir / 'hodei.db'}"
+
+    @property
+    def log_ttl_of_tenants(self) -> dict[str, float]:
+        """How long logs of some tenants are kept, in seconds."""
+        return _durations(self.log_ttl_tenants)
 
     @property
     def address(self) -> Address:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hodei_logstore import sealed
 from hodei_logstore.contract import CorruptSegmentError, SegmentKey, StoredBlock
+from hodei_logstore.objects import object_name
 from hodei_logstore.s3.bucket import Bucket
 from hodei_logstore.s3.recent import Recent
 
@@ -91,22 +92,3 @@ class RemoteSegments:
     def forget(self, key: SegmentKey) -> None:
         """Let go of what is known of a segment."""
         self._indexes.pop(key)
-
-
-def object_name(key: SegmentKey) -> str:
-    """Return the name of a segment's object. Names are in the order of keys."""
-    return f"{key.attempt_uid}/{key.first_sequence:020d}.sealed"
-
-
-def key_of(name: str) -> SegmentKey | None:
-    """Return the key that an object's name tells; None for an object that is no segment."""
-    uid, _, file = name.partition("/")
-    sequence, _, form = file.partition(".")
-    if form != "sealed" or not uid or len(sequence) != 20 or not (sequence.isascii() and sequence.isdigit()):
-        return None
-    return SegmentKey(uid, int(sequence))
-
-
-def manifest_name(attempt_uid: str) -> str:
-    """Return the name of a log's manifest."""
-    return f"{attempt_uid}/manifest.json"

@@ -34,9 +34,10 @@ from hodei_logstore.contract import (
 )
 from hodei_logstore.disk import translate
 from hodei_logstore.file import FileLogStore
+from hodei_logstore.objects import key_of, manifest_name, object_name
 from hodei_logstore.s3.bucket import Bucket, Listed, Stored
 from hodei_logstore.s3.recent import Recent
-from hodei_logstore.s3.remote import RemoteSegments, key_of, manifest_name, object_name
+from hodei_logstore.s3.remote import RemoteSegments
 
 T = TypeVar("T")
 

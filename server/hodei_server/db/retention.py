@@ -1,14 +1,19 @@
-"""Which logs may go."""
+"""Which logs may go, and which jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, exists, func, not_, select, text, tuple_, update
+from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import attempts, jobs, log_segments
-from hodei_server.db.segments import SegmentState
+from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, job_events, jobs, log_segments
+from hodei_server.db.segments import Place, SegmentState
+
+#: What belongs to a job ends with its row, but for these.
+_DELETE_EVENTS = delete(job_events)
+_HELD = (int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED))
 
 
 def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:
@@ -17,18 +22,59 @@ def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:
     return list(tx.execute(query).scalars())
 
 
-def mark_expired(tx: Transaction, job_ids: Sequence[str]) -> list[tuple[str, int]]:
-    """Write down that logs are gone; return the segments whose bytes are to be removed."""
+def expired_logs(tx: Transaction, limit: int, after: tuple[int, str]) -> Sequence[RowMapping]:
+    """Return a page of the same jobs, each with its tenant, its times and the bytes of its logs.
+
+    :param after: the time and the id of the last job of the page before.
+    """
+    size = (
+        select(func.coalesce(func.sum(log_segments.c.bytes), 0))
+        .join(attempts, attempts.c.attempt_uid == log_segments.c.attempt_uid)
+        .where(attempts.c.job_id == jobs.c.job_id, log_segments.c.state.in_(_HELD))
+        .scalar_subquery()
+    )
+    columns = (jobs.c.job_id, jobs.c.tenant, jobs.c.ended_at, jobs.c.logs_expire_at, size.label("bytes"))
+    place = tuple_(jobs.c.logs_expire_at, jobs.c.job_id)
+    query = select(*columns).where(jobs.c.logs_expire_at <= tx.now, place > after)
+    return tx.execute(query.order_by(jobs.c.logs_expire_at, jobs.c.job_id).limit(limit)).mappings().all()
+
+
+def mark_expired(tx: Transaction, job_ids: Sequence[str]) -> None:
+    """Write down that logs may go; their bytes are removed by what `removable_segments` tells."""
     uids = list(tx.execute(select(attempts.c.attempt_uid).where(attempts.c.job_id.in_(list(job_ids)))).scalars())
     columns = log_segments.c
-    held = columns.attempt_uid.in_(uids) & columns.state.in_(
-        [int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED)]
-    )
-    keys = [
-        (row.attempt_uid, row.first_sequence)
-        for row in tx.execute(select(columns.attempt_uid, columns.first_sequence).where(held))
-    ]
+    held = columns.attempt_uid.in_(uids) & columns.state.in_(_HELD)
     tx.execute(update(log_segments).where(held).values(state=int(SegmentState.EXPIRED)))
     tx.execute(update(attempts).where(attempts.c.attempt_uid.in_(uids)).values(log_expired=True))
     tx.execute(update(jobs).where(jobs.c.job_id.in_(list(job_ids))).values(logs_expire_at=None))
-    return keys
+
+
+def date_jobs(tx: Transaction, ttl_micros: int, limit: int) -> int:
+    """Give jobs whose logs have gone, or who never had any, the time when they may go themselves; return how many."""
+    found = select(jobs.c.number).where(text(WITHOUT_LOGS)).order_by(jobs.c.ended_at).limit(limit)
+    numbers = list(tx.execute(found).scalars())
+    tx.execute(update(jobs).where(jobs.c.number.in_(numbers)).values(expires_at=jobs.c.ended_at + ttl_micros))
+    return len(numbers)
+
+
+def remove_jobs(tx: Transaction, limit: int) -> int:
+    """Remove all that is known of jobs whose own time has passed, once no bytes of their logs are left.
+
+    :return: how many.
+    """
+    left = (
+        select(attempts.c.job_id)
+        .join(log_segments, log_segments.c.attempt_uid == attempts.c.attempt_uid)
+        .where(attempts.c.job_id == jobs.c.job_id, log_segments.c.place != int(Place.NOWHERE))
+    )
+    found = (
+        select(jobs.c.job_id)
+        .where(text(EXPIRING), jobs.c.expires_at <= tx.now, not_(exists(left)))
+        .order_by(jobs.c.expires_at)
+        .limit(limit)
+    )
+    job_ids = list(tx.execute(found).scalars())
+    if job_ids:
+        tx.execute(_DELETE_EVENTS.where(job_events.c.job_id.in_(job_ids)))
+        tx.execute(delete(jobs).where(jobs.c.job_id.in_(job_ids)))
+    return len(job_ids)

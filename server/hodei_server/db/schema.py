@@ -21,6 +21,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    text,
 )
 
 metadata = MetaData(
@@ -34,6 +35,10 @@ metadata = MetaData(
 
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
+
+#: Conditions of indexes that hold what retention looks for, and nothing else.
+WITHOUT_LOGS = "ended_at IS NOT NULL AND logs_expire_at IS NULL AND expires_at IS NULL"
+EXPIRING = "expires_at IS NOT NULL"
 
 #: One row: which installation this database is.
 installation = Table(
@@ -81,8 +86,10 @@ jobs = Table(
     Column("cancel_grace_ms", BigInteger),
     # An encoded Outcome, once ended.
     Column("outcome", LargeBinary),
-    # When the logs may go; set at the end.
+    # When the logs may go; set at the end, and null once they have gone.
     Column("logs_expire_at", BigInteger),
+    # When all that is known of the job may go; set once its logs have gone.
+    Column("expires_at", BigInteger),
     UniqueConstraint("tenant", "request_id"),
     # The queue, in its order.
     Index("ix_jobs_queue", "state", "priority", "number"),
@@ -93,6 +100,9 @@ jobs = Table(
     Index("ix_jobs_tenant_name_number", "tenant", "name", "number", postgresql_ops={"name": "varchar_pattern_ops"}),
     Index("ix_jobs_tenant_submitted_at", "tenant", "submitted_at"),
     Index("ix_jobs_logs_expire_at", "logs_expire_at"),
+    # Retention's own, of few rows: those whose logs have gone just now, and those that may go.
+    Index("ix_jobs_without_logs", "ended_at", sqlite_where=text(WITHOUT_LOGS), postgresql_where=text(WITHOUT_LOGS)),
+    Index("ix_jobs_expires_at", "expires_at", sqlite_where=text(EXPIRING), postgresql_where=text(EXPIRING)),
     sqlite_autoincrement=True,
 )
 
@@ -167,8 +177,11 @@ log_segments = Table(
     Column("checksum", LargeBinary(32)),
     Column("first_time", BigInteger),
     Column("last_time", BigInteger),
+    # What it takes in S3.
     Column("stored_bytes", BigInteger),
-    Index("ix_log_segments_state", "state"),
+    # A `Place`: where there may be bytes of it.
+    Column("place", SmallInteger, nullable=False, server_default="1"),
+    Index("ix_log_segments_state_place", "state", "place"),
 )
 
 workers = Table(

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy.engine import RowMapping
 
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei_logstore.contract import SegmentKey
@@ -32,6 +33,14 @@ class SegmentState(enum.IntEnum):
     EXPIRED = 5
 
 
+class Place(enum.IntFlag):
+    """Where there may be bytes of a segment: noted before they are put there, until after they are removed."""
+
+    NOWHERE = 0
+    DISK = 1
+    S3 = 2
+
+
 _MARK = update(log_segments).where(*_SAME).values(state=bindparam("to_state"))
 _MARK_SEALED = _MARK.where(log_segments.c.state == int(SegmentState.CLOSED))
 _FIGURES = ("state", "next_sequence", "bytes", "lines", "checksum", "first_time", "last_time")
@@ -55,6 +64,13 @@ class Segment:
     checksum: int = 0
     first_time: int = 0
     last_time: int = 0
+    place: Place = Place.DISK
+    stored_bytes: int = 0
+
+    @property
+    def key(self) -> SegmentKey:
+        """Its name in the log store."""
+        return SegmentKey(self.attempt_uid, self.first_sequence)
 
 
 def insert_segment(tx: Transaction, attempt_uid: str, first_sequence: int, owner: str, *, known_new: bool) -> None:
@@ -101,20 +117,24 @@ def segments_of(tx: Transaction, attempt_uid: str) -> list[Segment]:
     rows = tx.execute(
         select(*columns).where(columns.attempt_uid == attempt_uid).order_by(columns.first_sequence)
     ).mappings()
-    return [
-        Segment(
-            attempt_uid=row["attempt_uid"],
-            first_sequence=row["first_sequence"],
-            state=SegmentState(row["state"]),
-            next_sequence=row["first_sequence"] if row["next_sequence"] is None else row["next_sequence"],
-            size=row["bytes"] or 0,
-            lines=row["lines"] or 0,
-            checksum=decode_checksum(row["checksum"]) if row["checksum"] else 0,
-            first_time=row["first_time"] or 0,
-            last_time=row["last_time"] or 0,
-        )
-        for row in rows
-    ]
+    return [segment_of(row) for row in rows]
+
+
+def segment_of(row: RowMapping) -> Segment:
+    """Return a row as it is used."""
+    return Segment(
+        attempt_uid=row["attempt_uid"],
+        first_sequence=row["first_sequence"],
+        state=SegmentState(row["state"]),
+        next_sequence=row["first_sequence"] if row["next_sequence"] is None else row["next_sequence"],
+        size=row["bytes"] or 0,
+        lines=row["lines"] or 0,
+        checksum=decode_checksum(row["checksum"]) if row["checksum"] else 0,
+        first_time=row["first_time"] or 0,
+        last_time=row["last_time"] or 0,
+        place=Place(row["place"]),
+        stored_bytes=row["stored_bytes"] or 0,
+    )
 
 
 def closed_segments(tx: Transaction, owner: str, limit: int) -> list[tuple[SegmentKey, int]]:

@@ -47,10 +47,23 @@ class LogBook:
     """Opens, ends and finds logs.
 
     :param owner: this server's id, as written beside each segment.
+    :param disk: the store of what is written here; `store` itself unless that is elsewhere, too.
+    :param restored: the database may not know all that was written: the whole store is asked, and not the disk only.
     """
 
-    def __init__(self, store: LogStore, database: Database, owner: str, settings: LogSettings) -> None:
+    def __init__(
+        self,
+        store: LogStore,
+        database: Database,
+        owner: str,
+        settings: LogSettings,
+        *,
+        disk: LogStore | None = None,
+        restored: bool = False,
+    ) -> None:
         self.store = store
+        self._disk = disk or store
+        self._written = store if restored else self._disk
         self._database = database
         self._owner = owner
         self._settings = settings
@@ -84,7 +97,7 @@ class LogBook:
         first = opened[-1].first_sequence if opened else (closed[-1].next_sequence if closed else 0)
         segment = Figures(first, first)
         try:
-            info = await self.store.info(SegmentKey(attempt_uid, first))
+            info = await self._written.info(SegmentKey(attempt_uid, first))
         except SegmentNotFoundError:
             pass  # its row was committed, its first byte was not
         else:
@@ -99,7 +112,7 @@ class LogBook:
         """
         while segment.next_sequence > segment.first_sequence:
             try:
-                info = await self.store.info(SegmentKey(attempt_uid, segment.next_sequence))
+                info = await self._written.info(SegmentKey(attempt_uid, segment.next_sequence))
             except SegmentNotFoundError:
                 break
             done, first = segment.segment(attempt_uid, SegmentState.CLOSED), segment.next_sequence
@@ -146,7 +159,8 @@ class LogBook:
         for row in cut:
             closed[closed.index(row)] = dataclasses.replace(row, state=SegmentState.CUT)
         try:
-            await self.store.remove([SegmentKey(*key) for key in keys])
+            # At once, as the disk is what must not fill up; the rest is retention's.
+            await self._disk.remove([SegmentKey(*key) for key in keys])
         except LogStoreError as error:
             _log.warning("log.cut_left_bytes", attempt_uid=attempt_uid, error=str(error))
 
@@ -154,6 +168,11 @@ class LogBook:
         """Write down that a segment ends, and the one that follows it."""
         close_segment(tx, done)
         insert_segment(tx, done.attempt_uid, first_sequence, self._owner, known_new=False)
+
+    def roll_older_than(self, age: float) -> None:
+        """End the segments that have been written to for longer than `age`, in seconds; others follow them."""
+        for log in self._open.values():
+            log.roll_older_than(age)
 
     def forget(self, attempt_uid: str) -> None:
         """Let go of a log that has ended and is written down as such; its followers are woken."""

@@ -119,6 +119,8 @@ class OpenLog:
         self._pending: collections.deque[tuple[Block, float]] = collections.deque()
         self._pending_bytes = 0
         self._pump: asyncio.Task[None] | None = None
+        self._began = time.monotonic()
+        self._roll_wanted = False
 
     @property
     def durable(self) -> int:
@@ -155,8 +157,17 @@ class OpenLog:
         LOG_RECEIVED.inc(len(block.data))
         self._pending_bytes += len(block.data)
         self._memory.hold(len(block.data))
+        self._start_pump()
+
+    def _start_pump(self) -> None:
         if self._pump is None:
             self._pump = asyncio.create_task(self._write_pending(), name=f"log {self.attempt_uid}")
+
+    def roll_older_than(self, age: float) -> None:
+        """End the segment that is written to, if it has something in it and is older than `age`, in seconds."""
+        if self.segment.size and not self.ended and time.monotonic() - self._began >= age:
+            self._roll_wanted = True
+            self._start_pump()
 
     async def wait_for_room(self) -> None:
         """Return once little enough waits to be durable: what slows a worker down to the disk's speed."""
@@ -173,6 +184,11 @@ class OpenLog:
         """Return once everything that was taken is durable, or the log has ended."""
         while self._pump is not None:
             await asyncio.shield(self._pump)
+
+    async def close(self) -> None:
+        """Take nothing more; return once no segment is on its way to be written or to be ended."""
+        self.ended = True
+        await self.flush()
 
     async def stop(self) -> None:
         """Give up what is not durable yet."""
@@ -215,9 +231,12 @@ class OpenLog:
     async def _write_pending(self) -> None:
         """Be the one task that writes this log, for as long as there is something to write."""
         try:
-            while self._pending and not self.ended:
-                if self.segment.size >= self._segment_bytes:
+            while (self._pending or self._roll_wanted) and not self.ended:
+                if self.segment.size >= self._segment_bytes or (self._roll_wanted and self.segment.size):
                     await self._roll()
+                self._roll_wanted = False
+                if not self._pending:
+                    continue
                 batch, size, came = [], self.segment.size, self._pending[0][1]
                 while self._pending and size < self._segment_bytes:
                     block, _ = self._pending.popleft()
@@ -240,6 +259,7 @@ class OpenLog:
                 await asyncio.sleep(FULL_RETRY_SECONDS)
         self.before = add_figures(self.before, closed)
         self.segment = Figures(closed.next_sequence, closed.next_sequence)
+        self._began = time.monotonic()
 
     async def _write(self, batch: list[Block]) -> None:
         while batch:

@@ -1,18 +1,30 @@
-"""Logs on their way out: closed segments are compressed, expired logs removed; little at a time (L22)."""
+"""Logs on their way out: closed segments are compressed, expired logs and jobs removed; little at a time (L22)."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
+from collections.abc import Sequence
+from typing import Protocol
 
 import structlog
 
 from hodei.clock import clock_moved_seconds
-from hodei_logstore.contract import CorruptSegmentError, LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
+from hodei_logstore.contract import (
+    CorruptSegmentError,
+    LogStore,
+    LogStoreError,
+    SegmentKey,
+    SegmentNotFoundError,
+    StoreUnavailableError,
+)
+from hodei_logstore.objects import manifest_name, object_name
 from hodei_server.allocator import give_back
-from hodei_server.db.database import Database
-from hodei_server.db.retention import expired_jobs, mark_expired
-from hodei_server.db.segments import SegmentState, closed_segments, is_closed, mark_segments
+from hodei_server.db.archive import mark_place, removable_segments
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.retention import date_jobs, expired_jobs, mark_expired, remove_jobs
+from hodei_server.db.segments import Place, SegmentState, closed_segments, is_closed, mark_segments
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -21,10 +33,14 @@ SEAL_IDLE_SECONDS = 2.0
 #: After a segment of so much log, memory that is free goes back to the system.
 LARGE_BYTES = 1 << 20
 EXPIRE_BATCH = 100
+#: Segments whose bytes are removed at once: a bucket takes as many names in a call.
+REMOVE_BATCH = 500
 #: The machine's clock may be moved by so much, in seconds, before nothing is removed.
 CLOCK_TOLERANCE = 60.0
 #: Seconds of work in a row, then others have their turn.
 TIME_BUDGET = 1.0
+#: Seconds of rest after them.
+REST = 4.0
 
 
 async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
@@ -67,10 +83,111 @@ async def _seal(store: LogStore, key: SegmentKey, next_sequence: int) -> int:
     return info.size
 
 
-async def retention_loop(store: LogStore, database: Database, interval: float) -> None:
-    """Remove the logs of jobs whose time to live has passed since their recorded end (L21)."""
+class Objects(Protocol):
+    """What is removed from where logs are archived."""
+
+    async def remove_objects(self, names: Sequence[str]) -> None:
+        """Remove objects by their names; one that is not there is fine."""
+
+
+@dataclasses.dataclass(slots=True)
+class Removed:
+    """What retention has done.
+
+    :param logs: jobs whose logs have expired.
+    :param segments: those whose bytes are gone from everywhere.
+    :param jobs: those of which nothing is left.
+    :param more: the budget was spent before all was done.
+    """
+
+    logs: int = 0
+    segments: int = 0
+    jobs: int = 0
+    more: bool = False
+
+
+class Retention:
+    """Removes what has had its time: from the disk, from the archive and from the database.
+
+    Each step is written down before it is done, and after it: who comes next goes on with it.
+
+    :param disk: where this server's segments are.
+    :param owner: this server's id, beside its segments.
+    :param job_ttl: seconds that an ended job is kept; not less than its logs.
+    :param archive: where segments are, too; None where they are nowhere else.
+    """
+
+    def __init__(
+        self, disk: LogStore, database: Database, owner: str, *, job_ttl: float, archive: Objects | None = None
+    ) -> None:
+        self._disk = disk
+        self._database = database
+        self._owner = owner
+        self._job_ttl = int(job_ttl * 1e6)
+        self._archive = archive
+
+    async def run(self, budget: float = TIME_BUDGET) -> Removed:
+        """Remove what may go, for about `budget` seconds."""
+        removed, deadline = Removed(), time.monotonic() + budget
+        archived = self._archive is not None
+        while True:
+            logs = await self._expire()
+            segments, archived = await self._remove(s3=archived)
+            jobs = await self._remove_jobs()
+            removed.logs += logs
+            removed.segments += segments
+            removed.jobs += jobs
+            if not (logs or segments or jobs):
+                break
+            if time.monotonic() >= deadline:
+                removed.more = True
+                break
+        if removed.logs or removed.segments or removed.jobs:
+            _log.info("retention.removed", logs=removed.logs, segments=removed.segments, jobs=removed.jobs)
+        return removed
+
+    async def _expire(self) -> int:
+        found = await self._database.read(lambda tx: expired_jobs(tx, EXPIRE_BATCH))
+        if found:
+            await self._database.write(lambda tx: mark_expired(tx, found))
+        return len(found)
+
+    async def _remove(self, *, s3: bool) -> tuple[int, bool]:
+        """Remove the bytes of a batch of segments; return how many have none left, and whether the archive answers."""
+        rows = await self._database.read(lambda tx: removable_segments(tx, self._owner, REMOVE_BATCH, s3=s3))
+        await self._disk.remove([each.key for each in rows if each.place & Place.DISK])
+        archived = [each for each in rows if each.place & Place.S3]
+        try:
+            if archived and self._archive is not None and s3:
+                expired = {each.attempt_uid for each in archived if each.state is SegmentState.EXPIRED}
+                names = [*(object_name(each.key) for each in archived), *map(manifest_name, sorted(expired))]
+                await self._archive.remove_objects(names)
+                archived = []
+        except StoreUnavailableError as error:
+            _log.warning("retention.archive_unavailable", error=str(error))
+            s3 = False
+        done = [each for each in rows if each not in archived]
+
+        def note(tx: Transaction) -> None:
+            mark_place(tx, done, Place.NOWHERE)
+            mark_place(tx, archived, Place.S3)
+
+        await self._database.write(note)
+        return len(done), s3
+
+    async def _remove_jobs(self) -> int:
+        await self._database.write(lambda tx: date_jobs(tx, self._job_ttl, EXPIRE_BATCH))
+        return await self._database.write(lambda tx: remove_jobs(tx, EXPIRE_BATCH))
+
+
+async def retention_loop(retention: Retention, interval: float) -> None:
+    """Remove the logs of jobs whose time to live has passed since their recorded end (L21), and such jobs.
+
+    A second of work is followed by some of rest, until nothing is left (L22).
+    """
+    pause = interval
     while True:
-        await asyncio.sleep(interval)
+        await asyncio.sleep(pause)
         moved = clock_moved_seconds()
         if abs(moved) > CLOCK_TOLERANCE:
             _log.error(
@@ -78,21 +195,7 @@ async def retention_loop(store: LogStore, database: Database, interval: float) -
                 reason="the machine's clock was moved: restart the server once it is right",
                 seconds=round(moved),
             )
+            pause = interval
             continue
-        await expire(store, database)
-
-
-async def expire(store: LogStore, database: Database) -> int:
-    """Remove expired logs, for as long as the time budget allows; return of how many jobs."""
-    began, removed = time.monotonic(), 0
-    while time.monotonic() - began < TIME_BUDGET:
-        found = await database.read(lambda tx: expired_jobs(tx, EXPIRE_BATCH))
-        if not found:
-            break
-        # First written down, then done: what a crash leaves behind has no row that promises it.
-        keys = await database.write(lambda tx, jobs=found: mark_expired(tx, jobs))  # type: ignore[misc]
-        await store.remove([SegmentKey(*key) for key in keys])
-        removed += len(found)
-    if removed:
-        _log.info("retention.removed", jobs=removed)
-    return removed
+        removed = await retention.run()
+        pause = min(interval, REST) if removed.more else interval

@@ -109,7 +109,11 @@ class Listener:
 
     async def set_serving(self, *, serving: bool) -> None:
         """Tell health checks whether calls are welcome."""
+        for service in self._services:
+            await self.set_health(service, serving=serving)
+
+    async def set_health(self, name: str, *, serving: bool) -> None:
+        """Tell health checks how one thing is, a service or another part."""
         if self._health is not None:
             states = health_pb2.HealthCheckResponse
-            for service in self._services:
-                await self._health.set(service, states.SERVING if serving else states.NOT_SERVING)
+            await self._health.set(name, states.SERVING if serving else states.NOT_SERVING)

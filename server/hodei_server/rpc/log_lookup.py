@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
 
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 
-from hodei.checksum import add_checksums, encode_checksum
+from hodei.checksum import encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts
-from hodei_server.db.segments import Segment, SegmentState, segments_of
+from hodei_server.db.segments import Segment, segments_of
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
 from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import JobState
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import ChangesByKey, wait_for
+from hodei_server.logs.receipt import sum_up
 from hodei_server.rpc.requests import refuse, require
 
 #: Seconds after which a wait for a job's first attempt looks again by itself.
@@ -145,37 +145,3 @@ class LogLookup:
 def attempt_of(tx: Transaction, attempt_uid: str) -> RowMapping:
     """Return the row of an attempt that exists."""
     return tx.execute(select(*attempts.c).where(attempts.c.attempt_uid == attempt_uid)).mappings().one()
-
-
-def sum_up(attempt_uid: str, attempt: RowMapping, segments: Sequence[Segment]) -> wire.LogReceipt:
-    """Return what segments amount to together."""
-    receipt = wire.LogReceipt(
-        attempt_uid=attempt_uid,
-        chunks=segments[-1].next_sequence if segments else 0,
-        bytes=sum(segment.size for segment in segments),
-        lines=sum(segment.lines for segment in segments),
-        checksum=encode_checksum(add_checksums(*(segment.checksum for segment in segments))),
-        ended=attempt["log_ended"],
-        complete=attempt["log_complete"],
-        expired=attempt["log_expired"],
-    )
-    filled = [segment for segment in segments if segment.next_sequence > segment.first_sequence]
-    if filled:
-        receipt.first_time.FromNanoseconds(filled[0].first_time)
-        receipt.last_time.FromNanoseconds(max(segment.last_time for segment in filled))
-    previous = None
-    for segment in segments:
-        if segment.state is SegmentState.CUT:
-            if previous is not None and previous.last_sequence + 1 == segment.first_sequence:
-                previous.last_sequence = segment.next_sequence - 1
-                previous.bytes += segment.size
-                previous.lines += segment.lines
-            else:
-                previous = receipt.cuts.add(
-                    first_sequence=segment.first_sequence,
-                    last_sequence=segment.next_sequence - 1,
-                    bytes=segment.size,
-                    lines=segment.lines,
-                )
-    receipt.truncated = bool(receipt.cuts)
-    return receipt

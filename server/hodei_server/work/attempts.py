@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -73,6 +73,7 @@ class AttemptSettings:
     log_wait: float
     log_budget: int
     log_ttl: float
+    log_ttl_of_tenants: Mapping[str, float]
 
 
 class Attempts:
@@ -381,6 +382,7 @@ class Attempts:
             kept = True
         await self._wait_for_log(live, result)
         log = live.log
+        await log.close()
         figures = log.segment.segment(live.attempt_uid, SegmentState.CLOSED)
         complete = log.durable == result.next_sequence
         lie = ""
@@ -392,14 +394,14 @@ class Attempts:
         elif not by_worker:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
-        log.ended = True
         start = live.take_start()
+        ttl = self.settings.log_ttl_of_tenants.get(live.spec.tenant or "default", self.settings.log_ttl)
 
         def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
             start(tx)
             if not kept:
                 keep_result(tx, result)
-            job = finish(tx, live.attempt_uid, end, int(self.settings.log_ttl * 1e6))
+            job = finish(tx, live.attempt_uid, end, int(ttl * 1e6))
             return job, release_worker(tx, live.worker_id, live.attempt_uid)
 
         job, worker = await self._persist(write)

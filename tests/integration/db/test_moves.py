@@ -11,6 +11,7 @@ from sqlalchemy import insert, select, text, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
+from hodei_server.db.archive import removable_segments
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.check import differences
 from hodei_server.db.database import Database, Transaction
@@ -285,14 +286,16 @@ async def test_a_finished_attempt_frees_its_worker(database: Database) -> None:
 async def test_only_logs_of_ended_jobs_expire(database: Database) -> None:
     """L21, L22: by the recorded end, never a running job's."""
     ended = await submit(database, log_ttl={"nanos": 1})
-    await end(database, result(await dispatch(database, ended)))
+    attempt = await dispatch(database, ended)
+    await end(database, result(attempt))
     running = await submit(database, log_ttl={"nanos": 1})
     await dispatch(database, running)
     found = await database.read(lambda tx: expired_jobs(tx, 10))
     assert list(found) == [ended]
-    keys = await database.write(lambda tx: mark_expired(tx, found))
-    assert len(keys) == 1
+    await database.write(lambda tx: mark_expired(tx, found))
     assert not await database.read(lambda tx: expired_jobs(tx, 10))
+    (segment,) = await database.read(lambda tx: removable_segments(tx, "server", 10, s3=False))
+    assert segment.attempt_uid == attempt
 
 
 async def test_every_version_is_told_once(database: Database) -> None:
