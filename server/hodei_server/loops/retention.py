@@ -155,7 +155,8 @@ class Retention:
     async def _remove(self, *, s3: bool) -> tuple[int, bool]:
         """Remove the bytes of a batch of segments; return how many have none left, and whether the archive answers."""
         rows = await self._database.read(lambda tx: removable_segments(tx, self._owner, REMOVE_BATCH, s3=s3))
-        await self._disk.remove([each.key for each in rows if each.place & Place.DISK])
+        if here := [each.key for each in rows if each.place & Place.DISK]:
+            await self._disk.remove(here)
         archived = [each for each in rows if each.place & Place.S3]
         try:
             if archived and self._archive is not None and s3:

@@ -20,7 +20,7 @@ from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import jobs
 from hodei_server.db.segments import Segment, SegmentState, close_segment, mark_segments
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
-from hodei_server.loops.retention import EXPIRE_BATCH, TIME_BUDGET, expire, sealing_loop
+from hodei_server.loops.retention import EXPIRE_BATCH, TIME_BUDGET, Retention, sealing_loop
 
 
 class LosesSegments(MemoryLogStore):
@@ -107,8 +107,9 @@ async def test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn(
     for _ in range(count):
         await _closed_segment(database)
     await database.write(lambda tx: tx.execute(update(jobs).values(logs_expire_at=0)))
-    assert await expire(store, database) == 3 * EXPIRE_BATCH
+    retention = Retention(store, database, "server", job_ttl=86400.0)
+    assert (await retention.run()).logs == 3 * EXPIRE_BATCH
     assert store.removed == [EXPIRE_BATCH] * 3
     assert len(await database.read(lambda tx: expired_jobs(tx, count))) == 2 * EXPIRE_BATCH
-    assert await expire(store, database) == 2 * EXPIRE_BATCH
+    assert (await retention.run()).logs == 2 * EXPIRE_BATCH
     assert store.removed == [EXPIRE_BATCH] * 5
