@@ -33,14 +33,15 @@ def k8s_command() -> None:
     metavar="NAME",
     help="For the provider of this name, with its own options, instead of the HODEI_K8S_* variables alone.",
 )
-def manifests_command(identity: str, folder: Path | None, provider: str | None) -> None:
+@click.option("--tenant", default="", help="Only what this tenant's namespace needs (HODEI_K8S_DYNAMIC_NAMESPACES).")
+def manifests_command(identity: str, folder: Path | None, provider: str | None, tenant: str) -> None:
     """Print what an administrator applies for the server, by the HODEI_K8S_* variables.
 
     For 'kubectl apply -f -'. A server with an administrator's rights makes it all by itself.
     """
     from hodei_providers.config import given_options, read_config  # noqa: PLC0415 - for this command alone
     from hodei_providers.kubernetes.config import KubernetesConfig  # noqa: PLC0415 - the same
-    from hodei_providers.kubernetes.manifests import make_files  # noqa: PLC0415 - the same
+    from hodei_providers.kubernetes.manifests import make_files, make_namespace_parts  # noqa: PLC0415 - the same
 
     if provider is None:
         given = given_options(KubernetesConfig, environment=os.environ, own={}, shared={})
@@ -55,10 +56,16 @@ def manifests_command(identity: str, folder: Path | None, provider: str | None) 
                 f"there is no provider of Kubernetes named {provider!r}; there are: {known}", param_hint="--provider"
             )
         given = settings.provider_config(provider)
-    files = make_files(read_config(KubernetesConfig, given), identity)
+    config = read_config(KubernetesConfig, given)
+    if tenant:
+        space = f"{config.namespace_prefix}{tenant}"
+        files = {"tenant.yaml": make_namespace_parts(space, config, identity, tenant=tenant)}
+    else:
+        files = make_files(config, identity)
     if folder is None:
-        # The namespace comes first: what is in it can't be applied before.
-        files = {"namespace.yaml": files.pop("namespace.yaml"), **files}
+        if not tenant:
+            # The namespace comes first: what is in it can't be applied before.
+            files = {"namespace.yaml": files.pop("namespace.yaml"), **files}
         click.echo("---\n".join(map(_written, files.values())), nl=False)
         return
     folder.mkdir(parents=True, exist_ok=True)

@@ -99,6 +99,7 @@ class Capabilities:
     :param cost_per_hour: of one worker, in the installation's own unit.
     :param typical_startup: seconds from launch to registered.
     :param survives_server: workers outlive the server's process.
+    :param one_tenant: a worker is launched for one tenant: none can be started before it is known for whom.
     """
 
     max_workers: int
@@ -114,6 +115,7 @@ class Capabilities:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gpu_types: tuple[str, ...] = ()
     survives_server: bool = True
+    one_tenant: bool = False
 
 
 def say_nothing(line: str) -> None:

@@ -16,7 +16,7 @@ async def open_providers(settings: Settings, stack: contextlib.AsyncExitStack) -
 
     :param stack: leaves them.
     :raise ProviderSetupError: one can't be had; names it, and its options as they were written.
-    :raise SettingsError: there is none.
+    :raise SettingsError: there is none, or one that can have no pool has one.
     """
     providers: dict[str, Provider] = {}
     for name, kind in settings.provider_kinds.items():
@@ -33,6 +33,12 @@ async def open_providers(settings: Settings, stack: contextlib.AsyncExitStack) -
             providers[name] = await stack.enter_async_context(provider)
         except ProviderSetupError as error:
             raise ProviderSetupError(_told(str(error), settings, name, kind)) from error
+        pools = settings.pools[name].pools
+        if pools and provider.capabilities().one_tenant:
+            raise SettingsError(
+                f"{pools[0].variable}: provider {name} starts each worker for one tenant, and none can wait before it "
+                "is known for whom"
+            )
     if not providers:
         raise SettingsError("HODEI_PROVIDERS: names no provider")
     return providers

@@ -45,6 +45,9 @@ def _names(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
     for field in ("namespace", "server_namespace"):
         if not is_dns_label(getattr(config, field)):
             yield field, "expected a DNS label: lower-case letters, digits and '-', at most 63"
+    # A tenant's name has at most 40 characters.
+    if not is_dns_label(f"{config.namespace_prefix}{'x' * 40}") or not config.namespace_prefix:
+        yield "namespace_prefix", "expected a DNS label's beginning: lower-case letters, digits and '-', 1 to 23"
     for field in ("service_account", "priority_class", "runtime_class"):
         value = getattr(config, field)
         if (value or field == "service_account") and not is_dns_name(value):

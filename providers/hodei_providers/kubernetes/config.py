@@ -80,6 +80,13 @@ class KubernetesConfig:
     )
     context: str = option("", "The kubeconfig's context; its current one when empty.", str)
     namespace: str = _text("hodei-jobs-workers", "Where workers run.")
+    dynamic_namespaces: bool = option(
+        default=False,
+        description="Each tenant's workers run in a namespace of its own, made on first use.",
+        read=boolean,
+        written="false",
+    )
+    namespace_prefix: str = _text("hodei-tenant-", "How these are called: the prefix and the tenant's name.")
     pod_security_standard: PodSecurityStandard = option(  # noqa: RUF009 - it returns a field
         PodSecurityStandard.RESTRICTED,
         "What the namespace's admission enforces and pods keep: `privileged`, `baseline` or `restricted`.",
@@ -107,7 +114,9 @@ class KubernetesConfig:
         reading.member_of(ImagePullPolicy),
         written="IfNotPresent",
     )
-    image_pull_secrets: tuple[str, ...] = option((), "Names of Secrets in the workers' namespace.", words)
+    image_pull_secrets: tuple[str, ...] = option(
+        (), "Names of Secrets in `namespace`, copied to tenants' namespaces and kept current there.", words
+    )
     image_pull_grace: float = option(
         60.0,
         "An image that can't be pulled for so long fails its job; at once where the reason can't heal.",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hodei_providers.contract import LaunchRejectedError, ProviderError
+from hodei_providers.contract import LaunchRejectedError, ProviderError, ProviderUnavailableError
+from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
-from hodei_providers.kubernetes.manifests import make_namespace_parts
+from hodei_providers.kubernetes.manifests import make_namespace_parts, make_pull_secret
 
 #: Seconds after which what somebody may have deleted or edited is looked at again.
 REPAIR_SECONDS = 300.0
@@ -23,6 +25,7 @@ _PATHS = {
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "Secret": "/api/v1/namespaces/{}/secrets",
 }
 
 
@@ -38,6 +41,8 @@ class Infrastructure:
         self._config = config
         self._looked_at: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
+        #: The versions of the pull secrets that were copied last, by name.
+        self._copied: dict[str, str] = {}
 
     async def ensure(self, namespace: str, tenant: str = "", *, again: bool = False) -> None:
         """Make what a namespace lacks, by server-side apply: twice, or by two servers at once, is fine.
@@ -45,23 +50,71 @@ class Infrastructure:
         What the server has no right to make is noted in `problems`, unless it is there already.
 
         :param again: look even if that was done a moment ago.
-        :raise ProviderError: the cluster can't be reached.
+        :param tenant: whose namespace it is; it gets copies of the pull secrets.
+        :raise ProviderError: the cluster can't be reached, or the namespace is somebody else's.
         """
         if not self._config.ensure:
             return
         async with self._locks.setdefault(namespace, asyncio.Lock()):
             if not again and time.monotonic() - self._looked_at.get(namespace, -REPAIR_SECONDS) < REPAIR_SECONDS:
                 return
+            if tenant:
+                await self._refuse_foreign(namespace)
             identity = self._config.server_identity or await self._who_am_i()
             problems: list[str] = []
             for part in await self._parts(namespace, identity, tenant):
                 problems += await self._apply(part, namespace)
+            if tenant:
+                problems += await self._copy_pull_secrets([namespace])
             if problems:
-                problems.append(
-                    "an administrator can apply what 'hodei k8s manifests' prints, or set HODEI_K8S_ENSURE=false"
-                )
+                command = f"hodei k8s manifests --tenant {tenant}" if tenant else "hodei k8s manifests"
+                problems.append(f"an administrator can apply what '{command}' prints, or set HODEI_K8S_ENSURE=false")
             self.problems[namespace] = problems
             self._looked_at[namespace] = time.monotonic()
+
+    async def keep_current(self, tenants: Mapping[str, str]) -> None:
+        """Repair tenants' namespaces from time to time, and carry changes of the pull secrets there.
+
+        :param tenants: of each namespace.
+        :raise ProviderError: the cluster can't be reached.
+        """
+        spaces = [namespace for namespace, tenant in tenants.items() if tenant]
+        if not self._config.ensure or not spaces:
+            return
+        before = dict(self._copied)
+        for namespace in spaces:
+            await self.ensure(namespace, tenants[namespace])
+        for name in self._config.image_pull_secrets:
+            with contextlib.suppress(ForbiddenError, NotThereError):
+                source = await self._api.get(f"{_PATHS['Secret'].format(self._config.namespace)}/{name}")
+                if before.get(name) != source["metadata"]["resourceVersion"]:
+                    await self._copy_pull_secrets(spaces)
+
+    async def _copy_pull_secrets(self, namespaces: Sequence[str]) -> Sequence[str]:
+        """Copy the pull secrets; return what could not be copied, a line each."""
+        problems: list[str] = []
+        for name in self._config.image_pull_secrets:
+            try:
+                source = await self._api.get(f"{_PATHS['Secret'].format(self._config.namespace)}/{name}")
+            except (ForbiddenError, NotThereError) as error:
+                problems.append(f"Secret {name}: {error}")
+                continue
+            self._copied[name] = source["metadata"]["resourceVersion"]
+            for namespace in namespaces:
+                problems += await self._apply(make_pull_secret(source, namespace), namespace)
+        return problems
+
+    async def _refuse_foreign(self, namespace: str) -> None:
+        """Refuse a namespace that is there and that nobody has given to Hodei."""
+        try:
+            found = await self._api.get(f"{_PATHS['Namespace']}/{namespace}")
+        except (NotThereError, ForbiddenError):
+            return
+        if (found["metadata"].get("labels") or {}).get(names.MANAGED) != "true":
+            raise ProviderUnavailableError(
+                f"namespace {namespace} is there and is not Hodei's: label it {names.MANAGED}=true, or choose another "
+                "HODEI_K8S_NAMESPACE_PREFIX"
+            )
 
     async def _who_am_i(self) -> str:
         review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}

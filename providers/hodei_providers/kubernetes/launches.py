@@ -84,7 +84,8 @@ class Launches:
             try:
                 handle = await self._make(request, secret, pod)
             except NotThereError as error:
-                raise ProviderUnavailableError(str(error)) from error
+                problems = self._infrastructure.problems.get(namespace, ())
+                raise ProviderUnavailableError("; ".join([str(error), *problems])) from error
         if request.max_jobs != 1 and "job" in request.labels:
             with contextlib.suppress(ProviderError):
                 await self.name_job(request.worker_id, namespace, purpose_of(request))

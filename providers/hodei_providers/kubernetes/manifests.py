@@ -21,6 +21,8 @@ JOBS_ROLE = "hodei-server-jobs"
 #: What a server needs that makes namespaces by itself.
 NAMESPACES_ROLE = "hodei-server-namespaces"
 QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
+#: What a server reads that copies pull secrets to tenants' namespaces, and what one may have that watches all at once.
+PULL_SECRETS_ROLE, WATCH_ROLE = "hodei-server-pull-secrets", "hodei-server-watch"
 #: Of the workers' listener.
 DEFAULT_PORT = 50052
 _RBAC = "rbac.authorization.k8s.io"
@@ -94,6 +96,38 @@ def make_subject(identity: str) -> Manifest:
         namespace, _, name = identity.removeprefix("system:serviceaccount:").partition(":")
         return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
     return {"apiGroup": _RBAC, "kind": "User", "name": identity}
+
+
+def make_pull_secrets_role(config: KubernetesConfig, identity: str) -> list[Manifest]:
+    """Return the right to read the pull secrets that are copied to tenants' namespaces, and no others; bound."""
+    if not (config.dynamic_namespaces and config.image_pull_secrets):
+        return []
+    rule = {
+        "apiGroups": [""],
+        "resources": ["secrets"],
+        "resourceNames": list(config.image_pull_secrets),
+        "verbs": ["get"],
+    }
+    metadata = _metadata(PULL_SECRETS_ROLE, config.namespace)
+    binding = {
+        "apiVersion": f"{_RBAC}/v1",
+        "kind": "RoleBinding",
+        "metadata": metadata,
+        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": PULL_SECRETS_ROLE},
+        "subjects": [make_subject(identity)],
+    }
+    return [{"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}, binding]
+
+
+def make_pull_secret(source: Mapping[str, Any], namespace: str) -> Manifest:
+    """Return the copy of a pull secret for a tenant's namespace."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": _metadata(source["metadata"]["name"], namespace),
+        "type": source["type"],
+        "data": dict(source.get("data") or {}),
+    }
 
 
 def make_quota(namespace: str, config: KubernetesConfig) -> Manifest:
@@ -195,6 +229,8 @@ def make_cluster_roles(identity: str) -> list[Manifest]:
         _cluster_role(JOBS_ROLE, [dict(rule) for rule in JOBS_RULES]),
         _cluster_role(NAMESPACES_ROLE, rules),
         binding,
+        # Bound to nobody: with it a server watches the pods of all tenants at once, but sees everybody else's, too.
+        _cluster_role(WATCH_ROLE, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]),
     ]
 
 
@@ -213,7 +249,12 @@ def make_files(config: KubernetesConfig, identity: str) -> dict[str, list[Manife
     """
     space = config.namespace
     return {
-        "rbac.yaml": [*make_cluster_roles(identity), make_role(space), make_role_binding(space, identity)],
+        "rbac.yaml": [
+            *make_cluster_roles(identity),
+            make_role(space),
+            make_role_binding(space, identity),
+            *make_pull_secrets_role(config, identity),
+        ],
         "namespace.yaml": [make_namespace(space, config), make_service_account(space, config)],
         "quota.yaml": [make_quota(space, config)],
         "limit-range.yaml": [make_limit_range(space, config)],

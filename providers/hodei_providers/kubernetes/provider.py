@@ -38,9 +38,10 @@ from hodei_providers.kubernetes.nodes import Nodes
 from hodei_providers.kubernetes.paths import pod_path, pods_path
 from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.route import find_route
+from hodei_providers.kubernetes.spaces import Spaces
 from hodei_providers.kubernetes.state import handle_of, read_pod
 from hodei_providers.kubernetes.unowned import Unowned
-from hodei_providers.kubernetes.watching import PodWatch, Troubles, list_pods
+from hodei_providers.kubernetes.watching import PodWatch, Troubles
 from hodei_providers.registry import ProviderSetupError
 
 #: Seconds that `destroy` waits for a pod's end beyond the grace that it was given.
@@ -80,6 +81,8 @@ class KubernetesProvider(Provider):
         #: Of pods that were removed after their time, by worker id.
         self._diagnoses: dict[str, Sequence[str]] = {}
         self._unowned = Unowned(data_dir / "unowned" if data_dir is not None else None)
+        self._spaces = Spaces(self._api, self.config)
+        self._upkeep: asyncio.Task[None] | None = None
         self._launches = Launches(self._api, self._infrastructure, self.config, name, self._unowned)
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
@@ -90,6 +93,7 @@ class KubernetesProvider(Provider):
             typical_startup=3.0,
             regions=self.config.regions,
             labels=self.config.labels,
+            one_tenant=self.config.dynamic_namespaces,
             gpu_types=tuple(sorted(set(self.config.gpu_resources) - {"default"})),
         )
 
@@ -103,6 +107,7 @@ class KubernetesProvider(Provider):
         self._route = await asyncio.to_thread(find_route, self.config, self._api.address)
         with contextlib.suppress(ProviderError):
             await self._infrastructure.ensure(self.config.namespace)
+        self._upkeep = asyncio.create_task(self._keep_up(), name=f"upkeep of {self.name}")
         return self
 
     async def __aexit__(
@@ -112,8 +117,21 @@ class KubernetesProvider(Provider):
         traceback: TracebackType | None,
     ) -> None:
         """Close the connections; the workers go on."""
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.gather(self._upkeep, return_exceptions=True)
         await self._launches.close()
         await self._api.__aexit__(exc_type, exc, traceback)
+
+    async def _keep_up(self) -> None:
+        """See to tenants' namespaces, and to what the process before has left, from time to time."""
+        while True:
+            with contextlib.suppress(ProviderError):
+                await self._spaces.refresh()
+                await self._infrastructure.keep_current(dict(self._spaces.known))
+            with contextlib.suppress(ProviderError):
+                await self._launches.sweep()
+            await asyncio.sleep(self.config.resync)
 
     def check_orphan_after(self, seconds: float) -> None:
         """Refuse to count a lost node's workers as gone before they have ended by themselves; see the contract."""
@@ -150,7 +168,9 @@ class KubernetesProvider(Provider):
         except ProviderError as error:
             problems = self._infrastructure.problems.get(namespace, ())
             return Health(healthy=False, message="; ".join([str(error), *problems]))
-        problems = self._infrastructure.problems.get(namespace, ())
+        problems = [line for lines in self._infrastructure.problems.values() for line in lines]
+        if self._spaces.problem:
+            problems.append(self._spaces.problem)
         took = time.monotonic() - began
         details = f"three calls of the API took {took:.2f} s"
         slow = ["the API is slow to answer"] if took > SLOW_SECONDS else []
@@ -161,21 +181,22 @@ class KubernetesProvider(Provider):
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker; see the contract."""
         self._reports[request.worker_id] = request.report
-        return await self._launches.launch(request, self.config.namespace)
+        namespace = self._spaces.of(request.worker_id, request.labels.get("tenant", ""))
+        return await self._launches.launch(request, namespace)
 
     async def given(self, handle: Handle, purpose: Purpose) -> None:
         """Give a pod the names of the job that its worker was given."""
         with contextlib.suppress(NotThereError):
-            await self._launches.name_job(handle.worker_id, self._namespace(handle), purpose)
+            await self._launches.name_job(handle.worker_id, await self._spaces.find(handle), purpose)
 
     async def registered(self, handle: Handle) -> None:
         """Remove the secret with the one-time token."""
-        await self._launches.burnt(handle.worker_id, self._namespace(handle))
+        await self._launches.burnt(handle.worker_id, await self._spaces.find(handle))
 
     async def describe(self, handle: Handle) -> Description:
         """Tell where a worker is; see the contract."""
         try:
-            pod = await self._api.get(self._path(handle))
+            pod = await self._api.get(await self._path(handle))
         except NotThereError:
             if handle.worker_id in self._launches:
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
@@ -185,11 +206,8 @@ class KubernetesProvider(Provider):
             return dataclasses.replace(seen.description, message=lost)
         return self._troubles.judge(seen)
 
-    def _namespace(self, handle: Handle) -> str:
-        return handle.data.get("namespace") or self.config.namespace
-
-    def _path(self, handle: Handle) -> str:
-        return pod_path(self._namespace(handle), handle.worker_id)
+    async def _path(self, handle: Handle) -> str:
+        return pod_path(await self._spaces.find(handle), handle.worker_id)
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract.
@@ -198,14 +216,16 @@ class KubernetesProvider(Provider):
         more; its workers count as gone once they must have ended by themselves.
         """
         await self._launches.settle(handle.worker_id)
-        path = self._path(handle)
+        namespace = await self._spaces.find(handle)
+        path = pod_path(namespace, handle.worker_id)
         if not await self._delete(path, grace) and not await self._give_up(handle.worker_id, path):
             return False
         self._troubles.forget(handle.worker_id)
         self._nodes.forget(handle.worker_id)
         self._reports.pop(handle.worker_id, None)
         self._diagnoses.pop(handle.worker_id, None)
-        await self._launches.remove_secret(handle.worker_id, self._namespace(handle))
+        await self._launches.remove_secret(handle.worker_id, namespace)
+        self._spaces.forget(handle.worker_id)
         return True
 
     async def _delete(self, path: str, grace: float) -> bool:
@@ -235,21 +255,23 @@ class KubernetesProvider(Provider):
 
     async def list(self, installation_id: str) -> Sequence[Handle]:
         """Return the installation's workers, running or not."""
-        pods, _ = await list_pods(self._api, pods_path(self.config.namespace), names.selector(installation_id))
-        return [handle_of(pod) for pod in pods]
+        return [handle_of(pod) for pod in await self._spaces.pods(names.selector(installation_id))]
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start."""
-        watch = PodWatch(
-            self._api,
-            pods_path(self.config.namespace),
-            names.selector(installation_id),
-            self._troubles,
-            resync_seconds=self.config.resync,
-            listed=self._sweep,
-            waiting=self._report,
-        )
-        async for description in watch.descriptions():
+
+        def make_watch(path: str) -> PodWatch:
+            return PodWatch(
+                self._api,
+                path,
+                names.selector(installation_id),
+                self._troubles,
+                resync_seconds=self.config.resync,
+                listed=self._sweep,
+                waiting=self._report,
+            )
+
+        async for description in self._spaces.descriptions(make_watch):
             yield description
 
     def _report(self, description: Description) -> None:
@@ -259,11 +281,7 @@ class KubernetesProvider(Provider):
             report(description.message)
 
     async def _sweep(self, pods: Sequence[Mapping[str, Any]]) -> None:
-        """Delete pods that have ended and that nobody has removed since, and secrets that belong to none.
-
-        What the pods said last is kept (L17).
-        """
-        await self._launches.sweep()
+        """Delete pods that have ended and that nobody has removed since; what they said last is kept (L17)."""
         for pod in pods:
             finished_at = read_pod(pod).finished_at
             if not finished_at:
@@ -275,7 +293,7 @@ class KubernetesProvider(Provider):
                 while len(self._diagnoses) > KEPT_DIAGNOSES:
                     del self._diagnoses[next(iter(self._diagnoses))]
                 with contextlib.suppress(NotThereError):
-                    await self._api.delete(self._path(handle), uid=pod["metadata"]["uid"])
+                    await self._api.delete(await self._path(handle), uid=pod["metadata"]["uid"])
 
     async def diagnose(self, handle: Handle) -> Sequence[str]:
         """Return a pod's state, its events and the last that was printed in it."""
@@ -285,7 +303,7 @@ class KubernetesProvider(Provider):
             if description.phase is WorkerPhase.MISSING and handle.worker_id in self._diagnoses:
                 return self._diagnoses[handle.worker_id]
             lines.append(f"pod {names.worker_name(handle.worker_id)}: {description.message}")
-            namespace = self._namespace(handle)
+            namespace = await self._spaces.find(handle)
             lines += await read_events(self._api, namespace, handle.worker_id)
             lines += await read_output(self._api, namespace, handle.worker_id)
         return lines

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import pytest
+import yaml
 
 from hodei_client import Client, ClientSettings
 from hodei_providers.kubernetes import KubernetesConfig
@@ -212,3 +214,25 @@ async def pods_of(api: Api, namespace: str) -> list[Mapping[str, Any]]:
     answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector="hodei.io/managed=true")
     pods: list[Mapping[str, Any]] = answer["items"]
     return pods
+
+
+@pytest.fixture
+async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
+    """Return what makes a kubeconfig of an account that has no rights yet."""
+    home = f"{namespace}-home"
+
+    async def make(name: str) -> str:
+        path = f"/api/v1/namespaces/{home}/serviceaccounts"
+        manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+        await api.create(path, manifest)
+        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = (await api.create(f"{path}/{name}/token", request))["status"]["token"]
+        admin = yaml.safe_load(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").read_text())
+        admin["users"] = [{"name": each["name"], "user": {"token": token}} for each in admin["users"]]
+        file = tmp_path / f"{name}.kubeconfig"
+        file.write_text(json.dumps(admin))
+        return str(file)
+
+    await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
+    yield make
+    await api.delete(f"/api/v1/namespaces/{home}")

@@ -5,13 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import json
-import os
-from collections.abc import AsyncIterator, Awaitable, Callable
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 import pytest
-import yaml
 
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
@@ -22,28 +18,6 @@ from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.testing import INSTALLATION, make_request, until
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
-
-
-@pytest.fixture
-async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
-    """Return what makes a kubeconfig of an account that has no rights yet."""
-    home = f"{namespace}-home"
-
-    async def make(name: str) -> str:
-        path = f"/api/v1/namespaces/{home}/serviceaccounts"
-        manifest = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
-        await api.create(path, manifest)
-        request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-        token = (await api.create(f"{path}/{name}/token", request))["status"]["token"]
-        admin = yaml.safe_load(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").read_text())
-        admin["users"] = [{"name": each["name"], "user": {"token": token}} for each in admin["users"]]
-        file = tmp_path / f"{name}.kubeconfig"
-        file.write_text(json.dumps(admin))
-        return str(file)
-
-    await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
-    yield make
-    await api.delete(f"/api/v1/namespaces/{home}")
 
 
 async def test_a_namespace_gets_all_it_needs_and_what_is_edited_is_repaired(api: Api, namespace: str) -> None:

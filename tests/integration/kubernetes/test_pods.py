@@ -169,11 +169,11 @@ async def test_a_secret_that_was_left_without_a_pod_goes_after_its_grace(
         await die(point, tmp_path / folder, space, worker_id)
     assert {"hodei-worker-left", "hodei-worker-half", "hodei-worker-foreign"} <= set(await secrets_of(api, space))
     async with KubernetesProvider(config=played, data_dir=tmp_path / "mine") as provider:
-        await provider._sweep([])
+        await provider._launches.sweep()
         assert "hodei-worker-left" in await secrets_of(api, space), "its grace has not passed"
     monkeypatch.setattr(unowned_module, "GRACE_SECONDS", 0.0)
     async with KubernetesProvider(config=played, data_dir=tmp_path / "mine") as provider:
-        await provider._sweep([])
+        await provider._launches.sweep()
         assert set(await secrets_of(api, space)) >= {"hodei-worker-half", "hodei-worker-foreign"}
         assert "hodei-worker-left" not in await secrets_of(api, space)
         half = await api.get(f"/api/v1/namespaces/{space}/secrets/hodei-worker-half")

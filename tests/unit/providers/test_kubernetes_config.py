@@ -59,6 +59,8 @@ def test_each_option_is_read_as_what_it_is() -> None:
         image_pull_grace="90s",
         read_only_root="false",
         max_pods="7",
+        dynamic_namespaces="1",
+        namespace_prefix="team-",
         quota="pods=5",
     )
     assert config == KubernetesConfig(
@@ -76,6 +78,8 @@ def test_each_option_is_read_as_what_it_is() -> None:
         image_pull_grace=90.0,
         read_only_root=False,
         max_pods=7,
+        dynamic_namespaces=True,
+        namespace_prefix="team-",
         quota={"pods": "5"},
     )
 
@@ -84,6 +88,9 @@ def test_each_option_is_read_as_what_it_is() -> None:
     ("name", "text"),
     [
         ("namespace", "Not_A_Label"),
+        ("namespace_prefix", "Team_"),
+        ("namespace_prefix", "longer-than-tenants-take-"),
+        ("dynamic_namespaces", "some"),
         ("service_account", "no spaces"),
         ("worker_image", "two words"),
         ("pod_security_standard", "strict"),

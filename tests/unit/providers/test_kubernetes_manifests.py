@@ -102,3 +102,24 @@ def test_workers_call_out_and_nobody_calls_them() -> None:
     assert more == extra
     inside = make_network_policy("space", KubernetesConfig())["spec"]["egress"][1]["to"][0]
     assert inside["podSelector"] == {"matchLabels": {"app": "hodei-server"}}
+
+
+def test_pull_secrets_can_be_read_by_name_only_where_they_are_copied() -> None:
+    """Those that are named, in the one namespace, for tenants' namespaces."""
+    plain = KubernetesConfig(image_pull_secrets=("registry",))
+    assert "hodei-server-pull-secrets" not in str(make_files(plain, IDENTITY))
+    config = KubernetesConfig(image_pull_secrets=("registry",), dynamic_namespaces=True)
+    role, binding = make_files(config, IDENTITY)["rbac.yaml"][-2:]
+    assert role["metadata"]["namespace"] == "hodei-jobs-workers"
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry"], "verbs": ["get"]}
+    ]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+
+
+def test_the_right_to_see_all_pods_is_bound_to_nobody() -> None:
+    """An administrator gives it, where one watch for all tenants is worth it."""
+    parts = make_cluster_roles(IDENTITY)
+    (role,) = [part for part in parts if part["metadata"]["name"] == "hodei-server-watch"]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
+    assert "hodei-server-watch" not in [part.get("roleRef", {}).get("name") for part in parts]

@@ -1,0 +1,162 @@
+"""Which namespaces workers are in: one for all, or one for each tenant, and how all of them are looked at at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from hodei_providers.contract import Description, Handle
+from hodei_providers.kubernetes import names
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.errors import ForbiddenError
+from hodei_providers.kubernetes.paths import pods_path
+from hodei_providers.kubernetes.state import handle_of
+from hodei_providers.kubernetes.watching import PodWatch, list_pods
+
+#: Pods of every namespace.
+EVERYWHERE = "/api/v1/pods"
+#: Seconds after which the server's rights are looked at again: an administrator may have given more.
+RIGHTS_SECONDS = 300.0
+
+
+class Spaces:
+    """The namespaces of one cluster.
+
+    :ivar known: the tenant of each; none of the configured one.
+    :ivar problem: why there may be more than are known; empty where that can't be.
+    """
+
+    def __init__(self, api: Api, config: KubernetesConfig) -> None:
+        self.known: dict[str, str] = {config.namespace: ""}
+        self.problem = ""
+        self._api = api
+        self._config = config
+        self._more = asyncio.Event()
+        self._everywhere: tuple[bool, float] | None = None
+        #: Where workers were launched, by their ids, until they are gone.
+        self._of_worker: dict[str, str] = {}
+
+    def of(self, worker_id: str, tenant: str) -> str:
+        """Return the namespace for a worker that is to be launched for a tenant."""
+        namespace = self._config.namespace
+        if self._config.dynamic_namespaces and tenant:
+            namespace = f"{self._config.namespace_prefix}{tenant}"
+            self._add(namespace, tenant)
+        self._of_worker[worker_id] = namespace
+        return namespace
+
+    def forget(self, worker_id: str) -> None:
+        """Drop a worker that is gone."""
+        self._of_worker.pop(worker_id, None)
+
+    def _add(self, namespace: str, tenant: str) -> None:
+        if namespace not in self.known:
+            self.known[namespace] = tenant
+            self._more.set()
+
+    async def find(self, handle: Handle) -> str:
+        """Return the namespace of a worker, by its handle, by memory, or by looking for its pod (W42).
+
+        :raise ProviderError: the cluster can't be asked.
+        """
+        known = handle.data.get("namespace") or self._of_worker.get(handle.worker_id)
+        if known or not self._config.dynamic_namespaces:
+            return known or self._config.namespace
+        selector = f"{names.MANAGED}=true,{names.WORKER_ID}={names.label_value(handle.worker_id)}"
+        for pod in await self.pods(selector):
+            if handle_of(pod).worker_id == handle.worker_id:
+                return str(pod["metadata"]["namespace"])
+        return self._config.namespace
+
+    async def refresh(self) -> None:
+        """Look for tenants' namespaces that others, or the process before, have made.
+
+        :raise ProviderError: the cluster can't be asked.
+        """
+        if not self._config.dynamic_namespaces:
+            return
+        try:
+            found = await self._api.get("/api/v1/namespaces", labelSelector=f"{names.MANAGED}=true,{names.TENANT}")
+        except ForbiddenError as error:
+            self.problem = f"tenants' namespaces that were made before can't be found: {error}"
+            return
+        self.problem = ""
+        for each in found["items"] or []:
+            metadata = each["metadata"]
+            if metadata["name"].startswith(self._config.namespace_prefix):
+                self._add(metadata["name"], metadata["labels"][names.TENANT])
+
+    async def _paths(self) -> Sequence[str]:
+        """Return the lists that all workers are in: one for the whole cluster where that may be read."""
+        if not self._config.dynamic_namespaces:
+            return [pods_path(self._config.namespace)]
+        if await self.everywhere():
+            return [EVERYWHERE]
+        await self.refresh()
+        return [pods_path(namespace) for namespace in self.known]
+
+    async def everywhere(self) -> bool:
+        """Whether the server may list the pods of the whole cluster.
+
+        :raise ProviderError: the cluster can't be asked.
+        """
+        now = time.monotonic()
+        if self._everywhere is None or now - self._everywhere[1] > RIGHTS_SECONDS:
+            try:
+                await self._api.get(EVERYWHERE, labelSelector=f"{names.MANAGED}=true", limit="1")
+                self._everywhere = True, now
+            except ForbiddenError:
+                self._everywhere = False, now
+        return self._everywhere[0]
+
+    async def pods(self, selector: str) -> Sequence[Mapping[str, Any]]:
+        """Return all pods of a selector, in whatever namespace.
+
+        :raise ProviderError: the cluster can't be asked.
+        """
+        found: list[Mapping[str, Any]] = []
+        for path in await self._paths():
+            found += (await list_pods(self._api, path, selector))[0]
+        return found
+
+    async def descriptions(self, make_watch: Callable[[str], PodWatch]) -> AsyncIterator[Description]:
+        """Yield what the watches of all namespaces tell: one of the cluster, else one of each, never one of a pod.
+
+        :param make_watch: makes the watch of a path.
+        :raise ProviderError: the cluster can't be asked which of these it is to be.
+        """
+        paths = await self._paths()
+        if len(paths) == 1 and (not self._config.dynamic_namespaces or paths == [EVERYWHERE]):
+            async for description in make_watch(paths[0]).descriptions():
+                yield description
+            return
+        news: asyncio.Queue[Description] = asyncio.Queue()
+        tasks: dict[str, asyncio.Task[Any]] = {}
+        try:
+            while True:
+                for namespace in self.known.keys() - tasks.keys():
+                    watch = _pass_on(make_watch(pods_path(namespace)), news)
+                    tasks[namespace] = asyncio.create_task(watch, name=f"watch {namespace}")
+                if self._more.is_set():
+                    self._more.clear()
+                    continue
+                for name, wait in (("", news.get), ("/", self._more.wait)):
+                    if name not in tasks:
+                        tasks[name] = asyncio.create_task(wait())
+                done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
+                for name in [name for name, task in tasks.items() if task in done]:
+                    result = tasks.pop(name).result()
+                    if isinstance(result, Description):
+                        yield result
+        finally:
+            for task in tasks.values():
+                task.cancel()
+            await asyncio.gather(*tasks.values(), return_exceptions=True)
+
+
+async def _pass_on(watch: PodWatch, news: asyncio.Queue[Description]) -> None:
+    async for description in watch.descriptions():
+        await news.put(description)
