@@ -91,6 +91,10 @@ performance:
     -{{bin}}/python -m hodei_bench --json docs/performance.json
     {{bin}}/python -m hodei_bench --markdown docs/performance.json > docs/performance.md
 
+# where the processor time of the benches goes, by part of the code; arguments go to the command, as --only jobs
+profile *arguments:
+    {{bin}}/python -m hodei_bench --profile docs/performance {{arguments}}
+
 # jobs that show what their names say, with a server that runs; each follows its log and ends with the job's code
 job-k8s-hello: (_job "kubernetes" "hello")
 job-k8s-cpu: (_job "kubernetes" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")

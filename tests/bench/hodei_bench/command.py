@@ -24,6 +24,8 @@ from typing import Any
 
 from hodei_bench.harness import BENCHES, Registered, Result, Setup, table
 from hodei_bench.page import page
+from hodei_bench.profile import Profile, Profiler
+from hodei_bench.profile_page import write_profiles
 
 #: Seconds after which a bench is given up, and the next one has its turn.
 BENCH_SECONDS = 300.0
@@ -49,16 +51,24 @@ def machine() -> dict[str, Any]:
     }
 
 
-def run_one(each: Registered, durability: str, known: dict[str, float], *, short: bool) -> list[Result]:
-    """Run one bench in a folder of its own; return its results."""
+def run_one(
+    each: Registered, durability: str, known: dict[str, float], *, short: bool, profiles: list[Profile] | None = None
+) -> list[Result]:
+    """Run one bench in a folder of its own; return its results.
+
+    :param profiles: takes those that the bench makes; None when none are wanted.
+    """
     with tempfile.TemporaryDirectory(prefix="hodei-bench-") as folder:
-        setup = Setup(short=short, durability=durability, folder=Path(folder), known=known)
+        profiler = Profiler(Path(folder)) if profiles is not None else None
+        setup = Setup(short=short, durability=durability, folder=Path(folder), known=known, profiler=profiler)
 
         async def run() -> Sequence[Result]:
             async with asyncio.timeout(BENCH_SECONDS):
                 return await each.run(setup)
 
         found = asyncio.run(run())
+        if profiles is not None and profiler is not None:
+            profiles += [dataclasses.replace(profile, durability=durability) for profile in profiler.profiles]
     return [dataclasses.replace(result, durability=durability, bench=each.name) for result in found]
 
 
@@ -66,10 +76,12 @@ class Run:
     """One run of benches and what came of it.
 
     :ivar failures: by the name of the bench and its durability.
+    :ivar profiles: of the benches that make some; None when none are wanted.
     """
 
-    def __init__(self, about: dict[str, Any], modes: Sequence[str], *, short: bool) -> None:
+    def __init__(self, about: dict[str, Any], modes: Sequence[str], *, short: bool, profile: bool = False) -> None:
         self.results: list[Result] = []
+        self.profiles: list[Profile] | None = [] if profile else None
         self.failures: dict[str, str] = {}
         self._about = about
         self._date = dt.datetime.now(dt.UTC)
@@ -85,7 +97,7 @@ class Run:
         os.sync()
         began = time.monotonic()
         try:
-            self.results += run_one(each, durability, known, short=self._short)
+            self.results += run_one(each, durability, known, short=self._short, profiles=self.profiles)
         except Exception as error:  # noqa: BLE001 - the other benches go on
             self.failures[name] = repr(error)
             traceback.print_exc()
@@ -115,6 +127,13 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--durability", choices=("power", "process", "both"), help="of what depends on it [both, of --short power]"
     )
+    parser.add_argument(
+        "--profile",
+        type=Path,
+        metavar="FOLDER",
+        help="tell where the processor time goes: profile.json and profile.md in that folder; needs py-spy and the "
+        "right to look into processes; the rates of such a run mean nothing",
+    )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="run nothing; print the page of such a file")
     return parser.parse_args(given)
 
@@ -137,9 +156,10 @@ def main(given: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, end)
     # Of the processes that the benches start, too.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
-    wanted = options.durability or ("power" if options.short else "both")
+    one = options.short or options.profile is not None
+    wanted = options.durability or ("power" if one else "both")
     modes = ["power", "process"] if wanted == "both" else [wanted]
-    run = Run(machine(), modes, short=options.short)
+    run = Run(machine(), modes, short=options.short, profile=options.profile is not None)
     for each in BENCHES.values():
         if options.only and each.name not in options.only:
             continue
@@ -149,6 +169,8 @@ def main(given: Sequence[str] | None = None) -> int:
                 # After each, so that a run that is cut short leaves what it has.
                 options.json.write_text(json.dumps(run.as_json(), indent=2) + "\n")
     sys.stdout.write(table(run.results) + "\n")
+    if options.profile is not None and run.profiles is not None:
+        write_profiles(options.profile, run.as_json(), run.profiles)
     for name, text in run.failures.items():
         sys.stdout.write(f"FAILED: {name}: {text}\n")
     return 1 if run.failures else 0

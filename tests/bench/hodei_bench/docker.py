@@ -8,6 +8,8 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,11 @@ async def clean(data_dir: Path) -> None:
             await (await volumes.get(each["Name"])).delete()
 
 
+def profiled_bursts(client: Client) -> list[tuple[str, Callable[[int], Awaitable[float]]]]:
+    """Return what is profiled: Hodei's containers and the peer's, each taking how many are to run."""
+    return [("docker", partial(burst, client)), ("docker-peer", partial(containers, IMPORTS))]
+
+
 @bench("docker")
 async def docker(setup: Setup) -> list[Result]:
     """Jobs in containers: how long one takes, and how many in a second."""
@@ -119,6 +126,10 @@ async def docker(setup: Setup) -> list[Result]:
             rates.append(await burst(client, count))
             imports.append(await containers(IMPORTS, count))
             bare.append(await containers(("/bin/true",), count))
+        if setup.profiler is not None:
+            for name, run in profiled_bursts(client):
+                async with setup.profiled(name, server, "container", count):
+                    await run(count)
         at_once = await burst(client, many) if many else 0.0
         data_dir = server.data_dir
     await clean(data_dir)

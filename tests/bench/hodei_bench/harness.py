@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from pathlib import Path
 from typing import Any, Literal
 
+from hodei_bench.profile import Profiler
 from hodei_bench.running import RunningServer, start_server
 
 
@@ -68,12 +69,14 @@ class Setup:
     :param durability: the server's HODEI_DURABILITY.
     :param folder: an empty folder of this bench's own, removed afterwards.
     :param known: figures of the same run that other benches compare theirs with, by result name.
+    :param profiler: where it is to be told what the processor does meanwhile.
     """
 
     short: bool
     durability: str
     folder: Path
     known: dict[str, float]
+    profiler: Profiler | None = None
     _numbers: itertools.count[int] = dataclasses.field(default_factory=itertools.count)
 
     @contextlib.asynccontextmanager
@@ -86,6 +89,14 @@ class Setup:
         folder = data_dir or self.folder / f"data{next(self._numbers)}"
         async with start_server(folder, {"durability": self.durability, **settings}) as server:
             yield server
+
+    def profiled(
+        self, name: str, server: RunningServer, unit: str, count: float
+    ) -> contextlib.AbstractAsyncContextManager[None]:
+        """Profile a block, where that was asked for; see `Profiler.recording`."""
+        if self.profiler is None:
+            return contextlib.nullcontext()
+        return self.profiler.recording(name, server, unit, count)
 
 
 Bench = Callable[[Setup], Awaitable[Sequence[Result]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 from hodei.v1 import job_pb2
@@ -93,7 +94,8 @@ async def jobs(setup: Setup) -> list[Result]:
         await warm_up(client, str(gate), workers)
         await burst(client, count // 10)
         before = processor_time(server)
-        runs = sorted([await burst(client, count) for _ in range(3)])
+        async with setup.profiled("jobs", server, "job", 3 * count):
+            runs = sorted([await burst(client, count) for _ in range(3)])
         spent = {who: (after - before[who]) / (3 * count) * 1e3 for who, after in processor_time(server).items()}
     whole, submitting = runs[1]
     limit = await fork_exec_rate(1000)
@@ -127,10 +129,15 @@ async def one_job(client: Client) -> float:
     return took * 1e3
 
 
-async def latencies(server: RunningServer, count: int) -> list[float]:
-    """Run jobs one after the other; return milliseconds for each. The first is for warming up."""
+async def latencies(setup: Setup, server: RunningServer, count: int, profile: str = "") -> list[float]:
+    """Run jobs one after the other; return milliseconds for each. The first is for warming up.
+
+    :param profile: its name, where one may be wanted.
+    """
     async with server.client() as client:
-        return [await one_job(client) for _ in range(count + 1)][1:]
+        await one_job(client)
+        async with setup.profiled(profile, server, "job", count) if profile else contextlib.nullcontext():
+            return [await one_job(client) for _ in range(count)]
 
 
 @bench("latency", durable=True)
@@ -138,11 +145,11 @@ async def latency(setup: Setup) -> list[Result]:
     """One job at a time on an idle server: from submission to its end with its output in hand."""
     many, few = (50, 5) if setup.short else (300, 30)
     async with setup.server(worker_max_jobs="0") as server:
-        warm = await latencies(server, many)
+        warm = await latencies(setup, server, many, "latency")
     async with setup.server(worker_max_jobs="1") as server:
-        fresh = await latencies(server, few)
+        fresh = await latencies(setup, server, few)
     async with setup.server(worker_max_jobs="1", HODEI_PROVIDER_PROCESS_POOL_MIN_READY="3") as server:
-        pooled = await latencies(server, few)
+        pooled = await latencies(setup, server, few)
     forked = [seconds * 1e3 for seconds in await asyncio.to_thread(fork_exec_times, many)]
     called = [seconds * 1e3 for seconds in await unary_times(many)]
     fork, call = percentile(forked, 50), percentile(called, 50)

@@ -7,7 +7,7 @@ import time
 
 from hodei_bench.harness import Result, Setup, bench, percentile
 from hodei_bench.peer import echo_times
-from hodei_client import STDOUT, AttemptEnd, Chunk
+from hodei_client import STDOUT, AttemptEnd, Chunk, Client
 
 #: Seconds between two lines.
 PAUSE = 0.02
@@ -20,21 +20,28 @@ for _ in range(int(sys.argv[1])):
 """
 
 
+async def come(client: Client, job_id: str) -> list[float]:
+    """Follow the job; return how old each line was when it came, in milliseconds."""
+    took: list[float] = []
+    rest = b""
+    async for event in client.logs(job_id):
+        now = time.monotonic_ns()
+        if isinstance(event, Chunk) and event.stream == STDOUT:
+            *lines, rest = (rest + event.data).split(b"\n")
+            took += [(now - int(text)) / 1e6 for text in lines]
+        elif isinstance(event, AttemptEnd) and not event.receipt.complete:
+            raise RuntimeError(f"the log is not whole: {event}")
+    return took
+
+
 @bench("line", durable=True)
 async def line(setup: Setup) -> list[Result]:
     """A job prints the time every 20 ms; a live follower compares it with its own."""
     count = 100 if setup.short else 500
-    took: list[float] = []
     async with setup.server(worker_max_jobs="0") as server, server.client() as client:
-        job_id = await client.submit([sys.executable, "-c", JOB, str(count), str(PAUSE)])
-        rest = b""
-        async for event in client.logs(job_id):
-            now = time.monotonic_ns()
-            if isinstance(event, Chunk) and event.stream == STDOUT:
-                *lines, rest = (rest + event.data).split(b"\n")
-                took += [(now - int(text)) / 1e6 for text in lines]
-            elif isinstance(event, AttemptEnd) and not event.receipt.complete:
-                raise RuntimeError(f"the log is not whole: {event}")
+        await client.wait(await client.submit(["/bin/true"]))
+        async with setup.profiled("line", server, "line", count):
+            took = await come(client, await client.submit([sys.executable, "-c", JOB, str(count), str(PAUSE)]))
     if len(took) != count:
         raise RuntimeError(f"{len(took)} lines came of {count}")
     limits = [seconds * 1e3 for seconds in await echo_times(count, PAUSE)]

@@ -20,6 +20,8 @@ from hodei_client import STDOUT, AttemptEnd, Chunk, Client
 LINE_BYTES = 80
 #: Of a block as the worker sends it, at full speed.
 BLOCK_BYTES = 512 << 10
+#: What profiles of logs are told for, and how many lines they see: enough for a few thousand samples.
+PROFILED, PROFILED_LINES = "million lines", 16_000_000
 
 
 def write_lines(file: Path, lines: int) -> Path:
@@ -87,6 +89,10 @@ async def log(setup: Setup) -> list[Result]:
     spent: dict[str, float] = {}
     async with setup.server(worker_max_jobs="0") as server:
         await follow_file(server, write_lines(setup.folder / "few", 10))
+        if setup.profiler is not None:
+            async with setup.profiled("log", server, PROFILED, PROFILED_LINES / 1e6):
+                for _ in range(PROFILED_LINES // lines):
+                    await follow_file(server, file)
         for _ in range(times):
             before = processor_time(server)
             runs.append(await follow_file(server, file))
@@ -150,16 +156,18 @@ async def log_cli(setup: Setup) -> list[Result]:
             nothing.append(await once(server, "true"))
     took, peer = statistics.median(whole), statistics.median(client)
     note, of = f"{lines:,} lines of {LINE_BYTES} bytes", "the client of bench log, from submission"
+    start = statistics.median(nothing)
     return [
         Result("log-cli.run-to-file", took, "s", peer=peer, peer_name=of, aim=1 / 1.3, aim_of="ratio", note=note),
         Result(
             "log-cli.beyond-its-start",
-            took - statistics.median(nothing),
+            took - start,
             "s",
             peer=peer,
             peer_name=of,
             note="without what `hodei run -- true` takes",
         ),
+        Result("log-cli.its-start", start, "s", note="`hodei run -- true`, to its end"),
     ]
 
 
@@ -179,6 +187,10 @@ async def compression(setup: Setup) -> list[Result]:
     size: dict[bool, int] = {}
     async with setup.server(worker_max_jobs="0") as server:
         await follow_file(server, write_lines(setup.folder / "few", 10))
+        if setup.profiler is not None:
+            async with setup.profiled("compression", server, PROFILED, PROFILED_LINES / 4e6):
+                for _ in range(PROFILED_LINES // 4 // lines):
+                    await follow_file(server, file, compress=True)
         for compress in (False, True):
             runs = [(await follow_file(server, file, compress=compress))[1] for _ in range(times)]
             took[compress] = statistics.median(runs)
@@ -199,10 +211,17 @@ async def compression(setup: Setup) -> list[Result]:
     ]
 
 
-async def at_once(client: Client, folder: Path, file: Path, jobs: int) -> float:
+async def at_once(
+    client: Client,
+    folder: Path,
+    file: Path,
+    jobs: int,
+    around: contextlib.AbstractAsyncContextManager[None] | None = None,
+) -> float:
     """Have jobs print a file at once, each to a follower; return seconds until the last byte has come.
 
     :param folder: for two named pipes: one holds the jobs back until all run, the other until all has come.
+    :param around: entered for what is measured.
     """
     gates = folder / "begin", folder / "end"
     for gate in gates:
@@ -216,10 +235,11 @@ async def at_once(client: Client, folder: Path, file: Path, jobs: int) -> float:
     ]
     # Jobs that run have not all come to the gate yet, and followers not all to their end of the log.
     await asyncio.sleep(1.0)
-    began = time.perf_counter()
-    async with asyncio.timeout(120), open_often(gates[0]):
-        await asyncio.gather(*(whole.wait() for whole in came))
-    took = time.perf_counter() - began
+    async with around or contextlib.nullcontext():
+        began = time.perf_counter()
+        async with asyncio.timeout(120), open_often(gates[0]):
+            await asyncio.gather(*(whole.wait() for whole in came))
+        took = time.perf_counter() - began
     async with asyncio.timeout(120), open_often(gates[1]):
         await asyncio.gather(*follows)
     for gate in gates:
@@ -256,9 +276,11 @@ async def many(setup: Setup) -> list[Result]:
         server.client() as client,
     ):
         await at_once(client, setup.folder, part, jobs)  # starts the workers
-        for _ in range(times):
-            together.append(await at_once(client, setup.folder, part, jobs))
-            one.append(await at_once(client, setup.folder, whole, 1))
+        for _ in range(times if setup.profiler is None else 4 * times):
+            around = setup.profiled("many", server, PROFILED, jobs * lines / 1e6)
+            together.append(await at_once(client, setup.folder, part, jobs, around))
+            around = setup.profiled("many-one", server, PROFILED, jobs * lines / 1e6)
+            one.append(await at_once(client, setup.folder, whole, 1, around))
     lines_in_all = jobs * lines
     return [
         Result(

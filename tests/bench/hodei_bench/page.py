@@ -23,8 +23,8 @@ python -m hodei_bench --json docs/performance.json             # about {minutes}
 python -m hodei_bench --markdown docs/performance.json > docs/performance.md
 ```
 
-The benches are in `tests/bench`. A short form of them runs in CI and fails only where an order of magnitude is lost
-beside the bare work.
+The benches are in `tests/bench`, and [where the processor time goes](performance/profile.md) is told by profiles of
+them. A short form runs in CI and fails only where an order of magnitude is lost beside the bare work.
 """
 
 _DURABLE = """\

@@ -55,9 +55,13 @@ class RunningServer:
         """Return the processor time the server's process has used, user and system."""
         return cpu_seconds(self.pid)
 
+    def worker_pids(self) -> list[int]:
+        """Return the processes of its workers."""
+        return list(_workers_of(self.data_dir))
+
     def workers_cpu_seconds(self) -> float:
         """Return the processor time that its workers have used, with their jobs' processes that have ended."""
-        return sum(cpu_seconds(pid, ended_children=True) for pid in _workers_of(self.data_dir))
+        return sum(cpu_seconds(pid, ended_children=True) for pid in self.worker_pids())
 
 
 def _number_in(path: Path, key: str) -> int:
