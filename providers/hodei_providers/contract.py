@@ -99,6 +99,7 @@ class Capabilities:
     :param cost_per_hour: of one worker, in the installation's own unit.
     :param typical_startup: seconds from launch to registered.
     :param survives_server: workers outlive the server's process.
+    :param image_user: as whom a job's own image runs, in words; empty where that is the image's user, whoever it is.
     :param one_tenant: a worker is launched for one tenant: none can be started before it is known for whom.
     """
 
@@ -115,6 +116,7 @@ class Capabilities:
     labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
     gpu_types: tuple[str, ...] = ()
     survives_server: bool = True
+    image_user: str = ""
     one_tenant: bool = False
 
 

@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hodei.v1 import types_pb2 as hodei_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hodei/v1/provider.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"\xca\x02\n\x0c\x43\x61pabilities\x12*\n\rmax_resources\x18\x01 \x01(\x0b\x32\x13.hodei.v1.Resources\x12\x13\n\x0bmax_workers\x18\x02 \x01(\x05\x12\x0e\n\x06images\x18\x03 \x01(\x08\x12\x11\n\tisolation\x18\x04 \x01(\x08\x12\x17\n\x0fresource_limits\x18\x05 \x01(\x08\x12\x15\n\rcost_per_hour\x18\x06 \x01(\x01\x12\x32\n\x0ftypical_startup\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07regions\x18\x08 \x03(\t\x12\x32\n\x06labels\x18\t \x03(\x0b\x32\".hodei.v1.Capabilities.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x01\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.hodei.v1.ProviderState\x12\x0f\n\x07healthy\x18\x04 \x01(\x08\x12\x16\n\x0ehealth_message\x18\x05 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x16.hodei.v1.Capabilities\x12\x0f\n\x07workers\x18\x07 \x01(\x05\"\xbf\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.hodei.v1.WorkerState\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tconnected\x18\t \x01(\x08\x12\x11\n\tjobs_done\x18\n \x01(\x05\x12\x0c\n\x04warm\x18\x0b \x01(\x08\"\x16\n\x14ListProvidersRequest\">\n\x15ListProvidersResponse\x12%\n\tproviders\x18\x01 \x03(\x0b\x32\x12.hodei.v1.Provider\"\"\n\x12GetProviderRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x13GetProviderResponse\x12$\n\x08provider\x18\x01 \x01(\x0b\x32\x12.hodei.v1.Provider\"O\n\x17SetProviderStateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.hodei.v1.ProviderState\"@\n\x18SetProviderStateResponse\x12$\n\x08provider\x18\x01 \x01(\x0b\x32\x12.hodei.v1.Provider\"c\n\x12ListWorkersRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x14\n\x0cinclude_gone\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Q\n\x13ListWorkersResponse\x12!\n\x07workers\x18\x01 \x03(\x0b\x32\x10.hodei.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"7\n\x13\x44rainWorkerResponse\x12 \n\x06worker\x18\x01 \x01(\x0b\x32\x10.hodei.v1.Worker*\x85\x01\n\rProviderState\x12\x1e\n\x1aPROVIDER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PROVIDER_STATE_ENABLED\x10\x01\x12\x1b\n\x17PROVIDER_STATE_DRAINING\x10\x02\x12\x1b\n\x17PROVIDER_STATE_DISABLED\x10\x03*\xa6\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x15\n\x11WORKER_STATE_IDLE\x10\x02\x12\x15\n\x11WORKER_STATE_BUSY\x10\x03\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x04\x12\x15\n\x11WORKER_STATE_GONE\x10\x05\x32\xa2\x03\n\x0fProviderService\x12P\n\rListProviders\x12\x1e.hodei.v1.ListProvidersRequest\x1a\x1f.hodei.v1.ListProvidersResponse\x12J\n\x0bGetProvider\x12\x1c.hodei.v1.GetProviderRequest\x1a\x1d.hodei.v1.GetProviderResponse\x12Y\n\x10SetProviderState\x12!.hodei.v1.SetProviderStateRequest\x1a\".hodei.v1.SetProviderStateResponse\x12J\n\x0bListWorkers\x12\x1c.hodei.v1.ListWorkersRequest\x1a\x1d.hodei.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hodei.v1.DrainWorkerRequest\x1a\x1d.hodei.v1.DrainWorkerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17hodei/v1/provider.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"\xde\x02\n\x0c\x43\x61pabilities\x12*\n\rmax_resources\x18\x01 \x01(\x0b\x32\x13.hodei.v1.Resources\x12\x13\n\x0bmax_workers\x18\x02 \x01(\x05\x12\x0e\n\x06images\x18\x03 \x01(\x08\x12\x11\n\tisolation\x18\x04 \x01(\x08\x12\x17\n\x0fresource_limits\x18\x05 \x01(\x08\x12\x15\n\rcost_per_hour\x18\x06 \x01(\x01\x12\x32\n\x0ftypical_startup\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07regions\x18\x08 \x03(\t\x12\x32\n\x06labels\x18\t \x03(\x0b\x32\".hodei.v1.Capabilities.LabelsEntry\x12\x12\n\nimage_user\x18\n \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xb6\x01\n\x08Provider\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.hodei.v1.ProviderState\x12\x0f\n\x07healthy\x18\x04 \x01(\x08\x12\x16\n\x0ehealth_message\x18\x05 \x01(\t\x12,\n\x0c\x63\x61pabilities\x18\x06 \x01(\x0b\x32\x16.hodei.v1.Capabilities\x12\x0f\n\x07workers\x18\x07 \x01(\x05\"\xbf\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x10\n\x08provider\x18\x02 \x01(\t\x12$\n\x05state\x18\x03 \x01(\x0e\x32\x15.hodei.v1.WorkerState\x12\x0e\n\x06job_id\x18\x04 \x01(\t\x12\x0e\n\x06tenant\x18\x05 \x01(\t\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x31\n\rregister_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tconnected\x18\t \x01(\x08\x12\x11\n\tjobs_done\x18\n \x01(\x05\x12\x0c\n\x04warm\x18\x0b \x01(\x08\"\x16\n\x14ListProvidersRequest\">\n\x15ListProvidersResponse\x12%\n\tproviders\x18\x01 \x03(\x0b\x32\x12.hodei.v1.Provider\"\"\n\x12GetProviderRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\";\n\x13GetProviderResponse\x12$\n\x08provider\x18\x01 \x01(\x0b\x32\x12.hodei.v1.Provider\"O\n\x17SetProviderStateRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x05state\x18\x02 \x01(\x0e\x32\x17.hodei.v1.ProviderState\"@\n\x18SetProviderStateResponse\x12$\n\x08provider\x18\x01 \x01(\x0b\x32\x12.hodei.v1.Provider\"c\n\x12ListWorkersRequest\x12\x10\n\x08provider\x18\x01 \x01(\t\x12\x14\n\x0cinclude_gone\x18\x02 \x01(\x08\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"Q\n\x13ListWorkersResponse\x12!\n\x07workers\x18\x01 \x03(\x0b\x32\x10.hodei.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\'\n\x12\x44rainWorkerRequest\x12\x11\n\tworker_id\x18\x01 \x01(\t\"7\n\x13\x44rainWorkerResponse\x12 \n\x06worker\x18\x01 \x01(\x0b\x32\x10.hodei.v1.Worker*\x85\x01\n\rProviderState\x12\x1e\n\x1aPROVIDER_STATE_UNSPECIFIED\x10\x00\x12\x1a\n\x16PROVIDER_STATE_ENABLED\x10\x01\x12\x1b\n\x17PROVIDER_STATE_DRAINING\x10\x02\x12\x1b\n\x17PROVIDER_STATE_DISABLED\x10\x03*\xa6\x01\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x15\n\x11WORKER_STATE_IDLE\x10\x02\x12\x15\n\x11WORKER_STATE_BUSY\x10\x03\x12\x19\n\x15WORKER_STATE_DRAINING\x10\x04\x12\x15\n\x11WORKER_STATE_GONE\x10\x05\x32\xa2\x03\n\x0fProviderService\x12P\n\rListProviders\x12\x1e.hodei.v1.ListProvidersRequest\x1a\x1f.hodei.v1.ListProvidersResponse\x12J\n\x0bGetProvider\x12\x1c.hodei.v1.GetProviderRequest\x1a\x1d.hodei.v1.GetProviderResponse\x12Y\n\x10SetProviderState\x12!.hodei.v1.SetProviderStateRequest\x1a\".hodei.v1.SetProviderStateResponse\x12J\n\x0bListWorkers\x12\x1c.hodei.v1.ListWorkersRequest\x1a\x1d.hodei.v1.ListWorkersResponse\x12J\n\x0b\x44rainWorker\x12\x1c.hodei.v1.DrainWorkerRequest\x1a\x1d.hodei.v1.DrainWorkerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,38 +36,38 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CAPABILITIES_LABELSENTRY']._loaded_options = None
   _globals['_CAPABILITIES_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_PROVIDERSTATE']._serialized_start=1579
-  _globals['_PROVIDERSTATE']._serialized_end=1712
-  _globals['_WORKERSTATE']._serialized_start=1715
-  _globals['_WORKERSTATE']._serialized_end=1881
+  _globals['_PROVIDERSTATE']._serialized_start=1599
+  _globals['_PROVIDERSTATE']._serialized_end=1732
+  _globals['_WORKERSTATE']._serialized_start=1735
+  _globals['_WORKERSTATE']._serialized_end=1901
   _globals['_CAPABILITIES']._serialized_start=125
-  _globals['_CAPABILITIES']._serialized_end=455
-  _globals['_CAPABILITIES_LABELSENTRY']._serialized_start=410
-  _globals['_CAPABILITIES_LABELSENTRY']._serialized_end=455
-  _globals['_PROVIDER']._serialized_start=458
-  _globals['_PROVIDER']._serialized_end=640
-  _globals['_WORKER']._serialized_start=643
-  _globals['_WORKER']._serialized_end=962
-  _globals['_LISTPROVIDERSREQUEST']._serialized_start=964
-  _globals['_LISTPROVIDERSREQUEST']._serialized_end=986
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=988
-  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=1050
-  _globals['_GETPROVIDERREQUEST']._serialized_start=1052
-  _globals['_GETPROVIDERREQUEST']._serialized_end=1086
-  _globals['_GETPROVIDERRESPONSE']._serialized_start=1088
-  _globals['_GETPROVIDERRESPONSE']._serialized_end=1147
-  _globals['_SETPROVIDERSTATEREQUEST']._serialized_start=1149
-  _globals['_SETPROVIDERSTATEREQUEST']._serialized_end=1228
-  _globals['_SETPROVIDERSTATERESPONSE']._serialized_start=1230
-  _globals['_SETPROVIDERSTATERESPONSE']._serialized_end=1294
-  _globals['_LISTWORKERSREQUEST']._serialized_start=1296
-  _globals['_LISTWORKERSREQUEST']._serialized_end=1395
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=1397
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=1478
-  _globals['_DRAINWORKERREQUEST']._serialized_start=1480
-  _globals['_DRAINWORKERREQUEST']._serialized_end=1519
-  _globals['_DRAINWORKERRESPONSE']._serialized_start=1521
-  _globals['_DRAINWORKERRESPONSE']._serialized_end=1576
-  _globals['_PROVIDERSERVICE']._serialized_start=1884
-  _globals['_PROVIDERSERVICE']._serialized_end=2302
+  _globals['_CAPABILITIES']._serialized_end=475
+  _globals['_CAPABILITIES_LABELSENTRY']._serialized_start=430
+  _globals['_CAPABILITIES_LABELSENTRY']._serialized_end=475
+  _globals['_PROVIDER']._serialized_start=478
+  _globals['_PROVIDER']._serialized_end=660
+  _globals['_WORKER']._serialized_start=663
+  _globals['_WORKER']._serialized_end=982
+  _globals['_LISTPROVIDERSREQUEST']._serialized_start=984
+  _globals['_LISTPROVIDERSREQUEST']._serialized_end=1006
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_start=1008
+  _globals['_LISTPROVIDERSRESPONSE']._serialized_end=1070
+  _globals['_GETPROVIDERREQUEST']._serialized_start=1072
+  _globals['_GETPROVIDERREQUEST']._serialized_end=1106
+  _globals['_GETPROVIDERRESPONSE']._serialized_start=1108
+  _globals['_GETPROVIDERRESPONSE']._serialized_end=1167
+  _globals['_SETPROVIDERSTATEREQUEST']._serialized_start=1169
+  _globals['_SETPROVIDERSTATEREQUEST']._serialized_end=1248
+  _globals['_SETPROVIDERSTATERESPONSE']._serialized_start=1250
+  _globals['_SETPROVIDERSTATERESPONSE']._serialized_end=1314
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1316
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1415
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1417
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1498
+  _globals['_DRAINWORKERREQUEST']._serialized_start=1500
+  _globals['_DRAINWORKERREQUEST']._serialized_end=1539
+  _globals['_DRAINWORKERRESPONSE']._serialized_start=1541
+  _globals['_DRAINWORKERRESPONSE']._serialized_end=1596
+  _globals['_PROVIDERSERVICE']._serialized_start=1904
+  _globals['_PROVIDERSERVICE']._serialized_end=2322
 # @@protoc_insertion_point(module_scope)

@@ -105,12 +105,15 @@ class Capabilities(_message.Message):
     TYPICAL_STARTUP_FIELD_NUMBER: _builtins.int
     REGIONS_FIELD_NUMBER: _builtins.int
     LABELS_FIELD_NUMBER: _builtins.int
+    IMAGE_USER_FIELD_NUMBER: _builtins.int
     max_workers: _builtins.int
     images: _builtins.bool
     isolation: _builtins.bool
     resource_limits: _builtins.bool
     """The job's resources are enforced."""
     cost_per_hour: _builtins.float
+    image_user: _builtins.str
+    """As whom a job's own image runs, in words; empty where that is the image's own user, whoever that is."""
     @_builtins.property
     def max_resources(self) -> _types_pb2.Resources:
         """The most one worker can be given; 0 where the provider sets no limit."""
@@ -133,10 +136,11 @@ class Capabilities(_message.Message):
         typical_startup: _duration_pb2.Duration | None = ...,
         regions: _abc.Iterable[_builtins.str] | None = ...,
         labels: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        image_user: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["max_resources", b"max_resources", "typical_startup", b"typical_startup"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_per_hour", b"cost_per_hour", "images", b"images", "isolation", b"isolation", "labels", b"labels", "max_resources", b"max_resources", "max_workers", b"max_workers", "regions", b"regions", "resource_limits", b"resource_limits", "typical_startup", b"typical_startup"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_per_hour", b"cost_per_hour", "image_user", b"image_user", "images", b"images", "isolation", b"isolation", "labels", b"labels", "max_resources", b"max_resources", "max_workers", b"max_workers", "regions", b"regions", "resource_limits", b"resource_limits", "typical_startup", b"typical_startup"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,9 +23,10 @@ provider         the provider
 
 from hodei_providers.kubernetes.config import (
     ImagePullPolicy,
+    ImageUser,
     KubernetesConfig,
     OtpDelivery,
     PodSecurityStandard,
 )
 
-__all__ = ["ImagePullPolicy", "KubernetesConfig", "OtpDelivery", "PodSecurityStandard"]
+__all__ = ["ImagePullPolicy", "ImageUser", "KubernetesConfig", "OtpDelivery", "PodSecurityStandard"]

@@ -48,6 +48,15 @@ class OtpDelivery(enum.StrEnum):
     ENV = "env"
 
 
+class ImageUser(enum.StrEnum):
+    """As whom jobs' own images run under the standard `restricted`."""
+
+    #: As the worker's image does, whatever an image says.
+    FIXED = "1000"
+    #: As the image says, where that is a number and not root; others are refused.
+    OWN = "own"
+
+
 _DEFAULT_QUOTA = {
     "pods": "100",
     "requests.cpu": "50",
@@ -92,6 +101,13 @@ class KubernetesConfig:
         "What the namespace's admission enforces and pods keep: `privileged`, `baseline` or `restricted`.",
         reading.member_of(PodSecurityStandard),
         written="restricted",
+    )
+    image_user: ImageUser = option(  # noqa: RUF009 - it returns a field
+        ImageUser.FIXED,
+        "As whom a job's own image runs under `restricted`: as user `1000`, or as its `own`, which has to be a number "
+        "and not 0.",
+        reading.member_of(ImageUser),
+        written="1000",
     )
     ensure: bool = option(
         default=True,

@@ -12,7 +12,7 @@ from hodei.quantities import format_size, parse_size
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
 from hodei_providers.contract import LaunchRequest, Purpose
 from hodei_providers.kubernetes import names
-from hodei_providers.kubernetes.config import KubernetesConfig, OtpDelivery, PodSecurityStandard
+from hodei_providers.kubernetes.config import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard
 from hodei_providers.kubernetes.layout import (
     AGENT_CONTAINER,
     AGENT_TARGET,
@@ -79,7 +79,7 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": max(config.termination_grace, math.ceil(request.grace) + DRAIN_SECONDS),
-        "securityContext": _pod_security(request, strict=strict),
+        "securityContext": _pod_security(request, config, strict=strict),
         "containers": [_container(request, config, owner, strict=strict)],
         "volumes": [*_volumes(request, config, owner), *map(dict, config.volumes)],
         "tolerations": [*_tolerations(request, config)],
@@ -119,11 +119,20 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
     return patched
 
 
-def _pod_security(request: LaunchRequest, *, strict: bool) -> Manifest:
+def image_user(config: KubernetesConfig) -> str:
+    """Return as whom a job's own image runs, in words; empty where that is the image's user, whoever it is."""
+    if config.pod_security_standard is not PodSecurityStandard.RESTRICTED:
+        return ""
+    return "its own user, a number and not 0" if config.image_user is ImageUser.OWN else f"user {UID}"
+
+
+def _pod_security(request: LaunchRequest, config: KubernetesConfig, *, strict: bool) -> Manifest:
     # The group is what lets the worker read its token and write its folders, whoever it runs as.
     context: Manifest = {"fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}}
     if strict or not request.image:
-        context |= {"runAsNonRoot": True, "runAsUser": UID, "runAsGroup": UID}
+        context["runAsNonRoot"] = True
+        if not request.image or config.image_user is ImageUser.FIXED:
+            context |= {"runAsUser": UID, "runAsGroup": UID}
     return context
 
 

@@ -36,7 +36,7 @@ from hodei_providers.kubernetes.launches import Launches
 from hodei_providers.kubernetes.metadata import refused_names
 from hodei_providers.kubernetes.nodes import Nodes
 from hodei_providers.kubernetes.paths import pod_path, pods_path
-from hodei_providers.kubernetes.pod import Owner, make_pod
+from hodei_providers.kubernetes.pod import Owner, image_user, make_pod
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.spaces import Spaces
 from hodei_providers.kubernetes.state import handle_of, read_pod
@@ -93,6 +93,7 @@ class KubernetesProvider(Provider):
             typical_startup=3.0,
             regions=self.config.regions,
             labels=self.config.labels,
+            image_user=image_user(self.config),
             one_tenant=self.config.dynamic_namespaces,
             gpu_types=tuple(sorted(set(self.config.gpu_resources) - {"default"})),
         )

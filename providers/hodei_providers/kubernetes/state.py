@@ -27,6 +27,8 @@ IMAGE = PERMANENT | {
 HEALING = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
 #: What a registry's refusals hold that will be the same tomorrow.
 _NO_SUCH_IMAGE = ("code = NotFound", "manifest unknown", "not found", "pull access denied", "code = InvalidArgument")
+#: What a kubelet says of an image that runs as nobody that the pod lets it.
+_NO_SUCH_USER = ("image will run as root", "image has non-numeric user")
 #: Reasons of a failed pod that were the cluster's doing, not the worker's.
 _EVICTIONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost", "NodeAffinity"})
 MAX_MESSAGE = 1000
@@ -92,8 +94,10 @@ def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
     for waiting in _states(status, "waiting"):
         reason, text = waiting.get("reason", ""), waiting.get("message", "")
         message = _cut(f"{reason}: {text}" if text else reason)
-        if reason in IMAGE:
-            permanent = reason in PERMANENT or any(words in text for words in _NO_SUCH_IMAGE)
+        no_such_user = any(words in text for words in _NO_SUCH_USER)
+        if reason in IMAGE or no_such_user:
+            no_such_image = reason in PERMANENT or any(words in text for words in _NO_SUCH_IMAGE)
+            permanent = no_such_user or no_such_image
             found = Description(
                 handle, WorkerPhase.PENDING, reason=ExitReason.IMAGE, message=message, permanent=permanent
             )

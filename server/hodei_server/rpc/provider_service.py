@@ -126,6 +126,7 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
             cost_per_hour=offers.cost_per_hour,
             regions=offers.regions,
             labels=offers.labels,
+            image_user=offers.image_user,
         )
         capabilities.typical_startup.FromTimedelta(dt.timedelta(seconds=offers.typical_startup))
         return wire.Provider(

@@ -100,7 +100,7 @@ async def test_a_pod_that_somebody_deletes_is_a_worker_that_is_lost(client: Clie
     await started(client, job)
     await api.delete(f"/api/v1/namespaces/{namespace}/pods/{name}", grace=1)
     outcome = await client.wait(job)
-    assert outcome.cause in {wire.CAUSE_WORKER_LOST, wire.CAUSE_SIGNAL}, outcome
+    assert outcome.cause == wire.CAUSE_WORKER_LOST, outcome
 
 
 async def test_an_evicted_pod_is_called_evicted(client: Client, api: Any, namespace: str) -> None:

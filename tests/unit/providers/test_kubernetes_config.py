@@ -96,6 +96,7 @@ def test_each_option_is_read_as_what_it_is() -> None:
         ("pod_security_standard", "strict"),
         ("image_pull_policy", "sometimes"),
         ("otp_delivery", "mail"),
+        ("image_user", "root"),
         ("default_cpu_request", "many"),
         ("default_cpu_request", "3"),
         ("default_memory_limit", "1 elephant"),

@@ -10,9 +10,10 @@ import pytest
 
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
 from hodei_providers.contract import LaunchRequest, Purpose, Resources, UnsupportedRequestError
-from hodei_providers.kubernetes import KubernetesConfig, OtpDelivery, PodSecurityStandard, names
+from hodei_providers.kubernetes import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard, names
 from hodei_providers.kubernetes.metadata import make_job_patch, refused_names
 from hodei_providers.kubernetes.pod import Owner, make_pod, make_secret
+from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.resources import make_resources
 from hodei_providers.testing import make_request
 
@@ -96,6 +97,19 @@ def test_under_a_weaker_standard_an_image_keeps_its_own_user() -> None:
     settings: dict[str, Any] = {"pod_security_standard": PodSecurityStandard.BASELINE}
     assert "runAsUser" not in pod(make_request(image="debian:stable-slim"), **settings)["spec"]["securityContext"]
     assert pod(**settings)["spec"]["securityContext"]["runAsUser"] == 1000
+
+
+def test_an_image_may_run_as_its_own_user_where_that_is_nobody_special() -> None:
+    """A setting; the kubelet sees to it that it is a number and not root. `capabilities` says it."""
+    own: dict[str, Any] = {"image_user": ImageUser.OWN}
+    context = pod(make_request(image="debian:stable-slim"), **own)["spec"]["securityContext"]
+    assert context["runAsNonRoot"]
+    assert not {"runAsUser", "runAsGroup"} & context.keys()
+    assert pod(**own)["spec"]["securityContext"]["runAsUser"] == 1000
+    said = [KubernetesProvider(config=KubernetesConfig(**each)).capabilities().image_user for each in ({}, own)]
+    assert said == ["user 1000", "its own user, a number and not 0"]
+    weaker = KubernetesConfig(pod_security_standard=PodSecurityStandard.BASELINE)
+    assert KubernetesProvider(config=weaker).capabilities().image_user == ""
 
 
 def test_what_a_job_asks_is_request_and_limit_both() -> None:

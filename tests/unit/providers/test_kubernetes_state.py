@@ -86,6 +86,8 @@ def test_a_status_becomes_a_phase_and_a_cause(
         ("ErrImagePull", f"rpc error: code = NotFound desc = {FAILED_PULL}x:1: not found", True),
         ("ErrImagePull", f"{FAILED_PULL}pull access denied, repository does not exist", True),
         ("ErrImagePull", f"{FAILED_PULL}dial tcp: lookup registry: no such host", False),
+        ("CreateContainerConfigError", "container has runAsNonRoot and image will run as root (pod: a)", True),
+        ("CreateContainerConfigError", "image has non-numeric user (me), cannot verify user is non-root", True),
         ("ImagePullBackOff", 'Back-off pulling image "x:1"', False),
     ],
 )
