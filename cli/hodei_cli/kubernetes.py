@@ -42,6 +42,7 @@ def manifests_command(identity: str, folder: Path | None, provider: str | None, 
     from hodei_providers.config import given_options, read_config  # noqa: PLC0415 - for this command alone
     from hodei_providers.kubernetes.config import KubernetesConfig  # noqa: PLC0415 - the same
     from hodei_providers.kubernetes.manifests import make_files, make_namespace_parts  # noqa: PLC0415 - the same
+    from hodei_providers.kubernetes.names import is_dns_label  # noqa: PLC0415 - the same
 
     if provider is None:
         given = given_options(KubernetesConfig, environment=os.environ, own={}, shared={})
@@ -58,6 +59,8 @@ def manifests_command(identity: str, folder: Path | None, provider: str | None, 
         given = settings.provider_config(provider)
     config = read_config(KubernetesConfig, given)
     if tenant:
+        if not is_dns_label(tenant):
+            raise click.BadParameter("expected a DNS label: lower-case letters, digits and '-'", param_hint="--tenant")
         space = f"{config.namespace_prefix}{tenant}"
         files = {"tenant.yaml": make_namespace_parts(space, config, identity, tenant=tenant)}
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import subprocess
@@ -185,11 +186,18 @@ async def test_a_secret_that_was_left_without_a_pod_goes_after_its_grace(
         assert "hodei-worker-half" not in await secrets_of(api, space)
 
 
-async def test_a_burnt_token_leaves_no_secret_and_the_pod_runs_on(api: Any, played: KubernetesConfig) -> None:
-    """W24: twice is fine, and so is a worker that is gone."""
-    async with KubernetesProvider(config=played) as provider:
-        handle = await provider.launch(make_request())
+async def test_a_burnt_token_leaves_no_secret_and_the_pod_runs_on(
+    api: Any, played: KubernetesConfig, tmp_path: Path
+) -> None:
+    """W24: twice is fine, and so is a worker that is gone; whom it trusts is no secret, the setting's before all."""
+    authority = tmp_path / "ca.pem"
+    authority.write_text("of the setting")
+    config = dataclasses.replace(played, server_ca=str(authority))
+    async with KubernetesProvider(config=config) as provider:
+        handle = await provider.launch(make_request(ca_pem=b"of the server"))
         await until(provider, handle, WorkerPhase.RUNNING)
+        pod = await pod_of(api, played.namespace)
+        assert pod["metadata"]["annotations"]["hodei.io/server-ca"] == "of the setting"
         await provider.registered(handle)
         await provider.registered(handle)
         assert f"{handle.data['pod']}" not in await secrets_of(api, played.namespace)

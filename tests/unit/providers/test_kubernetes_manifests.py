@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from click.testing import CliRunner
 
+from hodei_cli.commands import cli
 from hodei_providers.kubernetes import KubernetesConfig, PodSecurityStandard
 from hodei_providers.kubernetes.manifests import (
     FILES,
@@ -123,3 +125,17 @@ def test_the_right_to_see_all_pods_is_bound_to_nobody() -> None:
     (role,) = [part for part in parts if part["metadata"]["name"] == "hodei-server-watch"]
     assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
     assert "hodei-server-watch" not in [part.get("roleRef", {}).get("name") for part in parts]
+
+
+def test_an_administrator_gets_what_one_tenants_namespace_needs() -> None:
+    """Where the server may not make it."""
+    command, variables = ["k8s", "manifests", "--tenant"], {"HODEI_K8S_NAMESPACE_PREFIX": "t-"}
+    printed = CliRunner().invoke(cli, [*command, "acme"], env=variables)
+    assert printed.exit_code == 0, printed.output
+    parts = list(yaml.safe_load_all(printed.output))
+    expected = make_namespace_parts("t-acme", KubernetesConfig(), IDENTITY, tenant="acme")
+    assert parts == expected
+    assert parts[0]["metadata"]["labels"]["hodei.io/tenant"] == "acme"
+    refused = CliRunner().invoke(cli, [*command, "Not a tenant"], env=variables)
+    assert refused.exit_code == 2
+    assert "--tenant" in refused.output
