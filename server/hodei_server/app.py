@@ -266,7 +266,7 @@ class Server:
         listeners: Sequence[Listener],
     ) -> None:
         settings = self.settings
-        self._run("sealing", lambda: sealing_loop(book.store, database, server_id))
+        self._run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
         retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
         self._run("retention", lambda: retention_loop(retention, settings.retention_interval))
         if archive is None:
@@ -279,7 +279,7 @@ class Server:
 
         health = loops.ArchiveHealth(tell)
         await tell(True)  # noqa: FBT003 - the same
-        archiver = loops.Archiver(archive, database, server_id, health)
+        archiver = loops.Archiver(archive, database, server_id)
         self._run("archive", lambda: loops.archive_loop(archiver, health))
         self._run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
 

@@ -113,6 +113,10 @@ class Bucket:
         """Close the connections."""
         self._client.close()
 
+    def reconnect(self) -> None:
+        """Make a new client, with the credentials that there are now; calls that are under way end as they do."""
+        self._client = _client(self.config)
+
     def put(self, name: str, content: Path | bytes, crc: int) -> None:
         """Store a file or some bytes under a name; S3 compares them with their CRC-32.
 

@@ -234,6 +234,10 @@ class S3LogStore(LogStore):
         """Remove an upload that was not ended."""
         await self._write(lambda: self.bucket.abort(upload))
 
+    async def reconnect(self) -> None:
+        """Read the credentials again and let go of old connections."""
+        await self._write(self.bucket.reconnect)
+
     async def segments(self, after: SegmentKey | None = None, limit: int = 1000) -> Sequence[SegmentKey]:
         """Return what is kept on either, a page in key order."""
         there = await self.disk.segments(after, limit)

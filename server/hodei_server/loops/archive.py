@@ -7,6 +7,7 @@ copy, note that. Whoever is killed between two steps does the last one again.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import itertools
 import operator
@@ -22,10 +23,11 @@ from hodei_logstore.contract import (
     SegmentInfo,
     SegmentKey,
     SegmentNotFoundError,
+    StorageFullError,
     StoreUnavailableError,
 )
 from hodei_logstore.objects import object_name
-from hodei_logstore.s3 import S3LogStore
+from hodei_logstore.s3 import Archived, S3LogStore
 from hodei_server.db.archive import mark_archived, mark_place, waiting_segments
 from hodei_server.db.database import Database
 from hodei_server.db.segments import Place, Segment, SegmentState, segments_of
@@ -87,11 +89,10 @@ class Archiver:
     :param owner: whose disk is emptied.
     """
 
-    def __init__(self, store: S3LogStore, database: Database, owner: str, health: ArchiveHealth) -> None:
+    def __init__(self, store: S3LogStore, database: Database, owner: str) -> None:
         self._store = store
         self._database = database
         self._owner = owner
-        self._health = health
         self._damaged: set[SegmentKey] = set()
 
     async def run_once(self) -> int:
@@ -118,7 +119,10 @@ class Archiver:
         :raise StoreUnavailableError: it does not.
         """
         await self._store.objects(limit=1)
-        await self._health.worked()
+
+    async def reconnect(self) -> None:
+        """Begin anew with S3: its credentials may have been renewed since."""
+        await self._store.reconnect()
 
     async def _move_log(self, waiting: Sequence[Segment]) -> int:
         """Move segments of one log."""
@@ -143,7 +147,7 @@ class Archiver:
     async def _upload(self, segment: Segment) -> Segment | None:
         """Upload one; None when it can't be what its row says, which is told once."""
         try:
-            archived = await self._store.archive(segment.key)
+            archived = await self._archive(segment.key)
             must_match(segment, archived.info)
         except (CorruptSegmentError, SegmentNotFoundError) as error:
             rows = await self._database.read(lambda tx: segments_of(tx, segment.attempt_uid))
@@ -151,8 +155,16 @@ class Archiver:
                 _log.error("log.segment_damaged", attempt_uid=segment.attempt_uid, error=str(error))
                 self._damaged.add(segment.key)
             return None
-        await self._health.worked()
         return dataclasses.replace(segment, stored_bytes=archived.info.stored_bytes)
+
+    async def _archive(self, key: SegmentKey) -> Archived:
+        try:
+            return await self._store.archive(key)
+        except SegmentNotFoundError:
+            # A full disk had no room to seal it, and the server was started again since: it goes from its open form.
+            with contextlib.suppress(StorageFullError):
+                await self._store.seal(key)
+            return await self._store.archive(key)
 
     async def _note(self, attempt_uid: str, stored: Sequence[Segment]) -> list[Segment]:
         """Name segments in their log's manifest, then in the database; return those that are still wanted."""
@@ -179,12 +191,14 @@ async def archive_loop(archiver: Archiver, health: ArchiveHealth) -> None:
     while True:
         try:
             moved = await archiver.run_once()
-            if time.monotonic() - asked >= ASK_SECONDS:
+            if not moved and (health.error or time.monotonic() - asked >= ASK_SECONDS):
                 await archiver.ask()
                 asked = time.monotonic()
+            await health.worked()
         except StoreUnavailableError as error:
             await health.failed(error)
             await asyncio.sleep(pause)
+            await archiver.reconnect()
             pause = min(2 * pause, MAX_RETRY_SECONDS)
             continue
         pause = RETRY_SECONDS

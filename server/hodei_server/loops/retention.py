@@ -17,6 +17,7 @@ from hodei_logstore.contract import (
     LogStoreError,
     SegmentKey,
     SegmentNotFoundError,
+    StorageFullError,
     StoreUnavailableError,
 )
 from hodei_logstore.objects import manifest_name, object_name
@@ -43,8 +44,10 @@ TIME_BUDGET = 1.0
 REST = 4.0
 
 
-async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
+async def sealing_loop(store: LogStore, database: Database, owner: str, *, archived: bool = False) -> None:
     """Compress the segments that nothing is added to any more.
+
+    :param archived: they go on to an archive, which takes one as well that there is no room to compress on the disk.
 
     One that is not what its row says is told of once, and left as it is for whoever looks into it.
     """
@@ -65,6 +68,9 @@ async def sealing_loop(store: LogStore, database: Database, owner: str) -> None:
                     _log.error("log.segment_damaged", attempt_uid=key.attempt_uid, error=str(error))
                     damaged.add(key)
             except LogStoreError as error:
+                if archived and isinstance(error, StorageFullError):
+                    sealed.append((key.attempt_uid, key.first_sequence))
+                    continue
                 _log.warning("log.seal_failed", attempt_uid=key.attempt_uid, error=str(error))
             else:
                 sealed.append((key.attempt_uid, key.first_sequence))

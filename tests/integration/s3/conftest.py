@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.s3 import Bucket, S3Config, S3LogStore
+from hodei_server.settings import Settings, load_settings
 
 
 @pytest.fixture(scope="session")
@@ -55,3 +56,30 @@ async def store(config: S3Config, tmp_path: Path) -> AsyncIterator[S3LogStore]:
     """Return an empty store; the smallest segment is compressed, too."""
     async with S3LogStore(FileLogStore(tmp_path / "logs", durability="process", small_bytes=0), Bucket(config)) as it:
         yield it
+
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture
+def make_settings(tmp_path: Path, bucket_name: str) -> MakeSettings:
+    """Return what makes settings for a server with its data in this test's folder and its logs in the test's bucket."""
+
+    def make(**overrides: str) -> Settings:
+        fixed = {
+            "listen": "127.0.0.1:0",
+            "worker_listen": "127.0.0.1:0",
+            "data_dir": str(tmp_path / "data"),
+            "drain_timeout": "0s",
+            "log_level": "error",
+            "ping_interval": "500ms",
+            "retention_interval": "100ms",
+            "s3_bucket": bucket_name,
+            "s3_prefix": "of/tests",
+            "s3_addressing": "path",
+            "s3_connect_timeout": "2s",
+            "s3_read_timeout": "2s",
+        }
+        return load_settings(fixed | overrides)
+
+    return make

@@ -16,33 +16,9 @@ from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import jobs, log_segments
 from hodei_server.db.segments import Place, SegmentState
-from hodei_server.settings import Settings, load_settings
+from hodei_server.settings import Settings
 
 MakeSettings = Callable[..., Settings]
-
-
-@pytest.fixture
-def make_settings(tmp_path: Path, bucket_name: str) -> MakeSettings:
-    """Return what makes settings for a server with its data in this test's folder and its logs in the test's bucket."""
-
-    def make(**overrides: str) -> Settings:
-        fixed = {
-            "listen": "127.0.0.1:0",
-            "worker_listen": "127.0.0.1:0",
-            "data_dir": str(tmp_path / "data"),
-            "drain_timeout": "0s",
-            "log_level": "error",
-            "ping_interval": "500ms",
-            "retention_interval": "100ms",
-            "s3_bucket": bucket_name,
-            "s3_prefix": "of/tests",
-            "s3_addressing": "path",
-            "s3_connect_timeout": "2s",
-            "s3_read_timeout": "2s",
-        }
-        return load_settings(fixed | overrides)
-
-    return make
 
 
 async def until(condition: Callable[[], object]) -> None:

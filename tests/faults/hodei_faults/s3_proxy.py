@@ -1,0 +1,87 @@
+"""A proxy before an S3 server that counts what is read and can answer with an error of S3's own."""
+
+from __future__ import annotations
+
+import io
+from types import TracebackType
+from typing import Self
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+_NOT_PASSED_ON = frozenset({"connection", "transfer-encoding", "content-length", "expect"})
+
+
+class S3Proxy:
+    """Listens on the loopback. Requests keep their host, which their signature is of.
+
+    :param target: the server's URL.
+    :ivar error: code and status that every call is answered with, in place of the server's answer.
+    :ivar calls: every call that came, by method and path.
+    :ivar fetched: bytes of objects that were read.
+    """
+
+    def __init__(self, target: str) -> None:
+        self.error: tuple[str, int] | None = None
+        self.calls: list[tuple[str, str]] = []
+        self.fetched = 0
+        self.port = 0
+        self._target = target.rstrip("/")
+        self._session: aiohttp.ClientSession | None = None
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients connect."""
+        return f"http://127.0.0.1:{self.port}"
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._session = aiohttp.ClientSession(auto_decompress=False)
+        application = web.Application(client_max_size=1 << 30)
+        application.router.add_route("*", "/{path:.*}", self._answer)
+        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Listen no more."""
+        assert self._runner is not None
+        assert self._session is not None
+        await self._runner.cleanup()
+        await self._session.close()
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        self.calls.append((request.method, request.path))
+        body = await request.read()
+        if self.error is not None:
+            code, status = self.error
+            text = f"<Error><Code>{code}</Code><Message>said by a test</Message></Error>"
+            return web.Response(status=status, text=text, content_type="application/xml")
+        headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
+        url = URL(f"{self._target}{request.raw_path}", encoded=True)
+        try:
+            return await self._forward(request, url, headers, body)
+        except aiohttp.ClientError:
+            assert request.transport is not None
+            request.transport.abort()
+            return web.Response()
+
+    async def _forward(self, request: web.Request, url: URL, headers: dict[str, str], body: bytes) -> web.Response:
+        assert self._session is not None
+        async with self._session.request(request.method, url, headers=headers, data=io.BytesIO(body)) as answer:
+            content = await answer.read()
+            kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_PASSED_ON}
+            if request.method == "HEAD":
+                kept["Content-Length"] = answer.headers.get("Content-Length", "0")
+            elif request.method == "GET" and "list-type" not in request.query:
+                self.fetched += len(content)
+            return web.Response(status=answer.status, headers=kept, body=content)
