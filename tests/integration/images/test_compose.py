@@ -1,4 +1,4 @@
-"""The deployment with PostgreSQL, from its file."""
+"""The deployment with PostgreSQL and an S3 server, from its file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import shlex
+import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -36,6 +37,13 @@ RUN printf '%s\\n' '#!/bin/sh' 'set -e' 'PATH=$(echo /usr/lib/postgresql/*/bin):
 USER postgres
 VOLUME /var/lib/postgresql/data
 ENTRYPOINT ["/start"]
+"""
+#: MinIO of the machine, for those that can't pull the real image.
+STORAGE = """
+FROM debian:stable-slim
+COPY minio /usr/local/bin/minio
+VOLUME /data
+ENTRYPOINT ["minio"]
 """
 
 
@@ -78,20 +86,38 @@ def plugin(docker: Any) -> None:
 def test_the_file_is_valid_and_opens_nothing_to_others(docker: Any) -> None:
     """Whoever runs it as it is shows a port to this machine only; what stays up has a health check."""
     services = json.loads(Compose(docker)("config", "--format", "json"))["services"]
-    assert set(services) == {"database", "server", "upgrade"}
+    assert set(services) == {"bucket", "database", "server", "storage", "upgrade"}
     published = [port for service in services.values() for port in service.get("ports", [])]
     assert {port["host_ip"] for port in published} == {"127.0.0.1"}
-    assert all("healthcheck" in services[name] for name in ("database", "server"))
-    assert all(services[name]["read_only"] for name in ("server", "upgrade"))
+    assert all("healthcheck" in services[name] for name in ("database", "server", "storage"))
+    assert all(services[name]["read_only"] for name in ("bucket", "server", "upgrade"))
 
 
 @pytest.fixture
-def compose(docker: Any, plugin: None, server_image: str) -> Iterator[Compose]:  # noqa: ARG001 - it is needed
+def storage_image(docker: Any, tmp_path: Path) -> str:
+    """Return MinIO's image, or one of the program that HODEI_TEST_MINIO names or that is on the PATH."""
+    if not docker.attempt("image", "inspect", "minio/minio:latest").returncode:
+        return "minio/minio:latest"
+    program = os.environ.get("HODEI_TEST_MINIO") or shutil.which("minio")
+    if not program:
+        message = "there is neither MinIO's image nor the program (HODEI_TEST_MINIO)"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+    shutil.copy(program, tmp_path / "minio")
+    (tmp_path / "Dockerfile").write_text(STORAGE)
+    built: str = docker.build("Dockerfile", context=tmp_path)
+    return built
+
+
+@pytest.fixture
+def compose(docker: Any, plugin: None, server_image: str, storage_image: str) -> Iterator[Compose]:  # noqa: ARG001 - it is needed
     """Return the deployment; it is removed afterwards, with its data."""
     database = "postgres:17"
     if docker.attempt("image", "inspect", database).returncode:
         database = docker.build(POSTGRES)
-    made = Compose(docker, HODEI_SERVER_IMAGE=server_image, HODEI_DATABASE_IMAGE=database)
+    images = {"SERVER": server_image, "DATABASE": database, "STORAGE": storage_image}
+    made = Compose(docker, **{f"HODEI_{name}_IMAGE": image for name, image in images.items()})
     yield made
     made("down", "--volumes", "--timeout", "10")
 
@@ -106,3 +132,19 @@ def test_one_command_brings_up_a_server_that_keeps_its_jobs(compose: Compose, ho
     (job,) = json.loads(hodei("--server", f"127.0.0.1:{compose.port}", "list", "--output", "json").stdout)
     followed = hodei("--server", f"127.0.0.1:{compose.port}", "logs", job["job_id"])
     assert followed.stdout == "hello\n"
+
+
+def test_sealed_logs_are_in_the_s3_server(docker: Any, compose: Compose, hodei: Any) -> None:
+    """They are readable from there once they have left the server's disk."""
+    compose("up", "--wait", "--wait-timeout", str(UP_PATIENCE - 30))
+    server = ("--server", f"127.0.0.1:{compose.port}")
+    done = hodei(*server, "run", "--", "sh", "-c", "seq 200000")
+    assert done.returncode == 0, done.stderr
+    stored = ("exec", "--no-TTY", "storage", "sh", "-c", "find /data/hodei-logs -type f -path '*hodei*' | wc -l")
+    docker.wait_until(lambda: int(compose(*stored)) > 0, "the log's segment is in the bucket")
+    docker.wait_until(
+        lambda: not compose("exec", "--no-TTY", "server", "sh", "-c", "find logs -type f -name '*.sealed'").strip(),
+        "the segment has left the disk",
+    )
+    (job,) = json.loads(hodei(*server, "list", "--output", "json").stdout)
+    assert hodei(*server, "logs", job["job_id"]).stdout.splitlines() == [str(number) for number in range(1, 200001)]
