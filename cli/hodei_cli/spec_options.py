@@ -17,7 +17,14 @@ from hodei.v1 import types_pb2 as wire
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-STRATEGIES = [name.removeprefix("STRATEGY_").lower() for name in wire.Strategy.keys()[1:]]
+#: Strategies as people write them; the server may have more.
+STRATEGIES = {
+    "lowest-cost": wire.STRATEGY_LOWEST_COST,
+    "fastest-startup": wire.STRATEGY_FASTEST_STARTUP,
+    "most-capacity": wire.STRATEGY_MOST_CAPACITY,
+    "healthiest": wire.STRATEGY_HEALTHIEST,
+    "by-labels": wire.STRATEGY_LABELS,
+}
 CAUSES = [name.removeprefix("CAUSE_").lower() for name in wire.Cause.keys()[1:]]
 
 
@@ -91,10 +98,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("--retry-on-exit-code", multiple=True, type=int, help="Exit codes to retry on; again."),
     click.option("--infrastructure-retries", type=int, help="Extra attempts where the infrastructure failed."),
     click.option("--provider", "providers", multiple=True, help="Only on this one; again."),
-    click.option("--strategy", type=click.Choice(STRATEGIES), help="How a provider is chosen."),
+    click.option("--strategy", help=f"How a provider is chosen: {', '.join(STRATEGIES)}, or one that is installed."),
     click.option("--require-label", "required_labels", type=PAIR, multiple=True, help="Of the provider; again."),
     click.option("--prefer-label", "preferred_labels", type=PAIR, multiple=True, help="Of the provider; again."),
     click.option("--region", help="Where."),
+    click.option("--architecture", help="Of the processor: amd64, arm64."),
     click.option("--log-budget", "log_budget_bytes", type=SIZE, help="Bytes of log that are kept."),
     click.option("--log-ttl", type=DURATION, help="How long the log is kept after the end: 7d."),
     click.option("--tenant", help="For whom."),
@@ -130,7 +138,7 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     """Return the job that a command line, and maybe a file, describes."""
     spec = read_job_file(options["job_file"]) if options["job_file"] else wire.JobSpec()
     _what_to_run(spec, options)
-    for name in ("name", "image", "priority", "region", "tenant", "log_budget_bytes"):
+    for name in ("name", "image", "priority", "region", "architecture", "tenant", "log_budget_bytes"):
         if options[name] is not None:
             setattr(spec, name, options[name])
     for name in _DURATIONS:
@@ -145,8 +153,19 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     if options["providers"]:
         spec.providers[:] = options["providers"]
     if options["strategy"]:
-        spec.strategy = wire.Strategy.Value(f"STRATEGY_{options['strategy'].upper()}")
+        set_strategy(spec, options["strategy"])
     return spec
+
+
+def set_strategy(spec: wire.JobSpec, name: str) -> None:
+    """Name a job's strategy; the server says which others it has."""
+    written = "by-labels" if name == "labels" else name.replace("_", "-")
+    spec.ClearField("strategy")
+    spec.ClearField("custom_strategy")
+    if written in STRATEGIES:
+        spec.strategy = STRATEGIES[written]
+    else:
+        spec.custom_strategy = name
 
 
 def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
@@ -232,6 +251,9 @@ def _fill(message: Any, values: Mapping[str, Any], path: str, prefix: str) -> No
             hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(fields))}"
             raise click.UsageError(f"{path}: there is no field {prefix}{written}{hint}")
         try:
+            if key == "strategy":
+                set_strategy(message, _scalar(fields["custom_strategy"], value))
+                continue
             _set(message, fields[key], value, path, f"{prefix}{written}.")
         except (TypeError, ValueError) as error:
             raise click.UsageError(f"{path}: {prefix}{written}: {error}") from None
@@ -264,8 +286,7 @@ def _scalar(field: Any, value: Any) -> Any:
         raise TypeError("is one value")
     if field.enum_type is not None:
         named = {each.name: each.number for each in field.enum_type.values}
-        beginning = "CAUSE_" if field.name == "on_causes" else "STRATEGY_"
-        return named[_known(f"{beginning}{str(value).upper()}", named)]
+        return named[_known(f"CAUSE_{str(value).upper()}", named)]
     if field.name in _READERS:
         return _READERS[field.name](_text(value))
     if field.type == field.TYPE_STRING:

@@ -96,8 +96,9 @@ class Capabilities:
     :param resource_limits: `Resources` of a launch are enforced.
     :param refused_resources: fields of `Resources` that it can't honour all the same, each with the reason.
     :param parallel_launches: how many launches may be under way at once.
+    :param architectures: of the processors, as images name them (amd64, arm64); empty where the provider can't say.
     :param cost_per_hour: of one worker, in the installation's own unit.
-    :param typical_startup: seconds from launch to registered.
+    :param typical_startup: seconds from launch to registered, until some were measured.
     :param survives_server: workers outlive the server's process.
     :param image_user: as whom a job's own image runs, in words; empty where that is the image's user, whoever it is.
     :param one_tenant: a worker is launched for one tenant: none can be started before it is known for whom.
@@ -110,6 +111,7 @@ class Capabilities:
     resource_limits: bool = False
     refused_resources: Mapping[str, str] = dataclasses.field(default_factory=dict)
     parallel_launches: int = 16
+    architectures: tuple[str, ...] = ()
     cost_per_hour: float = 0.0
     typical_startup: float = 1.0
     regions: tuple[str, ...] = ()
@@ -246,12 +248,15 @@ class Health:
     :param message: why it can't, or why it is degraded; the same words as long as the reason is the same.
     :param degraded: it works, but not as it should.
     :param details: figures of this moment, such as how long it took to answer.
+    :param total: what the infrastructure has in all for this installation's workers, as it says now; None where it
+        doesn't, and 0 in a field where nothing bounds the sum over all workers.
     """
 
     healthy: bool
     message: str = ""
     degraded: bool = False
     details: str = dataclasses.field(default="", compare=False)
+    total: Resources | None = dataclasses.field(default=None, compare=False)
 
 
 class Provider(ABC):
@@ -293,13 +298,6 @@ class Provider(ABC):
     def route(self) -> Route | None:
         """Return how workers reach the server, known once entered; None (the default) is by its loopback."""
         return None
-
-    def startup_seconds(self, image: str) -> float:  # noqa: ARG002 - for those that measure
-        """Return how long a launch with an image is expected to take; `typical_startup` where nothing was measured.
-
-        :param image: empty for the provider's own.
-        """
-        return self.capabilities().typical_startup
 
     def metrics(self) -> Sequence[Metric]:
         """Return figures for whoever watches the provider, at once and from what is known; none by default."""

@@ -19,10 +19,9 @@ import structlog
 from hodei.address import Address, parse_address
 from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
-from hodei.v1 import types_pb2 as types_wire
 from hodei_logstore.contract import LogStore, LogStoreError
 from hodei_logstore.file import FileLogStore
-from hodei_providers.contract import ProviderError
+from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.archive import any_in_s3
@@ -30,6 +29,8 @@ from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.providers import provider_states
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
+from hodei_server.db.workers import recent_starts
+from hodei_server.domain.strategies import Score
 from hodei_server.installation import identify
 from hodei_server.logs.book import LogBook, LogSettings
 from hodei_server.loops.clocks import clock_loop
@@ -55,6 +56,7 @@ from hodei_server.rpc.log_service import FollowLimits, LogService
 from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.settings import Settings, SettingsError
+from hodei_server.strategy_registry import StrategyError, load_strategies
 from hodei_server.work.attempts import Attempts, AttemptSettings
 from hodei_server.work.fleet import Fleet, FleetSettings, Reach
 from hodei_server.work.pools import Pools
@@ -84,6 +86,7 @@ STARTUP_ERRORS = (
     ProviderSetupError,
     SchemaVersionError,
     SettingsError,
+    StrategyError,
 )
 
 
@@ -160,9 +163,9 @@ class Server:
         sessions = self.sessions
         fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id, reach))
         book = LogBook(store, database, server_id, _log_settings(settings), disk=disk, restored=installation.restored)
-        attempts = Attempts(database, book, sessions, fleet, self._attempt_settings())
+        attempts = Attempts(database, book, sessions, fleet, self._attempt_settings(providers))
         scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
-        scheduler.states.update(await database.read(provider_states))
+        await _remember(database, scheduler)
         self._stack.push_async_callback(book.close)
         if self._ephemeral:
             self._stack.push_async_callback(fleet.remove_all)
@@ -303,8 +306,9 @@ class Server:
             environment=environment,
         )
 
-    def _attempt_settings(self) -> AttemptSettings:
+    def _attempt_settings(self, providers: Mapping[str, Provider]) -> AttemptSettings:
         settings = self.settings
+        placing = settings.placing
         return AttemptSettings(
             default_grace=settings.cancel_grace,
             run_margin=settings.run_margin,
@@ -312,19 +316,33 @@ class Server:
             log_budget=settings.log_budget,
             log_ttl=settings.log_ttl,
             log_ttl_of_tenants=settings.log_ttl_of_tenants,
+            prices={name: placing[name].prices(each.capabilities().cost_per_hour) for name, each in providers.items()},
         )
 
     def _scheduler_settings(self, server_id: str) -> SchedulerSettings:
         settings = self.settings
         return SchedulerSettings(
-            strategy=types_wire.Strategy.Value(f"STRATEGY_{settings.strategy.upper()}"),
+            strategy=settings.strategy,
             start_timeout=settings.start_timeout,
             cancel_grace=settings.cancel_grace,
             orphan_after=settings.orphan_after,
             worker_max_jobs=settings.worker_max_jobs,
             owner=server_id,
             max_queued=settings.max_queued_jobs,
+            strategies=self._strategies(),
+            placing=settings.placing,
+            limits=settings.limits,
+            ageing=settings.priority_ageing,
+            slip=settings.slip,
+            slip_hold=settings.slip_hold,
         )
+
+    def _strategies(self) -> dict[str, Score]:
+        strategies = load_strategies()
+        if self.settings.strategy not in strategies:
+            known = ", ".join(sorted(strategies))
+            raise SettingsError(f"HODEI_STRATEGY: there is no strategy {self.settings.strategy!r}; there are: {known}")
+        return strategies
 
     def _run(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Run a loop for as long as the server lives; when one dies, the server goes down with it."""
@@ -368,6 +386,13 @@ async def _open_archive(
     except ImportError as error:
         raise SettingsError(f"HODEI_S3_BUCKET needs {error.name}: pip install 'hodei-jobs[s3]'") from None
     return await asyncio.to_thread(archived_store, disk, settings, installation_id)
+
+
+async def _remember(database: Database, scheduler: Scheduler) -> None:
+    """Take what the server before knew of providers: what operators said, and how long starts took."""
+    states, starts = await database.read(lambda tx: (provider_states(tx), recent_starts(tx)))
+    scheduler.states.update(states)
+    scheduler.fleet.remember(starts)
 
 
 def _log_settings(settings: Settings) -> LogSettings:

@@ -37,6 +37,14 @@ from hodei_providers.config import (
     own_variable,
     shown_options,
 )
+from hodei_server.domain.fairness import Limits
+from hodei_server.placing_settings import (
+    PlacingSettings,
+    PlacingSettingsError,
+    is_placing_option,
+    read_limits,
+    read_placing,
+)
 from hodei_server.pool_settings import PoolSettings, PoolSettingsError, is_pool_option, read_pools
 from hodei_server.provider_settings import (
     PAGE,
@@ -134,9 +142,26 @@ class Settings(BaseSettings):
     worker_image: str = Field(
         "hodei-jobs-worker:latest", description="Image of workers in containers, on every provider that runs them."
     )
-    strategy: Literal["lowest_cost", "fastest_startup", "most_capacity", "healthiest", "labels"] = Field(
-        "fastest_startup", description="How a provider is chosen where the job does not say."
+    strategy: str = Field(
+        "fastest-startup",
+        description="How a provider is chosen where the job does not say: `lowest-cost`, `fastest-startup`, "
+        "`most-capacity`, `healthiest`, `by-labels`, or the name of one that is installed.",
     )
+    priority_ageing: Duration = Field(
+        60.0, description="A point of a job's priority is worth so much waiting among its tenant's jobs."
+    )
+    slip: Duration = Field(
+        60.0, description="Smaller jobs may slip past one that does not fit for so long; then room is kept for it."
+    )
+    slip_hold: Duration = Field(
+        600.0, description="Room is kept for so long; then others have their turn for as long again."
+    )
+    tenant_weights: str = Field(
+        "", description="Tenants' shares, `TENANT=WEIGHT,…`; `*` is every other tenant; 1 where none is given."
+    )
+    tenant_max_jobs: str = Field("", description="Jobs that a tenant has running at most, `TENANT=COUNT,…`.")
+    tenant_max_cpu: str = Field("", description="Processors that its running jobs ask for at most, `TENANT=CPU,…`.")
+    tenant_max_memory: str = Field("", description="Memory that its running jobs ask for at most, `TENANT=SIZE,…`.")
     max_queued_jobs: int = Field(1_000_000, ge=1, description="Further submissions are refused.")
     max_follows_per_job: int = Field(2000, ge=1, description="Log streams of one job at once.")
     max_follows_per_client: int = Field(5000, ge=1, description="Log streams of one client's address at once.")
@@ -211,6 +236,13 @@ class Settings(BaseSettings):
         if value and parse_address(value).tls and info.field_name == "metrics_listen":
             raise ValueError("it is served without TLS: write host:port")
         return value
+
+    @field_validator("strategy")
+    @classmethod
+    def _name_strategy(cls, value: str) -> str:
+        """Take the names that were written with `_`, too."""
+        name = value.replace("_", "-")
+        return "by-labels" if name == "labels" else name
 
     @model_validator(mode="after")
     def _check_pairs(self) -> Settings:
@@ -292,7 +324,11 @@ class Settings(BaseSettings):
     def provider_options(self, name: str) -> dict[str, Given]:
         """What is given to a provider alone, by option."""
         own, _ = self._own_options()
-        return {option: given for option, given in own[name].items() if not is_pool_option(option)}
+        return {
+            option: given
+            for option, given in own[name].items()
+            if not is_pool_option(option) and not is_placing_option(option)
+        }
 
     def provider_config(self, name: str) -> dict[str, Given]:
         """All that is given to a provider, by option; what its kind has no class for is what it alone is given."""
@@ -330,6 +366,37 @@ class Settings(BaseSettings):
         try:
             return read_pools(self.pool_options, self.worker_idle_timeout)
         except PoolSettingsError as error:
+            raise SettingsError(str(error)) from None
+
+    @property
+    def placing(self) -> dict[str, PlacingSettings]:
+        """Each provider's prices and keys of annotations.
+
+        :raise SettingsError: an option can't be used.
+        """
+        own, lost = self._own_options()
+        wrong = [name for name in lost if "_PRICE_" in name or "_PLACING_" in name]
+        if wrong:
+            raise SettingsError("\n".join(f"{name}: there is no provider of this name" for name in wrong))
+        try:
+            return read_placing(
+                {
+                    name: {option: given for option, given in options.items() if is_placing_option(option)}
+                    for name, options in own.items()
+                }
+            )
+        except PlacingSettingsError as error:
+            raise SettingsError(str(error)) from None
+
+    @property
+    def limits(self) -> dict[str, Limits]:
+        """Weights and caps of tenants.
+
+        :raise SettingsError: one can't be used.
+        """
+        try:
+            return read_limits(self.tenant_weights, self.tenant_max_jobs, self.tenant_max_cpu, self.tenant_max_memory)
+        except PlacingSettingsError as error:
             raise SettingsError(str(error)) from None
 
 
@@ -461,6 +528,10 @@ def markdown() -> str:
         "so many; its own bound), `POOL_IDLE_TIMEOUT` (a worker that waits beyond those is let go;",
         "`HODEI_WORKER_IDLE_TIMEOUT`), `POOLS` (more of them, by image and size). See",
         "[providers](providers.md#warm-workers).",
+        "",
+        "And every provider may have prices, `PRICE_WORKER_HOUR`, `PRICE_CPU_HOUR`, `PRICE_GIB_HOUR`, `PRICE_GPU_HOUR`",
+        "(by a job's labels, too: `0.04,node=spot:0.012`), and `PLACING_ANNOTATIONS`, keys of annotations of",
+        "jobs that are compared with its labels. See [placement](placement.md).",
         "",
     ]
     for kind, config in known_configs().items():

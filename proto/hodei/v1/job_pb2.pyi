@@ -417,12 +417,20 @@ class ProviderVerdict(_message.Message):
     ELIGIBLE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    ROOM_FIELD_NUMBER: _builtins.int
+    INPUTS_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     eligible: _builtins.bool
     score: _builtins.float
     """The strategy's score; the highest wins."""
     reason: _builtins.str
     """Why it may, or may not, take the job."""
+    room: _builtins.bool
+    """It could take the job now."""
+    @_builtins.property
+    def inputs(self) -> Global___PlacementInputs:
+        """What strategies read of it."""
+
     def __init__(
         self,
         *,
@@ -430,14 +438,230 @@ class ProviderVerdict(_message.Message):
         eligible: _builtins.bool = ...,
         score: _builtins.float = ...,
         reason: _builtins.str = ...,
+        room: _builtins.bool = ...,
+        inputs: Global___PlacementInputs | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "provider", b"provider", "reason", b"reason", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "inputs", b"inputs", "provider", b"provider", "reason", b"reason", "room", b"room", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProviderVerdict: _TypeAlias = ProviderVerdict  # noqa: Y015
+
+@_typing.final
+class PlacementInputs(_message.Message):
+    """What strategies read of a provider, as it was measured when they read it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COST_PER_HOUR_FIELD_NUMBER: _builtins.int
+    START_SECONDS_FIELD_NUMBER: _builtins.int
+    START_SAMPLES_FIELD_NUMBER: _builtins.int
+    FITS_FIELD_NUMBER: _builtins.int
+    HEALTH_FIELD_NUMBER: _builtins.int
+    LABELS_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    cost_per_hour: _builtins.float
+    """Of this job there, by the provider's prices, in the installation's unit."""
+    start_seconds: _builtins.float
+    """From the decision to a worker that is ready: 0 where one waits."""
+    start_samples: _builtins.int
+    """How many launches that is the moving estimate of; 0 where it is what the provider declares."""
+    fits: _builtins.int
+    """How many more workers like this one it could hold."""
+    health: _builtins.float
+    """From 0 to 1: the share of pings and launches that went well of late, less how slowly it answers."""
+    labels: _builtins.float
+    """Preferred labels that it carries, and a thousandth for each of the job's own that it matches."""
+    ready: _builtins.bool
+    """A worker that fits waits there."""
+    def __init__(
+        self,
+        *,
+        cost_per_hour: _builtins.float = ...,
+        start_seconds: _builtins.float = ...,
+        start_samples: _builtins.int = ...,
+        fits: _builtins.int = ...,
+        health: _builtins.float = ...,
+        labels: _builtins.float = ...,
+        ready: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cost_per_hour", b"cost_per_hour", "fits", b"fits", "health", b"health", "labels", b"labels", "ready", b"ready", "start_samples", b"start_samples", "start_seconds", b"start_seconds"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlacementInputs: _TypeAlias = PlacementInputs  # noqa: Y015
+
+@_typing.final
+class Decision(_message.Message):
+    """Where a job was to go, and why; or why it waits."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
+    TIME_FIELD_NUMBER: _builtins.int
+    STRATEGY_FIELD_NUMBER: _builtins.int
+    PROVIDER_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    CANDIDATES_FIELD_NUMBER: _builtins.int
+    COST_LIMIT_FIELD_NUMBER: _builtins.int
+    STARTED_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
+    RAN_SECONDS_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    attempt_number: _builtins.int
+    """The attempt that began with it; 0 while the job waits."""
+    strategy: _builtins.str
+    provider: _builtins.str
+    """The winner; empty while the job waits."""
+    reason: _builtins.str
+    cost_limit: _builtins.float
+    """What the job costs there at most, where it has a run timeout and there are prices."""
+    started_after_seconds: _builtins.float
+    """What became of the attempt, once it has ended: from its creation to the process's start, from there to the end."""
+    ran_seconds: _builtins.float
+    cost: _builtins.float
+    @_builtins.property
+    def time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderVerdict]:
+        """Every provider, the best first."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        attempt_number: _builtins.int = ...,
+        time: _timestamp_pb2.Timestamp | None = ...,
+        strategy: _builtins.str = ...,
+        provider: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        candidates: _abc.Iterable[Global___ProviderVerdict] | None = ...,
+        cost_limit: _builtins.float | None = ...,
+        started_after_seconds: _builtins.float | None = ...,
+        ran_seconds: _builtins.float | None = ...,
+        cost: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "cost", b"cost", "cost_limit", b"cost_limit", "ran_seconds", b"ran_seconds", "started_after_seconds", b"started_after_seconds", "time", b"time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "attempt_number", b"attempt_number", "candidates", b"candidates", "cost", b"cost", "cost_limit", b"cost_limit", "job_id", b"job_id", "provider", b"provider", "ran_seconds", b"ran_seconds", "reason", b"reason", "started_after_seconds", b"started_after_seconds", "strategy", b"strategy", "time", b"time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    _WhichOneofReturnType__cost_limit: _TypeAlias = _typing.Literal["cost_limit"]  # noqa: Y015
+    _WhichOneofArgType__cost_limit: _TypeAlias = _typing.Literal["_cost_limit", b"_cost_limit"]  # noqa: Y015
+    _WhichOneofReturnType__ran_seconds: _TypeAlias = _typing.Literal["ran_seconds"]  # noqa: Y015
+    _WhichOneofArgType__ran_seconds: _TypeAlias = _typing.Literal["_ran_seconds", b"_ran_seconds"]  # noqa: Y015
+    _WhichOneofReturnType__started_after_seconds: _TypeAlias = _typing.Literal["started_after_seconds"]  # noqa: Y015
+    _WhichOneofArgType__started_after_seconds: _TypeAlias = _typing.Literal["_started_after_seconds", b"_started_after_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost_limit) -> _WhichOneofReturnType__cost_limit | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__ran_seconds) -> _WhichOneofReturnType__ran_seconds | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__started_after_seconds) -> _WhichOneofReturnType__started_after_seconds | None: ...
+
+Global___Decision: _TypeAlias = Decision  # noqa: Y015
+
+@_typing.final
+class PlanJobRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SPEC_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def spec(self) -> _types_pb2.JobSpec: ...
+    def __init__(
+        self,
+        *,
+        spec: _types_pb2.JobSpec | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanJobRequest: _TypeAlias = PlanJobRequest  # noqa: Y015
+
+@_typing.final
+class PlanJobResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def decision(self) -> Global___Decision: ...
+    def __init__(
+        self,
+        *,
+        decision: Global___Decision | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision", b"decision"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanJobResponse: _TypeAlias = PlanJobResponse  # noqa: Y015
+
+@_typing.final
+class ListDecisionsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Those of one job; all of the tenant's when empty."""
+    tenant: _builtins.str
+    """"default" when empty."""
+    page_size: _builtins.int
+    """100 when 0, at most 1000."""
+    page_token: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsRequest: _TypeAlias = ListDecisionsRequest  # noqa: Y015
+
+@_typing.final
+class ListDecisionsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]: ...
+    def __init__(
+        self,
+        *,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListDecisionsResponse: _TypeAlias = ListDecisionsResponse  # noqa: Y015
 
 @_typing.final
 class ExplainJobResponse(_message.Message):
@@ -449,10 +673,11 @@ class ExplainJobResponse(_message.Message):
     PROVIDERS_FIELD_NUMBER: _builtins.int
     EVENTS_FIELD_NUMBER: _builtins.int
     DIAGNOSIS_FIELD_NUMBER: _builtins.int
+    DECISIONS_FIELD_NUMBER: _builtins.int
     state: _types_pb2.JobState.ValueType
     summary: _builtins.str
     queue_position: _builtins.int
-    """From 1; 0 when the job is not in the queue."""
+    """From 1, among its tenant's jobs; 0 when the job is not in the queue."""
     @_builtins.property
     def providers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderVerdict]: ...
     @_builtins.property
@@ -463,6 +688,10 @@ class ExplainJobResponse(_message.Message):
     def diagnosis(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """What the provider or its runtime says of the newest attempt."""
 
+    @_builtins.property
+    def decisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Decision]:
+        """What was decided, oldest first; the newest hundred."""
+
     def __init__(
         self,
         *,
@@ -472,10 +701,11 @@ class ExplainJobResponse(_message.Message):
         providers: _abc.Iterable[Global___ProviderVerdict] | None = ...,
         events: _abc.Iterable[Global___JobEvent] | None = ...,
         diagnosis: _abc.Iterable[_builtins.str] | None = ...,
+        decisions: _abc.Iterable[Global___Decision] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["diagnosis", b"diagnosis", "events", b"events", "providers", b"providers", "queue_position", b"queue_position", "state", b"state", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["decisions", b"decisions", "diagnosis", b"diagnosis", "events", b"events", "providers", b"providers", "queue_position", b"queue_position", "state", b"state", "summary", b"summary"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -69,6 +69,16 @@ class JobServiceStub:
                 request_serializer=hodei_dot_v1_dot_job__pb2.ExplainJobRequest.SerializeToString,
                 response_deserializer=hodei_dot_v1_dot_job__pb2.ExplainJobResponse.FromString,
                 _registered_method=True)
+        self.PlanJob = channel.unary_unary(
+                '/hodei.v1.JobService/PlanJob',
+                request_serializer=hodei_dot_v1_dot_job__pb2.PlanJobRequest.SerializeToString,
+                response_deserializer=hodei_dot_v1_dot_job__pb2.PlanJobResponse.FromString,
+                _registered_method=True)
+        self.ListDecisions = channel.unary_unary(
+                '/hodei.v1.JobService/ListDecisions',
+                request_serializer=hodei_dot_v1_dot_job__pb2.ListDecisionsRequest.SerializeToString,
+                response_deserializer=hodei_dot_v1_dot_job__pb2.ListDecisionsResponse.FromString,
+                _registered_method=True)
 
 
 class JobServiceServicer:
@@ -122,6 +132,20 @@ class JobServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PlanJob(self, request, context):
+        """Where a job would go now, and why; nothing is submitted.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDecisions(self, request, context):
+        """What was decided, the newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_JobServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -159,6 +183,16 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.ExplainJob,
                     request_deserializer=hodei_dot_v1_dot_job__pb2.ExplainJobRequest.FromString,
                     response_serializer=hodei_dot_v1_dot_job__pb2.ExplainJobResponse.SerializeToString,
+            ),
+            'PlanJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.PlanJob,
+                    request_deserializer=hodei_dot_v1_dot_job__pb2.PlanJobRequest.FromString,
+                    response_serializer=hodei_dot_v1_dot_job__pb2.PlanJobResponse.SerializeToString,
+            ),
+            'ListDecisions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDecisions,
+                    request_deserializer=hodei_dot_v1_dot_job__pb2.ListDecisionsRequest.FromString,
+                    response_serializer=hodei_dot_v1_dot_job__pb2.ListDecisionsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -350,6 +384,60 @@ class JobService:
             '/hodei.v1.JobService/ExplainJob',
             hodei_dot_v1_dot_job__pb2.ExplainJobRequest.SerializeToString,
             hodei_dot_v1_dot_job__pb2.ExplainJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PlanJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hodei.v1.JobService/PlanJob',
+            hodei_dot_v1_dot_job__pb2.PlanJobRequest.SerializeToString,
+            hodei_dot_v1_dot_job__pb2.PlanJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDecisions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hodei.v1.JobService/ListDecisions',
+            hodei_dot_v1_dot_job__pb2.ListDecisionsRequest.SerializeToString,
+            hodei_dot_v1_dot_job__pb2.ListDecisionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

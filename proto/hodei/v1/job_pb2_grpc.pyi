@@ -44,6 +44,10 @@ class JobServiceStub:
     """Every state change with its reason, from the first or from a version on, until the job has ended."""
     ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.ExplainJobRequest, _job_pb2.ExplainJobResponse]
     """Why a job is where it is."""
+    PlanJob: _grpc.UnaryUnaryMultiCallable[_job_pb2.PlanJobRequest, _job_pb2.PlanJobResponse]
+    """Where a job would go now, and why; nothing is submitted."""
+    ListDecisions: _grpc.UnaryUnaryMultiCallable[_job_pb2.ListDecisionsRequest, _job_pb2.ListDecisionsResponse]
+    """What was decided, the newest first."""
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
@@ -61,6 +65,10 @@ class JobServiceAsyncStub(JobServiceStub):
     """Every state change with its reason, from the first or from a version on, until the job has ended."""
     ExplainJob: _aio.UnaryUnaryMultiCallable[_job_pb2.ExplainJobRequest, _job_pb2.ExplainJobResponse]  # type: ignore[assignment]
     """Why a job is where it is."""
+    PlanJob: _aio.UnaryUnaryMultiCallable[_job_pb2.PlanJobRequest, _job_pb2.PlanJobResponse]  # type: ignore[assignment]
+    """Where a job would go now, and why; nothing is submitted."""
+    ListDecisions: _aio.UnaryUnaryMultiCallable[_job_pb2.ListDecisionsRequest, _job_pb2.ListDecisionsResponse]  # type: ignore[assignment]
+    """What was decided, the newest first."""
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -117,5 +125,21 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_pb2.ExplainJobResponse, _abc.Awaitable[_job_pb2.ExplainJobResponse]]:
         """Why a job is where it is."""
+
+    @_abc_1.abstractmethod
+    def PlanJob(
+        self,
+        request: _job_pb2.PlanJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.PlanJobResponse, _abc.Awaitable[_job_pb2.PlanJobResponse]]:
+        """Where a job would go now, and why; nothing is submitted."""
+
+    @_abc_1.abstractmethod
+    def ListDecisions(
+        self,
+        request: _job_pb2.ListDecisionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_pb2.ListDecisionsResponse, _abc.Awaitable[_job_pb2.ListDecisionsResponse]]:
+        """What was decided, the newest first."""
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -393,6 +393,8 @@ class JobSpec(_message.Message):
     LOG_TTL_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     SECRETS_FIELD_NUMBER: _builtins.int
+    CUSTOM_STRATEGY_FIELD_NUMBER: _builtins.int
+    ARCHITECTURE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """For people; need not be unique. At most 253 characters."""
     working_directory: _builtins.str
@@ -401,20 +403,25 @@ class JobSpec(_message.Message):
     """What the process reads; closed at once when absent. At most 1 MiB."""
     image: _builtins.str
     priority: _builtins.int
-    """Higher first; −1000 to 1000, default 0."""
+    """Higher first among a tenant's jobs, which age while they wait; −1000 to 1000, default 0."""
     strategy: Global___Strategy.ValueType
+    """The server's default when unspecified."""
     region: _builtins.str
     log_budget_bytes: _builtins.int
     """How many bytes of log are kept; the server's default when 0."""
     tenant: _builtins.str
     """A DNS label of at most 40 characters; "default" when empty."""
+    custom_strategy: _builtins.str
+    """A strategy that the server has by the entry point `hodei.strategies`; excludes `strategy`."""
+    architecture: _builtins.str
+    """Of the processor, as images name it: amd64, arm64."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """For filters; keys as in Kubernetes. At most 64."""
 
     @_builtins.property
     def annotations(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Kept, never interpreted. At most 256 KiB together."""
+        """Kept; STRATEGY_LABELS reads those under keys that a provider declares, nothing else any. At most 256 KiB together."""
 
     @_builtins.property
     def argv(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
@@ -492,10 +499,12 @@ class JobSpec(_message.Message):
         log_ttl: _duration_pb2.Duration | None = ...,
         tenant: _builtins.str = ...,
         secrets: _abc.Iterable[Global___Secret] | None = ...,
+        custom_strategy: _builtins.str = ...,
+        architecture: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_stdin", b"_stdin", "cancel_grace", b"cancel_grace", "log_ttl", b"log_ttl", "queue_timeout", b"queue_timeout", "resources", b"resources", "retry", b"retry", "run_timeout", b"run_timeout", "script", b"script", "start_timeout", b"start_timeout", "stdin", b"stdin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stdin", b"_stdin", "annotations", b"annotations", "argv", b"argv", "cancel_grace", b"cancel_grace", "environment", b"environment", "image", b"image", "labels", b"labels", "log_budget_bytes", b"log_budget_bytes", "log_ttl", b"log_ttl", "name", b"name", "preferred_labels", b"preferred_labels", "priority", b"priority", "providers", b"providers", "queue_timeout", b"queue_timeout", "region", b"region", "required_labels", b"required_labels", "resources", b"resources", "retry", b"retry", "run_timeout", b"run_timeout", "script", b"script", "secrets", b"secrets", "start_timeout", b"start_timeout", "stdin", b"stdin", "strategy", b"strategy", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_stdin", b"_stdin", "annotations", b"annotations", "architecture", b"architecture", "argv", b"argv", "cancel_grace", b"cancel_grace", "custom_strategy", b"custom_strategy", "environment", b"environment", "image", b"image", "labels", b"labels", "log_budget_bytes", b"log_budget_bytes", "log_ttl", b"log_ttl", "name", b"name", "preferred_labels", b"preferred_labels", "priority", b"priority", "providers", b"providers", "queue_timeout", b"queue_timeout", "region", b"region", "required_labels", b"required_labels", "resources", b"resources", "retry", b"retry", "run_timeout", b"run_timeout", "script", b"script", "secrets", b"secrets", "start_timeout", b"start_timeout", "stdin", b"stdin", "strategy", b"strategy", "tenant", b"tenant", "working_directory", b"working_directory"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__stdin: _TypeAlias = _typing.Literal["stdin"]  # noqa: Y015
     _WhichOneofArgType__stdin: _TypeAlias = _typing.Literal["_stdin", b"_stdin"]  # noqa: Y015
@@ -571,12 +580,15 @@ class Attempt(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    COST_FIELD_NUMBER: _builtins.int
     attempt_uid: _builtins.str
     number: _builtins.int
     """From 1, for people."""
     state: Global___JobState.ValueType
     provider: _builtins.str
     worker_id: _builtins.str
+    cost: _builtins.float
+    """What it has cost, by the provider's prices and what it used; unset until it has ended, and where there are no prices."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp: ...
     @_builtins.property
@@ -597,12 +609,15 @@ class Attempt(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         outcome: Global___Outcome | None = ...,
+        cost: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "outcome", b"outcome", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "outcome", b"outcome", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_uid", b"attempt_uid", "create_time", b"create_time", "end_time", b"end_time", "number", b"number", "outcome", b"outcome", "provider", b"provider", "start_time", b"start_time", "state", b"state", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "attempt_uid", b"attempt_uid", "cost", b"cost", "create_time", b"create_time", "end_time", b"end_time", "number", b"number", "outcome", b"outcome", "provider", b"provider", "start_time", b"start_time", "state", b"state", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
+    _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__cost) -> _WhichOneofReturnType__cost | None: ...
 
 Global___Attempt: _TypeAlias = Attempt  # noqa: Y015
 

@@ -32,6 +32,7 @@ class EngineFacts:
 
     :param gateway: of the workers' network, or the `host-gateway` that is set; empty where there is none.
     :param warnings: what it can't do, in its own words.
+    :param architecture: of its processors, as the kernel names it.
     """
 
     processors: int
@@ -40,6 +41,7 @@ class EngineFacts:
     storage: str = ""
     running: int = dataclasses.field(default=0, compare=False)
     warnings: tuple[str, ...] = ()
+    architecture: str = ""
 
     @property
     def limits_disk(self) -> bool:
@@ -122,6 +124,7 @@ class Engine:
                 storage=f"{info.get('Driver', '')} on {backing}" if backing else str(info.get("Driver", "")),
                 running=int(info.get("ContainersRunning", 0)),
                 warnings=tuple(info.get("Warnings") or ()),
+                architecture=str(info.get("Architecture", "")),
             )
 
     async def _gateway(self) -> str:

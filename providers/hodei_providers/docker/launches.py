@@ -24,7 +24,6 @@ from hodei_providers.docker.spec import (
     home_volume_name,
     state_archive,
 )
-from hodei_providers.docker.startup import StartupTimes
 from hodei_providers.faults import fault_point
 
 #: Containers that are made and started at once: an engine takes no more than its processors can, and answers late.
@@ -38,12 +37,11 @@ class Launches:
     :ivar news: the last line that was reported of each.
     """
 
-    def __init__(self, engine: Engine, images: Images, config: DockerConfig, startup: StartupTimes) -> None:
+    def __init__(self, engine: Engine, images: Images, config: DockerConfig) -> None:
         self.news: dict[str, str] = {}
         self._engine = engine
         self._images = images
         self._config = config
-        self._startup = startup
         self._tasks: dict[str, asyncio.Task[Handle]] = {}
         self._requests: dict[str, LaunchRequest] = {}
         self._making: set[str] = set()
@@ -110,7 +108,6 @@ class Launches:
                 self._making.discard(request.worker_id)
 
     async def _make(self, request: LaunchRequest, image: ImageFacts, agent_volume: str) -> Handle:
-        began = time.monotonic()
         name = container_name(request.worker_id)
         spec = container_spec(request, self._config, image, agent_volume)
         container_id = await self._engine.create(name, spec)
@@ -136,7 +133,6 @@ class Launches:
             self._filled.clear()  # the volume with the agent may have been removed
             raise
         fault_point("docker.started")
-        self._startup.add(request.image, time.monotonic() - began)
         return handle_of(request.worker_id, container_id)
 
     async def remove(self, worker_id: str) -> bool:

@@ -15,6 +15,7 @@ from types import TracebackType
 from typing import Self
 
 from hodei.address import parse_address
+from hodei_providers.architecture import architecture_names
 from hodei_providers.contract import (
     Capabilities,
     Description,
@@ -34,7 +35,6 @@ from hodei_providers.docker.engine import Engine, EngineFacts
 from hodei_providers.docker.images import Images
 from hodei_providers.docker.launches import Launches
 from hodei_providers.docker.spec import HOST_GATEWAY_NAME, WORKER_LABEL, check_resources, container_name, own_labels
-from hodei_providers.docker.startup import StartupTimes
 from hodei_providers.docker.watch import ContainerWatch
 from hodei_providers.registry import ProviderSetupError
 
@@ -63,8 +63,7 @@ class DockerProvider(Provider):
         self._facts_file = data_dir / FACTS_FILE
         self._engine = Engine(config)
         self._images = Images(self._engine, config.pull_policy, config.auth_config)
-        self._startup = StartupTimes(TYPICAL_STARTUP)
-        self._launches = Launches(self._engine, self._images, config, self._startup)
+        self._launches = Launches(self._engine, self._images, config)
         self._destroying: set[str] = set()
         self._capabilities = Capabilities(max_workers=1)
         self._route: Route | None = None
@@ -142,6 +141,7 @@ class DockerProvider(Provider):
             refused_resources=refused,
             # All of them may wait for an image.
             parallel_launches=workers,
+            architectures=architecture_names(facts.architecture),
             cost_per_hour=config.cost_per_hour,
             typical_startup=TYPICAL_STARTUP,
             regions=config.regions,
@@ -173,10 +173,6 @@ class DockerProvider(Provider):
         """Return the network's gateway, or what the settings say."""
         return self._route
 
-    def startup_seconds(self, image: str) -> float:
-        """Return the moving estimate of an image."""
-        return self._startup.estimate(image)
-
     async def health(self) -> Health:
         """Ask the engine; tell how long it took, and what it can't do."""
         began = time.monotonic()
@@ -189,7 +185,9 @@ class DockerProvider(Provider):
         if took > SLOW_SECONDS:
             reasons.append("the engine answers slowly")
         details = f"answered in {took * 1000:.0f} ms, {facts.running} containers running"
-        return Health(healthy=True, message="; ".join(reasons), degraded=bool(reasons), details=details)
+        # Processors are shared by turns; memory is not.
+        total = Resources(memory_bytes=facts.memory_bytes, gpu_count=self.config.gpus)
+        return Health(healthy=True, message="; ".join(reasons), degraded=bool(reasons), details=details, total=total)
 
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker in a container; see the contract. An image that may come yet is waited for."""

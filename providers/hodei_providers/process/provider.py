@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from hodei_providers.architecture import architecture_names
 from hodei_providers.contract import (
     Capabilities,
     Description,
@@ -68,6 +70,7 @@ class ProcessProvider(Provider):
         self._forks: ForkClient | None = None if taken.get("worker_command") else ForkClient(_inherited())
         self._capabilities = Capabilities(
             max_workers=taken.get("max_workers", max(8, 2 * (os.cpu_count() or 1))),
+            architectures=architecture_names(platform.machine()),
             cost_per_hour=taken.get("cost_per_hour", 0.0),
             typical_startup=0.3,
             regions=taken.get("regions", ()),

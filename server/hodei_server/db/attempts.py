@@ -16,6 +16,7 @@ from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
+from hodei_server.domain.prices import Prices
 from hodei_server.domain.retry import Retry, decide_retry
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
@@ -54,7 +55,7 @@ _FINISH = (
     .values(
         {
             name: bindparam(f"to_{name}")
-            for name in ("state", "outcome", "ended_at", "log_next_sequence", "log_ended", "log_complete")
+            for name in ("state", "outcome", "ended_at", "cost", "log_next_sequence", "log_ended", "log_complete")
         }
     )
 )
@@ -96,6 +97,8 @@ class Assignment:
     #: Which server's disk holds the log.
     owner: str
     start_timeout_micros: int
+    #: Added to the move's reason.
+    remark: str = ""
 
 
 def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
@@ -106,7 +109,7 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
     row = move(
         tx,
         JobState.STARTING,
-        f"Starting on provider {assignment.provider}, worker {assignment.worker_id}",
+        f"Starting on provider {assignment.provider}, worker {assignment.worker_id}{assignment.remark}",
         job_id=assignment.job_id,
         values={"attempt_uid": assignment.attempt_uid, "started_at": None},
         shape=_ASSIGN,
@@ -205,9 +208,12 @@ class LogEnd:
     open_segment: Segment | None
 
 
-def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) -> RowMapping | None:
+def finish(
+    tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int, prices: Prices | None = None
+) -> RowMapping | None:
     """End an attempt whose result is kept and whose log has ended: the job ends with it, or is queued again.
 
+    :param prices: of its provider, where there are any.
     :return: the job's row; None when the attempt was over already.
     """
     attempt = attempt_row(tx, attempt_uid)
@@ -219,6 +225,8 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
     state = ended_as(cause, exit_code)
     outcome = outcome_of(result, state)
     encoded = outcome.SerializeToString()
+    job = tx.execute(_JOB, {"job_id": attempt["job_id"]}).mappings().one()
+    spec = wire.JobSpec.FromString(job["spec"])
     tx.execute(
         _FINISH,
         {
@@ -226,6 +234,7 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
             "to_state": int(state),
             "to_outcome": encoded,
             "to_ended_at": tx.now,
+            "to_cost": _cost(prices, spec, outcome, attempt["started_at"], tx.now),
             "to_log_next_sequence": log.next_sequence,
             "to_log_ended": True,
             "to_log_complete": log.complete,
@@ -233,8 +242,6 @@ def finish(tx: Transaction, attempt_uid: str, log: LogEnd, log_ttl_micros: int) 
     )
     if log.open_segment is not None:
         close_segment(tx, log.open_segment)
-    job = tx.execute(_JOB, {"job_id": attempt["job_id"]}).mappings().one()
-    spec = wire.JobSpec.FromString(job["spec"])
     retry = None
     failures, infrastructure_failures, number = job["failures"], job["infrastructure_failures"], attempt["number"]
     if job["cancel_requested_at"] is None:
@@ -270,6 +277,15 @@ def _retry_shape(retry: Retry) -> Shape:
     if not retry.counted:
         return _RETRY_UNCOUNTED
     return _RETRY_INFRASTRUCTURE if retry.infrastructure else _RETRY
+
+
+def _cost(
+    prices: Prices | None, spec: wire.JobSpec, outcome: wire.Outcome, started_at: int | None, now: int
+) -> float | None:
+    """Return what an attempt has cost; one whose process never ran has cost nothing."""
+    if prices is None:
+        return None
+    return prices.of_run(spec, (now - started_at) / 1e6 if started_at is not None else 0.0, outcome)
 
 
 def outcome_of(result: worker_wire.AttemptResult, state: JobState) -> wire.Outcome:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import bindparam, func, or_, select
+from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction, one_of
@@ -12,27 +13,31 @@ from hodei_server.db.schema import attempts, job_events, jobs, workers
 from hodei_server.domain.states import UNFINISHED_STATES, JobState
 from hodei_server.domain.workers import LIVE_STATES
 
-# One priority after the other: so each step goes by the queue's index, in its order, and sorts nothing.
-_FIRST_PRIORITY = select(func.max(jobs.c.priority)).where(jobs.c.state == int(JobState.QUEUED))
-_NEXT_PRIORITY = _FIRST_PRIORITY.where(jobs.c.priority < bindparam("above"))
+_LOWEST_RANK = -(1 << 63)
+# One tenant after the other: so each step goes by the queue's index, in its order, and sorts nothing.
+_NEXT_TENANT = select(func.min(jobs.c.tenant)).where(
+    jobs.c.state == int(JobState.QUEUED), jobs.c.tenant > bindparam("after")
+)
 _QUEUE = (
     select(
         jobs.c.job_id,
         jobs.c.tenant,
         jobs.c.spec,
-        jobs.c.priority,
+        jobs.c.queue_rank,
         jobs.c.number,
         jobs.c.submitted_at,
         jobs.c.not_before,
+        jobs.c.attempt_number,
+        jobs.c.infrastructure_failures,
     )
     .where(
         jobs.c.state == int(JobState.QUEUED),
-        jobs.c.priority == bindparam("of_priority"),
-        jobs.c.number > bindparam("after_number"),
+        jobs.c.tenant == bindparam("of_tenant"),
+        tuple_(jobs.c.queue_rank, jobs.c.number) > tuple_(bindparam("after_rank"), bindparam("after_number")),
         jobs.c.not_before <= bindparam("now"),
         jobs.c.cancel_requested_at.is_(None),
     )
-    .order_by(jobs.c.number)
+    .order_by(jobs.c.queue_rank, jobs.c.number)
     .limit(bindparam("most"))
 )
 _EVENTS_AFTER = (
@@ -57,13 +62,11 @@ def events_after(tx: Transaction, job_id: str, version: int) -> Sequence[RowMapp
 
 
 def queue_position(tx: Transaction, row: RowMapping) -> int:
-    """Return a waiting job's place in the queue, from 1."""
+    """Return a waiting job's place among its tenant's, from 1."""
     ahead = select(func.count()).where(
         jobs.c.state == int(JobState.QUEUED),
-        or_(
-            jobs.c.priority > row["priority"],
-            (jobs.c.priority == row["priority"]) & (jobs.c.number < row["number"]),
-        ),
+        jobs.c.tenant == row["tenant"],
+        tuple_(jobs.c.queue_rank, jobs.c.number) < tuple_(row["queue_rank"], row["number"]),
     )
     return int(tx.connection.scalar(ahead) or 0) + 1
 
@@ -73,18 +76,22 @@ def queued_count(tx: Transaction) -> int:
     return int(tx.connection.scalar(select(func.count()).where(jobs.c.state == int(JobState.QUEUED))) or 0)
 
 
-def queue_page(tx: Transaction, after: tuple[int, int] | None, limit: int) -> Sequence[RowMapping]:
-    """Return waiting jobs that may be dispatched now, in the order of dispatch.
-
-    :param after: priority and number of the last one of the page before.
-    """
-    priority, number = after or (tx.connection.scalar(_FIRST_PRIORITY), 0)
-    found: list[RowMapping] = []
-    while priority is not None and len(found) < limit:
-        bound = {"of_priority": priority, "after_number": number, "now": tx.now, "most": limit - len(found)}
-        found += tx.execute(_QUEUE, bound).mappings()
-        priority, number = tx.connection.scalar(_NEXT_PRIORITY, {"above": priority}), 0
+def queued_tenants(tx: Transaction) -> Sequence[str]:
+    """Return the tenants that have waiting jobs."""
+    found: list[str] = []
+    while (tenant := tx.connection.scalar(_NEXT_TENANT, {"after": found[-1] if found else ""})) is not None:
+        found.append(tenant)
     return found
+
+
+def queue_page(tx: Transaction, tenant: str, after: Mapping[Any, Any] | None, limit: int) -> Sequence[RowMapping]:
+    """Return a tenant's waiting jobs that may be dispatched now, in the order of dispatch.
+
+    :param after: the last one of the page before.
+    """
+    rank, number = (after["queue_rank"], after["number"]) if after is not None else (_LOWEST_RANK, 0)
+    bound = {"of_tenant": tenant, "after_rank": rank, "after_number": number, "now": tx.now, "most": limit}
+    return tx.execute(_QUEUE, bound).mappings().all()
 
 
 def next_wake(tx: Transaction) -> int | None:

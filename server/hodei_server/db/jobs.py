@@ -13,6 +13,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
 from hodei_server.db.schema import job_labels, jobs
+from hodei_server.domain.fairness import queue_rank
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 
 _INSERT = insert(jobs)
@@ -30,7 +31,10 @@ _LATE = (
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class NewJob:
-    """A validated submission."""
+    """A validated submission.
+
+    :param ageing: seconds of waiting that a point of priority is worth.
+    """
 
     job_id: str
     spec: wire.JobSpec
@@ -38,6 +42,7 @@ class NewJob:
     request_id: str = ""
     retry_of: str = ""
     traceparent: str = ""
+    ageing: float = 60.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -79,6 +84,7 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
         "version": 1,
         "reason": "Submitted",
         "priority": spec.priority,
+        "queue_rank": queue_rank(now, spec.priority, new.ageing),
         "submitted_at": now,
         "queue_deadline": now + duration_micros(spec.queue_timeout) if spec.HasField("queue_timeout") else None,
     }

@@ -8,7 +8,7 @@ from sqlalchemy import delete, exists, func, not_, select, text, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, job_events, jobs, log_segments
+from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments
 from hodei_server.db.segments import Place, SegmentState
 
 #: What belongs to a job ends with its row, but for these.
@@ -46,6 +46,7 @@ def mark_expired(tx: Transaction, job_ids: Sequence[str]) -> None:
     held = columns.attempt_uid.in_(uids) & columns.state.in_(_HELD)
     tx.execute(update(log_segments).where(held).values(state=int(SegmentState.EXPIRED)))
     tx.execute(update(attempts).where(attempts.c.attempt_uid.in_(uids)).values(log_expired=True))
+    tx.execute(delete(decisions).where(decisions.c.job_id.in_(list(job_ids))))
     tx.execute(update(jobs).where(jobs.c.job_id.in_(list(job_ids))).values(logs_expire_at=None))
 
 

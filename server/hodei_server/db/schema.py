@@ -10,6 +10,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -69,6 +70,8 @@ jobs = Table(
     Column("version", Integer, nullable=False),
     Column("reason", Text, nullable=False, server_default=""),
     Column("priority", Integer, nullable=False, server_default="0"),
+    # Its place among its tenant's waiting jobs, by age and priority, the lowest first.
+    Column("queue_rank", BigInteger, nullable=False, server_default="0"),
     Column("submitted_at", BigInteger, nullable=False),
     # Not dispatched before: the back-off of a retry.
     Column("not_before", BigInteger, nullable=False, server_default="0"),
@@ -91,8 +94,8 @@ jobs = Table(
     # When all that is known of the job may go; set once its logs have gone.
     Column("expires_at", BigInteger),
     UniqueConstraint("tenant", "request_id"),
-    # The queue, in its order.
-    Index("ix_jobs_queue", "state", "priority", "number"),
+    # The queue: each tenant's, in its order.
+    Index("ix_jobs_queue", "state", "tenant", "queue_rank", "number"),
     # Lists, each in the order of its pages (see `job_listing`); the last one is for ranges of time.
     Index("ix_jobs_tenant_number", "tenant", "number"),
     Index("ix_jobs_tenant_state_number", "tenant", "state", "number"),
@@ -150,6 +153,8 @@ attempts = Table(
     # The worker's result as it came, kept before it is acknowledged.
     Column("result", LargeBinary),
     Column("outcome", LargeBinary),
+    # What it has cost, in the installation's unit; null where there are no prices.
+    Column("cost", Float),
     # The log: what the worker numbered in all, and what became of it.
     Column("log_next_sequence", BigInteger),
     Column("log_ended", Boolean, nullable=False, server_default=false()),
@@ -212,6 +217,8 @@ workers = Table(
     Column("removal_reason", Text),
     Column("gone_at", BigInteger),
     Index("ix_workers_state", "state"),
+    # The newest, which say how long starts take.
+    Index("ix_workers_created_at", "created_at"),
 )
 
 providers = Table(
@@ -220,4 +227,19 @@ providers = Table(
     Column("name", String(63), primary_key=True),
     Column("state", SmallInteger, nullable=False),
     Column("changed_at", BigInteger, nullable=False),
+)
+
+#: Where jobs went and why, and why they waited, each an encoded `hodei.v1.Decision`.
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("number", RowNumber, primary_key=True, autoincrement=True),
+    Column("job_id", String(32), ForeignKey("jobs.job_id", ondelete="CASCADE"), nullable=False),
+    Column("tenant", String(40), nullable=False),
+    # The attempt that began with it; null while the job waited.
+    Column("attempt_uid", String(32)),
+    Column("at", BigInteger, nullable=False),
+    Column("decision", LargeBinary, nullable=False),
+    Index("ix_decisions_job_id_number", "job_id", "number"),
+    Index("ix_decisions_tenant_number", "tenant", "number"),
 )

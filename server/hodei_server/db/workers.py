@@ -50,6 +50,23 @@ _STATES = (
     .where(_THERE)
     .group_by(workers.c.provider, workers.c.state)
 )
+_GROUPS = (
+    select(
+        workers.c.provider,
+        workers.c.tenant,
+        workers.c.resources,
+        workers.c.attempt_uid.is_not(None).label("busy"),
+        func.count().label("count"),
+    )
+    .where(_THERE)
+    .group_by(workers.c.provider, workers.c.tenant, workers.c.resources, workers.c.attempt_uid.is_not(None))
+)
+_STARTS = (
+    select(workers.c.provider, workers.c.image, (workers.c.hello_at - workers.c.created_at).label("took"))
+    .where(workers.c.hello_at.is_not(None))
+    .order_by(workers.c.created_at.desc())
+    .limit(1000)
+)
 _IDLE = (
     select(workers.c.worker_id, workers.c.provider, workers.c.tenant, workers.c.image, workers.c.resources)
     .where(_state == int(WorkerState.IDLE))
@@ -143,6 +160,16 @@ def counts_by_provider(tx: Transaction) -> dict[str, int]:
 def counts_by_state(tx: Transaction) -> dict[tuple[str, WorkerState], int]:
     """Return how many workers each provider holds in each state."""
     return {(row.provider, WorkerState(row.state)): row.held for row in tx.execute(_STATES)}
+
+
+def worker_groups(tx: Transaction) -> Sequence[RowMapping]:
+    """Return how many workers there are (W15, W44) by provider, tenant, resources and whether they have an attempt."""
+    return tx.execute(_GROUPS).mappings().all()
+
+
+def recent_starts(tx: Transaction) -> Sequence[RowMapping]:
+    """Return how long the newest thousand workers took from being written down to their hello, the oldest first."""
+    return list(reversed(tx.execute(_STARTS).mappings().all()))
 
 
 def take_worker(tx: Transaction, worker_id: str, attempt_uid: str, tenant: str) -> bool:

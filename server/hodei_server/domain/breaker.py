@@ -1,4 +1,8 @@
-"""When a provider that keeps failing is asked again: not at once, not never (W28). Pure; the caller tells the time."""
+"""When a provider that keeps failing is asked again: not at once, not never (W28). Pure; the caller tells the time.
+
+Only what is the provider's own fault is a failure here: a launch that it could not make for a reason that may pass,
+or a worker of its own image that never said hello. What a job does, or its image, never opens it.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +13,6 @@ THRESHOLD = 3
 #: Seconds it is left alone for, the first time; doubles with each failure.
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 60.0
-#: Seconds that one who tries it has before another may.
-TRIAL_SECONDS = 30.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -22,34 +24,37 @@ class Breaker:
 
     failures: int = 0
     _open_until: float = 0.0
-    _trial_until: float = 0.0
+    _probe_until: float = 0.0
 
     def failed(self, now: float) -> None:
         """Note a failure that was the provider's own."""
         self.failures += 1
-        self._trial_until = 0.0
+        self._probe_until = 0.0
         over = self.failures - THRESHOLD
         if over >= 0:
-            self._open_until = now + min(FIRST_SECONDS * 2**over, MOST_SECONDS)
+            self._open_until = now + min(FIRST_SECONDS * 2.0**over, MOST_SECONDS)
 
     def succeeded(self) -> None:
-        """Note a success."""
-        self.failures, self._open_until, self._trial_until = 0, 0.0, 0.0
+        """Note that a worker has said hello."""
+        self.failures, self._open_until, self._probe_until = 0, 0.0, 0.0
 
-    def begin(self, now: float) -> None:
-        """Note that somebody tries it."""
+    def begin(self, now: float, seconds: float) -> None:
+        """Note a launch; where the breaker is half-open it is the one probe.
+
+        :param seconds: that it has before another may be made.
+        """
         if self.half_open(now):
-            self._trial_until = now + TRIAL_SECONDS
+            self._probe_until = now + seconds
 
     def half_open(self, now: float) -> bool:
         """Whether one may try it."""
-        return self.failures >= THRESHOLD and now >= max(self._open_until, self._trial_until)
+        return self.failures >= THRESHOLD and now >= max(self._open_until, self._probe_until)
 
     def refusal(self, now: float) -> str:
         """Return why nobody may use it now; empty when somebody may."""
         if self.failures < THRESHOLD or self.half_open(now):
             return ""
-        failed = f"{self.failures} launches in a row have failed"
+        failed = f"its breaker is open: {self.failures} launches in a row have failed"
         if now < self._open_until:
             return f"{failed}; it is tried again in {self._open_until - now:.0f} s"
         return f"{failed}; it is being tried again"

@@ -223,6 +223,17 @@ def _strategy(spec: wire.JobSpec) -> Iterator[Violation]:
         yield Violation("spec.strategy", f"{spec.strategy} is not a strategy")
 
 
+def _custom_strategy(spec: wire.JobSpec) -> Iterator[Violation]:
+    yield from check_text("spec.custom_strategy", spec.custom_strategy, 63)
+    if spec.custom_strategy and spec.strategy:
+        yield Violation("spec.custom_strategy", "excludes spec.strategy")
+
+
+def _architecture(spec: wire.JobSpec) -> Iterator[Violation]:
+    if spec.architecture and (not _DNS_LABEL.fullmatch(spec.architecture) or len(spec.architecture) > 63):
+        yield Violation("spec.architecture", "is a name as images have it, such as amd64 or arm64")
+
+
 def _log_budget(spec: wire.JobSpec) -> Iterator[Violation]:
     if spec.log_budget_bytes and spec.log_budget_bytes < MIN_LOG_BUDGET:
         yield Violation("spec.log_budget_bytes", f"is at least {MIN_LOG_BUDGET}, or 0 for the server's default")
@@ -266,4 +277,6 @@ RULES: dict[str, Rule] = {
     "log_ttl": _duration_of("log_ttl"),
     "tenant": lambda spec: check_tenant("spec.tenant", spec.tenant),
     "secrets": _secrets,
+    "custom_strategy": _custom_strategy,
+    "architecture": _architecture,
 }

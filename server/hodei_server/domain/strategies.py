@@ -1,55 +1,49 @@
 """Which provider takes a job: who may, and who of them is best. Pure; the server hands in what it knows.
 
-A strategy is a function of a job and a candidate; the highest score wins, and equal scores go by name. To add one, add
-it to `STRATEGIES` and to `hodei.v1.Strategy`.
+A strategy is a function of a job and what there is to know of a provider for it; the highest score wins, and equal
+scores go by name. Third parties add theirs by the entry point group `hodei.strategies`.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from hodei.v1 import types_pb2 as wire
+from hodei_server.domain.candidates import SHARED, Candidate
 
-RefusedNames = Callable[[Mapping[str, str], Mapping[str, str]], Mapping[str, str]]
+#: What one of the job's own labels or annotations weighs beside a preferred label.
+OWN_LABEL_WEIGHT = 0.001
+MIB = 1 << 20
+
+
+class Standing(enum.Enum):
+    """What stands between a job and a provider; the reason says it in words."""
+
+    OPEN = "open"
+    NEVER = "never"
+    CLOSED = "closed"
+    UNHEALTHY = "unhealthy"
+    FULL = "full"
+    NO_SCORE = "no score"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Candidate:
-    """A provider as the scheduler sees it.
+class Inputs:
+    """What strategies read; see `hodei.v1.PlacementInputs`.
 
-    :param max_resources: the most one worker can be given; 0 in a field is no limit.
-    :param refused_resources: what it can't honour of them all the same, with the reason.
-    :param held: workers there now, those that are starting or being removed included.
-    :param startup: seconds that a launch with an image is expected to take; the empty image is the provider's own.
-    :param refused_names: told a job's own labels and annotations, which of them it can't honour, by field, and why.
-    :param failures: failed launches in a row.
-    :param closed: why it takes nothing where it is not enabled.
+    :param ready: a worker that fits waits there.
     """
 
-    name: str
-    enabled: bool
-    healthy: bool
-    held: int
-    max_workers: int
-    images: bool = False
-    resource_limits: bool = False
-    refused_resources: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    max_resources: wire.Resources = dataclasses.field(default_factory=wire.Resources)
-    gpu_types: tuple[str, ...] = ()
-    cost_per_hour: float = 0.0
-    startup: Callable[[str], float] = lambda _image: 1.0
-    regions: tuple[str, ...] = ()
-    labels: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    refused_names: RefusedNames = lambda _labels, _annotations: {}
-    health_message: str = ""
-    failures: int = 0
-    closed: str = "it is not enabled"
-
-    @property
-    def room(self) -> int:
-        """How many more workers it can hold."""
-        return max(self.max_workers - self.held, 0)
+    cost_per_hour: float
+    start_seconds: float
+    start_samples: int
+    fits: int
+    health: float
+    labels: float
+    ready: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,23 +55,72 @@ class Verdict:
     """
 
     provider: str
-    eligible: bool
-    room: bool
+    standing: Standing
     score: float
     reason: str
+    inputs: Inputs
+
+    @property
+    def eligible(self) -> bool:
+        """Whether it could take the job, now or later."""
+        return self.standing is not Standing.NEVER
+
+    @property
+    def room(self) -> bool:
+        """Whether it could take the job now."""
+        return self.standing is Standing.OPEN
 
 
-Score = Callable[[wire.JobSpec, Candidate], float]
+Score = Callable[[wire.JobSpec, Candidate, Inputs], float]
 
-STRATEGIES: dict[int, Score] = {
-    wire.STRATEGY_LOWEST_COST: lambda _spec, candidate: -candidate.cost_per_hour,
-    wire.STRATEGY_FASTEST_STARTUP: lambda spec, candidate: -candidate.startup(spec.image),
-    wire.STRATEGY_MOST_CAPACITY: lambda _spec, candidate: float(candidate.room),
-    wire.STRATEGY_HEALTHIEST: lambda _spec, candidate: -float(candidate.failures),
-    wire.STRATEGY_LABELS: lambda spec, candidate: float(
-        sum(candidate.labels.get(key) == value for key, value in spec.preferred_labels.items())
-    ),
+STRATEGIES: Mapping[str, Score] = {
+    "lowest-cost": lambda _spec, _candidate, inputs: -inputs.cost_per_hour,
+    "fastest-startup": lambda _spec, _candidate, inputs: -inputs.start_seconds,
+    "most-capacity": lambda _spec, _candidate, inputs: float(inputs.fits),
+    "healthiest": lambda _spec, _candidate, inputs: inputs.health,
+    "by-labels": lambda _spec, _candidate, inputs: inputs.labels,
 }
+#: The strategies that jobs name by a number.
+NAMES: Mapping[int, str] = {
+    wire.STRATEGY_LOWEST_COST: "lowest-cost",
+    wire.STRATEGY_FASTEST_STARTUP: "fastest-startup",
+    wire.STRATEGY_MOST_CAPACITY: "most-capacity",
+    wire.STRATEGY_HEALTHIEST: "healthiest",
+    wire.STRATEGY_LABELS: "by-labels",
+}
+
+
+def strategy_of(spec: wire.JobSpec, default: str) -> str:
+    """Return the name of a job's strategy.
+
+    :param default: of a job that names none.
+    """
+    return spec.custom_strategy or NAMES.get(spec.strategy, default)
+
+
+def inputs_of(spec: wire.JobSpec, candidate: Candidate, *, ready: bool = False) -> Inputs:
+    """Return what strategies read of a provider for a job.
+
+    :param ready: a worker that fits waits there.
+    """
+    estimate = candidate.start(spec.image)
+    return Inputs(
+        cost_per_hour=candidate.prices.per_hour(spec),
+        start_seconds=0.0 if ready else estimate.seconds,
+        start_samples=estimate.samples,
+        fits=candidate.fits(spec.resources),
+        health=candidate.health,
+        labels=_labels(spec, candidate),
+        ready=ready,
+    )
+
+
+def _labels(spec: wire.JobSpec, candidate: Candidate) -> float:
+    has = candidate.labels
+    preferred = sum(has.get(key) == value for key, value in spec.preferred_labels.items())
+    own = sum(has.get(key) == value for key, value in spec.labels.items())
+    own += sum(key in has and has[key] == spec.annotations.get(key) for key in candidate.annotations)
+    return preferred + OWN_LABEL_WEIGHT * own
 
 
 def never(spec: wire.JobSpec, candidate: Candidate) -> str | None:
@@ -107,11 +150,13 @@ def _never(spec: wire.JobSpec, candidate: Candidate) -> str | None:
         return f"required_labels: it lacks {', '.join(missing)}"
     if spec.region and spec.region not in candidate.regions:
         return f"region: it is not in {spec.region}"
+    if spec.architecture and spec.architecture not in candidate.architectures:
+        return f"architecture: it has {' and '.join(candidate.architectures) or 'not said which it has'}"
     return _resources(spec.resources, candidate)
 
 
 def _resources(asked: wire.Resources, candidate: Candidate) -> str | None:
-    for name in ("cpu_millis", "memory_bytes", "disk_bytes", "gpu_count"):
+    for name in SHARED:
         wanted, most = getattr(asked, name), getattr(candidate.max_resources, name)
         if wanted and not candidate.resource_limits:
             return f"resources.{name}: it can't limit or promise resources"
@@ -124,31 +169,62 @@ def _resources(asked: wire.Resources, candidate: Candidate) -> str | None:
     return None
 
 
-def not_now(candidate: Candidate) -> str | None:
-    """Return why a provider takes nothing at the moment; None when it does."""
+def not_now(asked: wire.Resources, candidate: Candidate) -> tuple[Standing, str] | None:
+    """Return why a provider takes nothing like this at the moment; None when it does."""
     if not candidate.enabled:
-        return candidate.closed
+        return Standing.CLOSED, candidate.closed
     if not candidate.healthy:
-        return f"it is not healthy: {candidate.health_message}"
+        return Standing.UNHEALTHY, f"it is not healthy: {candidate.health_message}"
     if not candidate.room:
-        return f"it holds {candidate.held} of at most {candidate.max_workers} workers"
+        return Standing.FULL, f"it holds {candidate.held} of at most {candidate.max_workers} workers"
+    for name, left in candidate.free.items():
+        if getattr(asked, name) > left:
+            return Standing.FULL, f"resources.{name}: {_amount(name, left)} are left"
     return None
 
 
-def rank(spec: wire.JobSpec, candidates: Sequence[Candidate], default: int) -> list[Verdict]:
+def _amount(name: str, left: int) -> str:
+    left = max(left, 0)
+    return f"{left // MIB} MiB" if name.endswith("_bytes") else str(left)
+
+
+def judge(spec: wire.JobSpec, candidate: Candidate, score: Score, *, ready: bool = False) -> Verdict:
+    """Judge one provider for a job.
+
+    :param ready: a worker that fits waits there: it needs no room.
+    """
+    inputs = inputs_of(spec, candidate, ready=ready)
+    against = never(spec, candidate)
+    if against is not None:
+        return Verdict(candidate.name, Standing.NEVER, 0.0, against, inputs)
+    try:
+        points = float(score(spec, candidate, inputs))
+    except Exception as error:  # noqa: BLE001 - a stranger's code; the job waits, and the reason is told
+        return Verdict(candidate.name, Standing.NO_SCORE, 0.0, f"its strategy failed: {error!r}", inputs)
+    if math.isnan(points):
+        return Verdict(candidate.name, Standing.NO_SCORE, 0.0, "its strategy returned no number", inputs)
+    if ready and candidate.enabled:
+        return Verdict(candidate.name, Standing.OPEN, points, "a worker that fits waits there", inputs)
+    waiting = not_now(spec.resources, candidate)
+    if waiting is not None:
+        return Verdict(candidate.name, waiting[0], points, waiting[1], inputs)
+    return Verdict(candidate.name, Standing.OPEN, points, "it has room", inputs)
+
+
+def order(verdict: Verdict, avoid: frozenset[str] = frozenset()) -> tuple[bool, bool, bool, float, str]:
+    """Return what sorts verdicts, the best first: the stable rule behind equal scores is the name.
+
+    :param avoid: providers that have failed the job before: taken only where no other has room.
+    """
+    return not verdict.eligible, not verdict.room, verdict.provider in avoid, -verdict.score, verdict.provider
+
+
+def rank(
+    spec: wire.JobSpec, candidates: Sequence[Candidate], default: str, strategies: Mapping[str, Score] = STRATEGIES
+) -> list[Verdict]:
     """Judge every provider for a job, the best first.
 
     :param default: the strategy of a job that names none.
     """
-    score = STRATEGIES[spec.strategy or default]
-    verdicts = []
-    for candidate in candidates:
-        against = never(spec, candidate)
-        if against is not None:
-            verdicts.append(Verdict(candidate.name, eligible=False, room=False, score=0.0, reason=against))
-            continue
-        waiting = not_now(candidate)
-        reason = waiting or "it has room"
-        points = score(spec, candidate)
-        verdicts.append(Verdict(candidate.name, eligible=True, room=waiting is None, score=points, reason=reason))
-    return sorted(verdicts, key=lambda each: (not each.eligible, not each.room, -each.score, each.provider))
+    score = strategies[strategy_of(spec, default)]
+    return sorted((judge(spec, candidate, score) for candidate in candidates), key=order)

@@ -12,6 +12,7 @@ from hodei.v1 import job_pb2 as wire
 from hodei.v1 import job_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
+from hodei_server.db.decisions import list_decisions
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import attempts_of, events_after, queue_position, queued_count
 from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel
@@ -24,19 +25,22 @@ from hodei_server.domain.errors import (
     UnavailableError,
     Violation,
 )
+from hodei_server.domain.fairness import limits_of
 from hodei_server.domain.ids import new_job_id
 from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text
 from hodei_server.domain.states import JobState
 from hodei_server.domain.strategies import never, refused_names
 from hodei_server.logs.changes import wait_for
 from hodei_server.rpc.context import current_principal, current_traceparent
-from hodei_server.rpc.messages import attempt_message, event_message, job_message
+from hodei_server.rpc.messages import attempt_message, decision_of, event_message, job_message
 from hodei_server.rpc.requests import PageTokens, micros, page_size, refuse, require
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.scheduler import Scheduler
 
 #: Seconds after which a watch looks again by itself.
 LOOK_AGAIN_SECONDS = 15.0
+#: Decisions that an explanation holds.
+MOST_DECISIONS = 100
 
 Context = aio.ServicerContext[Any, Any]
 
@@ -73,7 +77,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         if not self._accepting():
             raise UnavailableError("the server is ending and takes no new jobs", retry_after=2.0)
         self._refuse_unsupported(spec)
-        new = NewJob(new_job_id(), spec, current_principal(), request_id, retry_of, current_traceparent())
+        trace, ageing = current_traceparent(), self._scheduler.ageing
+        new = NewJob(new_job_id(), spec, current_principal(), request_id, retry_of, trace, ageing)
 
         def write(tx: Transaction) -> Submitted | None:
             if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:
@@ -95,12 +100,11 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         :raise InvalidRequestError: names a provider that is not there, or labels and annotations that are refused.
         :raise PreconditionError: names what stands against the job, per provider.
         """
-        candidates = self._scheduler.candidates({})
-        unknown = sorted(set(spec.providers) - {candidate.name for candidate in candidates})
-        if unknown:
-            names = ", ".join(sorted(candidate.name for candidate in candidates))
-            violation = Violation("spec.providers", f"names {', '.join(unknown)}; there are: {names}")
-            raise InvalidRequestError([violation])
+        self._refuse_unknown(spec)
+        capped = limits_of(self._scheduler.limits, spec.tenant or "default").never(spec.resources)
+        if capped is not None:
+            raise PreconditionError(f"the job can never run: {capped}")
+        candidates = self._scheduler.candidates()
         reasons = {candidate.name: never(spec, candidate) for candidate in candidates}
         if reasons and all(reasons.values()):
             # A provider that could run it but for the names it gives itself: these are what is wrong with the job.
@@ -111,6 +115,17 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             )
             said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
             raise PreconditionError(f"no provider can run this job ({said})")
+
+    def _refuse_unknown(self, spec: types_wire.JobSpec) -> None:
+        """Refuse names of providers and strategies that there are none of."""
+        known = sorted(self._scheduler.fleet.providers)
+        unknown = sorted(set(spec.providers) - set(known))
+        if unknown:
+            text = f"names {', '.join(unknown)}; there are: {', '.join(known)}"
+            raise InvalidRequestError([Violation("spec.providers", text)])
+        if spec.custom_strategy and spec.custom_strategy not in self._scheduler.strategies:
+            text = f"names {spec.custom_strategy!r}; there are: {', '.join(self._scheduler.strategies)}"
+            raise InvalidRequestError([Violation("spec.custom_strategy", text)])
 
     async def GetJob(self, request: wire.GetJobRequest, context: Context) -> wire.GetJobResponse:  # noqa: N802, ARG002 - the wire's
         """Return a job with its attempts."""
@@ -221,34 +236,58 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Say why a job is where it is."""
         job_id = require("job_id", request.job_id)
 
-        def look(tx: Transaction) -> tuple[RowMapping | None, Any, Any, int]:
+        def look(tx: Transaction) -> tuple[RowMapping | None, Any, Any, Any, int]:
             row = job_row(tx, job_id)
             place = queue_position(tx, row) if row is not None and row["state"] == int(JobState.QUEUED) else 0
-            return row, events_after(tx, job_id, 0), attempts_of(tx, job_id), place
+            decided = list_decisions(tx, job_id=job_id, limit=MOST_DECISIONS)
+            return row, events_after(tx, job_id, 0), attempts_of(tx, job_id), decided, place
 
-        row, events, attempts, place = await self._database.read(look)
+        row, events, attempts, decisions, place = await self._database.read(look)
         if row is None:
             raise NotFoundError("job", job_id)
         spec = types_wire.JobSpec.FromString(row["spec"])
         response = wire.ExplainJobResponse(
             state=row["state"], queue_position=place, events=[event_message(event) for event in events]
         )
-        verdicts = await self._scheduler.verdicts(spec)
-        for verdict in verdicts:
-            response.providers.add(
-                provider=verdict.provider, eligible=verdict.eligible, score=verdict.score, reason=verdict.reason
-            )
+        plan = await self._plan(spec)
+        response.providers.extend(plan.candidates)
+        response.decisions.extend(decision_of(each) for each in reversed(decisions))
         response.summary = row["reason"]
         if place:
             ready = row["not_before"] <= row["submitted_at"] or not row["attempt_number"]
             why = "" if ready else " (after a back-off)"
-            waiting = next((verdict for verdict in verdicts if verdict.eligible), None)
-            reason = waiting.reason if waiting is not None else "no provider can run it"
-            response.summary = f"Waits at place {place} of the queue{why}: {reason}"
+            last = decisions[0]["decision"] if decisions else b""
+            reason = wire.Decision.FromString(last).reason or plan.reason
+            response.summary = f"Waits at place {place} of its tenant's queue{why}: {reason}"
         live = self._attempts.live.of_job(job_id)
         if live is not None:
             response.diagnosis.extend(await self._scheduler.fleet.diagnose(live.worker_id, live.provider))
         elif attempts and attempts[-1]["outcome"] is not None:
             outcome = types_wire.Outcome.FromString(attempts[-1]["outcome"])
             response.diagnosis.append(f"attempt {attempts[-1]['number']}: {outcome.message}")
+        return response
+
+    async def PlanJob(self, request: wire.PlanJobRequest, context: Context) -> wire.PlanJobResponse:  # noqa: N802, ARG002 - the wire's
+        """Say where a job would go now, and why; nothing is submitted."""
+        refuse(check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")])
+        self._refuse_unknown(request.spec)
+        return wire.PlanJobResponse(decision=await self._plan(request.spec))
+
+    async def _plan(self, spec: types_wire.JobSpec) -> wire.Decision:
+        return self._scheduler.decision(spec, await self._scheduler.plan(spec))
+
+    async def ListDecisions(self, request: wire.ListDecisionsRequest, context: Context) -> wire.ListDecisionsResponse:  # noqa: N802, ARG002 - the wire's
+        """Return what was decided, the newest first."""
+        size = page_size(request.page_size, default=100, most=1000)
+        refuse([*check_tenant("tenant", request.tenant), *check_text("job_id", request.job_id, 32)])
+        tokens = PageTokens(request)
+        before, tenant, job_id = tokens.decode_number(request.page_token), request.tenant or "default", request.job_id
+        if job_id and await self._database.read(lambda tx: job_row(tx, job_id)) is None:
+            raise NotFoundError("job", job_id)
+        rows = await self._database.read(
+            lambda tx: list_decisions(tx, tenant=tenant, job_id=job_id, before=before, limit=size + 1)
+        )
+        response = wire.ListDecisionsResponse(decisions=[decision_of(row) for row in rows[:size]])
+        if len(rows) > size:
+            response.next_page_token = tokens.encode(str(rows[size - 1]["number"]))
         return response

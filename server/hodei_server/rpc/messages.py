@@ -61,7 +61,22 @@ def attempt_message(row: RowMapping) -> wire.Attempt:
         attempt.end_time.CopyFrom(timestamp(row["ended_at"]))
     if row["outcome"] is not None:
         attempt.outcome.ParseFromString(row["outcome"])
+    if row["cost"] is not None:
+        attempt.cost = row["cost"]
     return attempt
+
+
+def decision_of(row: RowMapping) -> job_pb2.Decision:
+    """Return a decision, with what became of its attempt."""
+    decision = job_pb2.Decision.FromString(row["decision"])
+    decision.time.CopyFrom(timestamp(row["at"]))
+    if row["started_at"] is not None:
+        decision.started_after_seconds = (row["started_at"] - row["created_at"]) / 1e6
+        if row["ended_at"] is not None:
+            decision.ran_seconds = (row["ended_at"] - row["started_at"]) / 1e6
+    if row["cost"] is not None:
+        decision.cost = row["cost"]
+    return decision
 
 
 def event_message(row: RowMapping) -> job_pb2.JobEvent:

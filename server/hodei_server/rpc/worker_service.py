@@ -181,6 +181,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         row = await self._database.write(write)
         if row is not None and row["hello_at"] == row["last_seen_at"]:  # its first
             WORKER_START.labels(row["provider"]).observe((row["hello_at"] - row["created_at"]) / 1e6)
+            self._attempts.ready(row)
         self._given = {key: token for key, token in self._given.items() if key[0] != worker_id}
         welcome = wire.ServerWelcome(
             server_id=self._server_id,

@@ -26,6 +26,7 @@ from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_resul
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.segments import SegmentState
+from hodei_server.domain.prices import Prices
 from hodei_server.domain.states import Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.book import LogBook
@@ -66,6 +67,7 @@ class AttemptSettings:
 
     :param log_wait: how long an ended attempt waits for the rest of its log.
     :param run_margin: what the server gives a worker beyond run timeout and grace.
+    :param prices: of each provider.
     """
 
     default_grace: float
@@ -74,6 +76,7 @@ class AttemptSettings:
     log_budget: int
     log_ttl: float
     log_ttl_of_tenants: Mapping[str, float]
+    prices: Mapping[str, Prices] = dataclasses.field(default_factory=dict)
 
 
 class Attempts:
@@ -192,6 +195,13 @@ class Attempts:
         :param row: the worker's.
         """
         self._fleet.registered(row)
+
+    def ready(self, row: RowMapping) -> None:
+        """Note a worker's first hello.
+
+        :param row: the worker's, after the hello.
+        """
+        self._fleet.ready(row)
 
     def _own(self, session: Session, attempt_uid: str, epoch: int) -> LiveAttempt | None:
         """Return the attempt a worker speaks of; None when it is over, or not the worker's any more.
@@ -318,6 +328,7 @@ class Attempts:
         await self._lose(live, cause, message)
 
     async def _lose(self, live: LiveAttempt, cause: Cause, message: str) -> None:
+        self._blame(live, cause)
         details: Sequence[str] = ()
         if cause is not Cause.CANCELLED:
             details = await self._fleet.diagnose(live.worker_id, live.provider)
@@ -325,6 +336,17 @@ class Attempts:
         await self._fleet.remove(live.worker_id, message)
         live.worker_gone.set()
         await self.fail(live, cause, message, details)
+
+    def _blame(self, live: LiveAttempt, cause: Cause) -> None:
+        """Count a loss against its provider. What its job, or the job's image, may have caused opens no breaker.
+
+        A launch that failed was counted where that was seen.
+        """
+        if cause is Cause.WORKER_LOST:
+            self._fleet.failed(live.provider, own_fault=not live.started and not live.run_sent)
+        elif cause is Cause.START_TIMEOUT:
+            never_came = self._sessions.get(live.worker_id) is None and not live.run_sent
+            self._fleet.failed(live.provider, own_fault=never_came and not live.spec.image)
 
     async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
         """End an attempt by the server's own word; its worker must be gone, or never have been there."""
@@ -394,14 +416,14 @@ class Attempts:
         elif not by_worker:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
-        start = live.take_start()
+        start, prices = live.take_start(), self.settings.prices.get(live.provider)
         ttl = self.settings.log_ttl_of_tenants.get(live.spec.tenant or "default", self.settings.log_ttl)
 
         def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
             start(tx)
             if not kept:
                 keep_result(tx, result)
-            job = finish(tx, live.attempt_uid, end, int(ttl * 1e6))
+            job = finish(tx, live.attempt_uid, end, int(ttl * 1e6), prices)
             return job, release_worker(tx, live.worker_id, live.attempt_uid)
 
         job, worker = await self._persist(write)

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -34,6 +34,7 @@ from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
+from hodei_server.domain.measures import Measures
 from hodei_server.domain.states import Cause
 from hodei_server.logs.changes import Change
 from hodei_server.metrics.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
@@ -88,6 +89,10 @@ class Fleet:
         self.health: dict[str, Health] = {name: Health(healthy=True) for name in providers}
         #: Whether each provider is left alone for a while.
         self.breakers = {name: Breaker() for name in providers}
+        #: How long starts take at each, and how well it has been.
+        self.measures = {
+            name: Measures(provider.capabilities().typical_startup) for name, provider in providers.items()
+        }
         #: Moves when a worker is gone: there may be room for another.
         self.room = Change()
         self._database = database
@@ -272,11 +277,45 @@ class Fleet:
         if not task.cancelled() and task.exception() is not None:
             _log.error("task.failed", task=task.get_name(), exc_info=task.exception())
 
+    def remember(self, starts: Sequence[RowMapping]) -> None:
+        """Take how long starts took under the server before, the oldest first."""
+        for row in starts:
+            if row["provider"] in self.measures:
+                self.measures[row["provider"]].starts.add(row["image"], row["took"] / 1e6)
+
+    def ready(self, row: RowMapping) -> None:
+        """Note a worker's first hello: how long its start took, and that its provider works.
+
+        :param row: the worker's, after the hello.
+        """
+        measures = self.measures.get(row["provider"])
+        if measures is not None:
+            measures.starts.add(row["image"], (row["hello_at"] - row["created_at"]) / 1e6)
+            measures.health.add(time.monotonic(), well=True)
+            self.breakers[row["provider"]].succeeded()
+
+    def failed(self, provider: str, *, own_fault: bool) -> None:
+        """Note a launch that failed, or a worker that was lost.
+
+        :param own_fault: nothing but the provider can have caused it: its breaker counts it.
+        """
+        if provider not in self.measures:
+            return
+        now = time.monotonic()
+        self.measures[provider].health.add(now, well=False)
+        if own_fault:
+            self.breakers[provider].failed(now)
+            # What is out of reach is known to be so before the next job is sent there.
+            self.start(self.check_health(), "health after a failure")
+
     async def check_health(self) -> None:
-        """Ask every provider how it is."""
+        """Ask every provider how it is, and note how long it took to say so."""
         for name, provider in self.providers.items():
+            began = time.monotonic()
             with PROVIDER_CHECK.labels(name).time():
                 health = await provider.health()
+            now = time.monotonic()
+            self.measures[name].health.add(now, well=health.healthy and not health.degraded, latency=now - began)
             changed = health != self.health[name]
             self.health[name] = health
             if changed:

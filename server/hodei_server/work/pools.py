@@ -82,7 +82,7 @@ class Pools:
         self._check()
 
     def _check(self) -> None:
-        candidates = {each.name: each for each in self._scheduler.candidates({})}
+        candidates = {each.name: each for each in self._scheduler.candidates()}
         for (name, image, resources), pool in self._pools.items():
             spec = wire.JobSpec(image=image, resources=wire.Resources.FromString(resources))
             against = never(spec, candidates[name])

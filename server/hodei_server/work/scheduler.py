@@ -4,29 +4,38 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy.engine import RowMapping
 
+from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import ProviderError, Purpose, QuotaExceededError
+from hodei_providers.contract import ProviderError, Purpose, QuotaExceededError, Resources
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
-from hodei_server.db.job_queries import queue_page
+from hodei_server.db.decisions import insert_decision
+from hodei_server.db.job_queries import attempts_of, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState
-from hodei_server.db.workers import NewWorker, counts_by_provider, idle_workers, insert_worker, take_worker, worker_row
+from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups, worker_row
+from hodei_server.domain.candidates import SHARED, Candidate
+from hodei_server.domain.fairness import FairQueue, Limits, Usage
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
-from hodei_server.domain.strategies import Candidate, Verdict, rank
+from hodei_server.domain.prices import Prices
+from hodei_server.domain.reservations import Reservations
+from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
+from hodei_server.domain.strategies import STRATEGIES, Score, strategy_of
 from hodei_server.logs.changes import Change
 from hodei_server.metrics.instruments import QUEUE_WAIT
+from hodei_server.placing_settings import PlacingSettings
 from hodei_server.work.attempts import Attempts
+from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of
 from hodei_server.work.fleet import Fleet, cause_of
 from hodei_server.work.live import LiveAttempt
-from hodei_server.work.placing import Placing
+from hodei_server.work.placing import Choice, Placing
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -34,6 +43,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 #: Waiting jobs looked at in one transaction, a page and in all.
 PAGE = 200
 MOST_LOOKED_AT = 5000
+#: Waiting jobs of each tenant looked at while there is room nowhere, so that it is written down why they wait.
+FULL_PAGE = 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -41,19 +52,31 @@ class SchedulerSettings:
     """How jobs are given out.
 
     :param strategy: of jobs that name none.
+    :param strategies: all there are, by name.
+    :param placing: what is set of each provider.
+    :param limits: weights and caps of tenants.
+    :param ageing: seconds of waiting that a point of priority is worth.
+    :param slip: seconds that smaller jobs may slip past one that does not fit.
+    :param slip_hold: seconds for which room is then kept for it.
     :param start_timeout: seconds, of jobs that name none.
     :param cancel_grace: seconds, of jobs that name none.
     :param orphan_after: seconds without the server after which a worker ends its job by itself.
     :param owner: this server's id, written beside the logs.
     """
 
-    strategy: int
+    strategy: str
     start_timeout: float
     cancel_grace: float
     orphan_after: float
     worker_max_jobs: int
     owner: str
     max_queued: int
+    strategies: Mapping[str, Score] = dataclasses.field(default_factory=lambda: STRATEGIES)
+    placing: Mapping[str, PlacingSettings] = dataclasses.field(default_factory=dict)
+    limits: Mapping[str, Limits] = dataclasses.field(default_factory=dict)
+    ageing: float = 60.0
+    slip: float = 60.0
+    slip_hold: float = 600.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -73,15 +96,19 @@ class Given:
 class Look:
     """What one look at the queue came to.
 
-    :param full: no job could be given a place now.
+    :param free: how many more jobs could find a place at most.
     :param crowded: providers that had no room for a job which they could run.
     :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
+    :param reservations: room that is kept for large jobs from now on.
+    :param waiting: jobs whose verdicts were written down, and their gist.
     """
 
     given: list[Given]
-    full: bool
+    free: int
     crowded: frozenset[str]
     in_the_way: list[str]
+    reservations: Reservations
+    waiting: dict[str, Gist]
 
 
 class Scheduler:
@@ -93,7 +120,6 @@ class Scheduler:
         self.fleet = fleet
         self.wake = Change()
         self.states: dict[str, ProviderState] = dict.fromkeys(fleet.providers, ProviderState.ENABLED)
-        self.failures: dict[str, int] = dict.fromkeys(fleet.providers, 0)
         #: Moves when workers were given away: a pool may have to be filled again.
         self.taken = Change()
         #: Told of each job that was given out: the provider, the image and the resources, encoded, that it asks for.
@@ -108,6 +134,14 @@ class Scheduler:
         self._sessions = sessions
         self.attempts = attempts
         self._settings = settings
+        self._prices = {name: self.prices_of(name) for name in fleet.providers}
+        self._reservations = Reservations(settings.slip, settings.slip_hold)
+        self._remembered = Remembered()
+
+    @property
+    def ageing(self) -> float:
+        """Seconds of waiting that a point of priority is worth."""
+        return self._settings.ageing
 
     def submitted(self) -> None:
         """Note a new job. The queue is counted only where it may have reached its limit."""
@@ -115,59 +149,98 @@ class Scheduler:
         self.queue_may_be_full = self._submitted_since_count >= self._settings.max_queued // 2
         self.wake.moved()
 
-    def candidates(self, held: Mapping[str, int], before: Mapping[str, int] | None = None) -> list[Candidate]:
+    def candidates(self, groups: Sequence[RowMapping] = ()) -> list[Candidate]:
         """Return every provider as strategies see it.
 
-        :param held: how many workers each has.
-        :param before: how many each had when the look began; the same when None. One that is on trial gets one more.
+        :param groups: the workers there are, by provider and resources.
         """
-        found = []
-        for name, provider in self.fleet.providers.items():
-            offers, health = provider.capabilities(), self.fleet.health[name]
-            most, breaker, now = offers.max_resources, self.fleet.breakers[name], time.monotonic()
-            refusal = breaker.refusal(now)
-            state = self.states.get(name, ProviderState.ENABLED)
-            found.append(
-                Candidate(
-                    name=name,
-                    enabled=state is ProviderState.ENABLED,
-                    closed=f"it is {state.name.lower()}",
-                    healthy=health.healthy and not refusal,
-                    health_message=refusal or health.message,
-                    held=held.get(name, 0),
-                    max_workers=min(offers.max_workers, (before or held).get(name, 0) + 1)
-                    if breaker.half_open(now)
-                    else offers.max_workers,
-                    images=offers.images,
-                    resource_limits=offers.resource_limits,
-                    refused_resources=offers.refused_resources,
-                    max_resources=wire.Resources(
-                        cpu_millis=most.cpu_millis,
-                        memory_bytes=most.memory_bytes,
-                        disk_bytes=most.disk_bytes,
-                        gpu_count=most.gpu_count,
-                    ),
-                    gpu_types=offers.gpu_types,
-                    cost_per_hour=offers.cost_per_hour,
-                    startup=provider.startup_seconds,
-                    regions=offers.regions,
-                    labels=offers.labels,
-                    refused_names=provider.refused_names,
-                    failures=self.failures.get(name, 0),
-                )
-            )
-        return found
+        return [
+            self._candidate(name, [row for row in groups if row["provider"] == name]) for name in self.fleet.providers
+        ]
 
-    async def verdicts(self, spec: wire.JobSpec) -> list[Verdict]:
-        """Judge every provider for a job, as it stands now."""
-        held = await self._database.read(counts_by_provider)
-        return rank(spec, self.candidates(held), self._settings.strategy)
+    def _candidate(self, name: str, groups: Sequence[RowMapping]) -> Candidate:
+        offers, health = self.fleet.providers[name].capabilities(), self.fleet.health[name]
+        measures, breaker, now = self.fleet.measures[name], self.fleet.breakers[name], time.monotonic()
+        refusal = breaker.refusal(now)
+        held = sum(row["count"] for row in groups)
+        most = offers.max_resources
+        state = self.states.get(name, ProviderState.ENABLED)
+        return Candidate(
+            name=name,
+            enabled=state is ProviderState.ENABLED,
+            closed=f"it is {state.name.lower()}",
+            healthy=health.healthy and not refusal,
+            health_message=refusal or health.message,
+            health=measures.health.score(now),
+            held=held,
+            # One that is half-open gets one more.
+            max_workers=min(offers.max_workers, held + 1) if breaker.half_open(now) else offers.max_workers,
+            free=_free(health.total, groups),
+            images=offers.images,
+            resource_limits=offers.resource_limits,
+            refused_resources=offers.refused_resources,
+            max_resources=wire.Resources(
+                cpu_millis=most.cpu_millis,
+                memory_bytes=most.memory_bytes,
+                disk_bytes=most.disk_bytes,
+                gpu_count=most.gpu_count,
+            ),
+            gpu_types=offers.gpu_types,
+            architectures=offers.architectures,
+            prices=self.prices_of(name),
+            start=measures.starts.of,
+            regions=offers.regions,
+            labels=offers.labels,
+            refused_names=self.fleet.providers[name].refused_names,
+            annotations=self._settings.placing.get(name, PlacingSettings()).annotations,
+        )
+
+    def prices_of(self, name: str) -> Prices:
+        """Return a provider's prices."""
+        placing = self._settings.placing.get(name, PlacingSettings())
+        return placing.prices(self.fleet.providers[name].capabilities().cost_per_hour)
+
+    async def plan(self, spec: wire.JobSpec) -> Choice:
+        """Say where a job would go as things stand now, if it were the next; nothing is changed."""
+        groups, idle = await self._database.read(lambda tx: (worker_groups(tx), idle_workers(tx)))
+        connected = self._sessions.connected()
+        return self._placing(groups, [row for row in idle if row["worker_id"] in connected]).choose(
+            spec, spec.tenant or "default"
+        )
+
+    def decision(self, spec: wire.JobSpec, choice: Choice) -> job_wire.Decision:
+        """Return a plan as clients see it."""
+        return decision_message("", spec, choice, self._prices)
+
+    @property
+    def strategies(self) -> Sequence[str]:
+        """The names of all strategies."""
+        return sorted(self._settings.strategies)
+
+    @property
+    def limits(self) -> Mapping[str, Limits]:
+        """Weights and caps of tenants."""
+        return self._settings.limits
+
+    def _placing(
+        self, groups: Sequence[RowMapping], idle: Sequence[RowMapping], reservations: Reservations | None = None
+    ) -> Placing:
+        return Placing(
+            self.candidates(groups),
+            idle,
+            self._settings.strategy,
+            strategies=self._settings.strategies,
+            reservations=reservations,
+            now=time.monotonic(),
+        )
 
     async def dispatch(self) -> int:
         """Give out what can be given out; return how many jobs that were."""
         connected = self._sessions.connected()
         look = await self._database.write(lambda tx: self._give(tx, connected))
-        self.full = look.full
+        self.full = look.free <= 0
+        self._reservations = look.reservations
+        self._remembered.keep(look.waiting, [given.job["job_id"] for given in look.given])
         self.crowded = look.crowded
         for each in look.given:
             QUEUE_WAIT.observe(each.waited)
@@ -189,35 +262,55 @@ class Scheduler:
     def _give(self, tx: Transaction, connected: frozenset[str]) -> Look:
         """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
         idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
-        enabled = frozenset(name for name, state in self.states.items() if state is ProviderState.ENABLED)
-        held = counts_by_provider(tx)
-        candidates = partial(self.candidates, before=dict(held))
-        placing = Placing(candidates, enabled, held, idle, self._settings.strategy)
-        given: list[Given] = []
-        after: tuple[int, int] | None = None
-        looked_at = 0
-        while (free := placing.free) > 0 and looked_at < MOST_LOOKED_AT:
+        groups, reservations = worker_groups(tx), self._reservations.copy()
+        placing = self._placing(groups, idle, reservations)
+        tenants = queued_tenants(tx)
+        queue = FairQueue(
+            tenants,
+            _usage(groups),
+            self._settings.limits,
+            lambda tenant, after, limit: queue_page(tx, tenant, after, limit),
             # No more than can find a place is read, where each does.
-            limit = min(free, PAGE) if after is None else PAGE
-            page = queue_page(tx, after, limit)
-            for job in page:
-                one = self._give_one(tx, job, placing)
-                if one is not None:
-                    given.append(one)
-            looked_at += len(page)
-            if len(page) < limit:
-                break
-            after = page[-1]["priority"], page[-1]["number"]
-        return Look(given, placing.free == 0, frozenset(placing.crowded), placing.in_the_way())
+            first=min(placing.free, PAGE) or FULL_PAGE,
+            page=PAGE,
+            most=max(MOST_LOOKED_AT // max(len(tenants), 1), PAGE) if placing.free else FULL_PAGE,
+        )
+        look = Look([], free=0, crowded=frozenset(), in_the_way=[], reservations=reservations, waiting={})
+        beyond = 0
+        for job in queue:
+            one = self._give_one(tx, job, placing, queue, look.waiting)
+            if one is not None:
+                look.given.append(one)
+            if placing.free <= 0:
+                beyond += 1
+                if beyond >= FULL_PAGE:
+                    break
+        return dataclasses.replace(
+            look, free=placing.free, crowded=frozenset(placing.crowded), in_the_way=placing.in_the_way()
+        )
 
-    def _give_one(self, tx: Transaction, job: RowMapping, placing: Placing) -> Given | None:
+    def _give_one(
+        self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, waiting: dict[str, Gist]
+    ) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])
-        place = placing.choose(spec, job["tenant"])
+        job_id, tenant, failed = job["job_id"], job["tenant"], self._failed_at(tx, job)
+        capped = queue.cap(tenant, spec.resources)
+        waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
+        if capped is not None:
+            choice = Choice(None, strategy_of(spec, self._settings.strategy), ())
+        else:
+            choice = placing.choose(spec, tenant, job_id=job_id, waited=waited, avoid=frozenset(failed))
+        place = choice.place
         if place is None:
+            gist = gist_of(choice, capped or "")
+            if len(waiting) < MOST_A_LOOK and not self._remembered.knows(job_id, gist):
+                waiting[job_id] = gist
+                decision = decision_message(job_id, spec, choice, self._prices, reason=capped or "")
+                insert_decision(tx, decision, tenant, None)
             return None
         attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
         if place.worker_id is not None:
-            if not take_worker(tx, worker_id, attempt_uid, job["tenant"]):
+            if not take_worker(tx, worker_id, attempt_uid, tenant):
                 return None
         else:
             insert_worker(
@@ -225,26 +318,51 @@ class Scheduler:
                 NewWorker(
                     worker_id=worker_id,
                     provider=place.provider,
-                    tenant=job["tenant"],
+                    tenant=tenant,
                     resources=spec.resources.SerializeToString(deterministic=True),
                     image=spec.image,
                     max_jobs=self._settings.worker_max_jobs,
                     attempt_uid=attempt_uid,
                 ),
             )
+        queue.placed(tenant, spec.resources)
         timeout = int(self._settings.start_timeout * 1e6)
         if spec.HasField("start_timeout"):
             timeout = duration_micros(spec.start_timeout)
-        owner = self._settings.owner
-        row = assign(tx, Assignment(job["job_id"], attempt_uid, place.provider, worker_id, owner, timeout))
+        moved = _moved(failed, place.provider)
+        assignment = Assignment(
+            job_id, attempt_uid, place.provider, worker_id, self._settings.owner, timeout, f"; {moved}" if moved else ""
+        )
+        row = assign(tx, assignment)
         if row is None:
-            raise AssertionError(f"job {job['job_id']} was waiting in this very transaction")
-        waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
-        return Given(row, job["tenant"], attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
+            raise AssertionError(f"job {job_id} was waiting in this very transaction")
+        decision = decision_message(
+            job_id,
+            spec,
+            choice,
+            self._prices,
+            attempt_number=row["attempt_number"],
+            reason=moved,
+            avoid=frozenset(failed),
+        )
+        insert_decision(tx, decision, tenant, attempt_uid)
+        return Given(row, tenant, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
+
+    @staticmethod
+    def _failed_at(tx: Transaction, job: Mapping[Any, Any]) -> dict[str, int]:
+        """Return the providers at which the infrastructure has failed a job, with the newest such attempt's number."""
+        if not job["attempt_number"]:
+            return {}
+        failed: dict[str, int] = {}
+        for attempt in attempts_of(tx, job["job_id"]):
+            outcome = wire.Outcome.FromString(attempt["outcome"] or b"")
+            if Cause(outcome.cause) in INFRASTRUCTURE_CAUSES:
+                failed[attempt["provider"]] = attempt["number"]
+        return failed
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
-        self.fleet.breakers[live.provider].begin(time.monotonic())
+        self.fleet.breakers[live.provider].begin(time.monotonic(), self._settings.start_timeout)
         self.fleet.start(self._launch(live), f"launch {live.worker_id}")
 
     async def _launch(self, live: LiveAttempt) -> None:
@@ -260,12 +378,10 @@ class Scheduler:
                 report=lambda line: self.attempts.tell(live, line),
             )
         except ProviderError as error:
-            self._note_failure(live.provider, error)
+            own_fault = error.retryable and not isinstance(error, QuotaExceededError)
+            self.fleet.failed(live.provider, own_fault=own_fault)
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
             self.attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
-        else:
-            self.failures[live.provider] = 0
-            self.fleet.breakers[live.provider].succeeded()
 
     async def _tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
         """Tell a provider which job one of its workers was given."""
@@ -282,12 +398,34 @@ class Scheduler:
         starting = _seconds(spec.start_timeout) if spec.HasField("start_timeout") else self._settings.start_timeout
         return starting + _seconds(spec.run_timeout) + self._grace(spec) + self._settings.orphan_after
 
-    def _note_failure(self, provider: str, error: ProviderError) -> None:
-        self.failures[provider] = self.failures.get(provider, 0) + 1
-        if error.retryable and not isinstance(error, QuotaExceededError):
-            self.fleet.breakers[provider].failed(time.monotonic())
-            # What is out of reach is known to be so before the next job is sent there.
-            self.fleet.start(self.fleet.check_health(), "health after a failed launch")
+
+def _free(total: Resources | None, groups: Sequence[RowMapping]) -> dict[str, int]:
+    """Return what an engine has left of what it says it has, beside workers that are there or on their way (W15)."""
+    if total is None:
+        return {}
+    free = {name: getattr(total, name) for name in SHARED if getattr(total, name)}
+    for row in groups:
+        asked = wire.Resources.FromString(row["resources"])
+        for name in free:
+            free[name] -= getattr(asked, name) * row["count"]
+    return free
+
+
+def _usage(groups: Sequence[RowMapping]) -> dict[str, Usage]:
+    """Return what tenants have: the workers with an attempt of theirs."""
+    usage: dict[str, Usage] = {}
+    for row in groups:
+        if row["busy"]:
+            usage.setdefault(row["tenant"], Usage()).add(wire.Resources.FromString(row["resources"]), row["count"])
+    return usage
+
+
+def _moved(failed: Mapping[str, int], provider: str) -> str:
+    """Say that a job is moved to another provider; empty where it isn't."""
+    if not failed or provider in failed:
+        return ""
+    name = max(failed, key=lambda each: failed[each])
+    return f"moved from provider {name}, where attempt {failed[name]} failed"
 
 
 def _purpose_of(live: LiveAttempt, tenant: str) -> Purpose:

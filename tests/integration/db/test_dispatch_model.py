@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import time
 import types
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Iterator
 from typing import Any, ClassVar, TypeVar, cast
 
 import pytest
@@ -27,6 +28,8 @@ from hodei_server.db.schema import metadata
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
 from hodei_server.domain.breaker import Breaker
+from hodei_server.domain.fairness import Limits
+from hodei_server.domain.measures import Measures
 from hodei_server.work import scheduler as scheduler_module
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
@@ -39,7 +42,7 @@ SETTINGS = settings(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-DEFAULT_STRATEGY = wire.STRATEGY_FASTEST_STARTUP
+DEFAULT_STRATEGY = "fastest-startup"
 NAMES = ["a", "b", "c"]
 LABELS = st.dictionaries(st.sampled_from(["zone", "disk"]), st.sampled_from(["x", "y"]), max_size=2)
 CAPABILITIES = st.builds(
@@ -74,7 +77,10 @@ SPECS = st.builds(
     resources=st.one_of(PLAIN, PLAIN, GREEDY),
     strategy=st.sampled_from([0, *wire.Strategy.values()]),
     tenant=st.sampled_from(["", "other"]),
+    labels=st.one_of(st.just({}), LABELS),
 )
+#: One tenant counts double and has no more than so many jobs running.
+LIMITS = {"other": Limits(weight=2.0, jobs=3)}
 #: Jobs that any worker made for another of them can have.
 ALIKE = st.builds(
     wire.JobSpec, argv=st.just(["true"]), priority=st.integers(-1, 1), image=st.sampled_from(["", "debian"])
@@ -136,6 +142,7 @@ class Dispatch(RuleBasedStateMachine):
             providers={},
             health={},
             breakers=collections.defaultdict(Breaker),
+            measures={},
             start=lambda coroutine, _name: coroutine.close(),
             remove_soon=lambda _worker_id, _reason, **_options: None,
         )
@@ -149,12 +156,14 @@ class Dispatch(RuleBasedStateMachine):
         self.offers = dict(zip(NAMES, offers, strict=False))
         self.fleet.providers = {name: Described(name, each) for name, each in self.offers.items()}
         self.fleet.health = dict.fromkeys(self.offers, Health(healthy=True))
+        self.fleet.measures = {name: Measures(each.typical_startup) for name, each in self.offers.items()}
+        self.pings: dict[str, list[bool]] = {name: [] for name in self.offers}
         self.scheduler = Scheduler(
             cast("Any", types.SimpleNamespace(write=self._write)),
             cast("Any", self.fleet),
             self.sessions,
             cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100),
+            SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100, limits=LIMITS),
         )
 
     async def _write(self, function: Callable[[Transaction], T]) -> T:
@@ -162,7 +171,7 @@ class Dispatch(RuleBasedStateMachine):
 
     def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
         self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id, provider=provider)
+        return types.SimpleNamespace(worker_id=worker_id, provider=provider, spec=wire.JobSpec.FromString(row["spec"]))
 
     def do(self, function: Callable[[Transaction], T]) -> T:
         """Run something in a transaction."""
@@ -191,13 +200,14 @@ class Dispatch(RuleBasedStateMachine):
         name=st.sampled_from(NAMES),
         state=st.sampled_from(list(ProviderState)),
         healthy=st.booleans(),
-        failures=st.integers(0, 2),
+        well=st.booleans(),
     )
-    def change(self, name: str, state: ProviderState, failures: int, *, healthy: bool) -> None:
+    def change(self, name: str, state: ProviderState, *, healthy: bool, well: bool) -> None:
         """Change what is known of a provider."""
         if name in self.offers:
             self.scheduler.states[name] = state
-            self.scheduler.failures[name] = failures
+            self.pings[name].append(well)
+            self.fleet.measures[name].health.add(time.monotonic(), well=well)
             self.fleet.health[name] = Health(healthy=healthy)
 
     @precondition(lambda self: self.workers)
@@ -240,48 +250,83 @@ class Dispatch(RuleBasedStateMachine):
     @precondition(lambda self: self.jobs)
     @rule()
     def dispatch(self) -> None:
-        """See that each waiting job gets the worker it may have, in the queue's order, or that there is none."""
+        """See that each waiting job gets the worker it may have, in the queues' order, or that there is none."""
         self.given.clear()
         assert finished(self.scheduler.dispatch()) == len(self.given)
         occupied = {id(job.worker) for job in self.busy()}
         held = {name: sum(w.provider == name and not w.gone for w in self.workers) for name in self.offers}
         idle = [w for w in self.workers if not w.gone and id(w) not in occupied and self.sessions.get(w.worker_id)]
         given = iter(self.given)
+        queues: dict[str, list[Job]] = {}
+        # A point of priority is a minute, and no example takes so long.
         for job in sorted((job for job in self.jobs if job.worker is None), key=lambda job: -job.spec.priority):
-            enabled = [
-                name
-                for name, offers in self.offers.items()
-                if not never(job.spec, name, offers) and self.scheduler.states[name] is ProviderState.ENABLED
-            ]
-            fitting = {w.worker_id: w for w in idle if w.provider in enabled and alike(w.made_for, job.spec)}
-            roomy = [n for n in enabled if self.fleet.health[n].healthy and held[n] < self.offers[n].max_workers]
-            if not fitting and not roomy:
+            queues.setdefault(job.spec.tenant, []).append(job)
+        running: dict[str, list[Job]] = {tenant: [] for tenant in queues}
+        for job in self.busy():
+            running.setdefault(job.spec.tenant, []).append(job)
+        while queues:
+            job = min((queue[0] for queue in queues.values()), key=lambda job: self.turn(job, running[job.spec.tenant]))
+            tenant = job.spec.tenant
+            if tenant == "other" and len(running[tenant]) >= 3:
+                del queues[tenant]
                 continue
-            job_id, job.attempt_uid, provider, worker_id = next(given)
-            assert job_id == job.job_id
-            job.worker = fitting.get(worker_id)
-            if job.worker is not None:
-                idle.remove(job.worker)
-                continue
-            assert not fitting
-            assert provider == min(roomy, key=lambda name: (-self.score(job.spec, name, held[name]), name))
-            held[provider] += 1
-            job.worker = Worker(worker_id, provider, job.spec)
-            self.workers.append(job.worker)
+            del queues[tenant][0]
+            if not queues[tenant]:
+                del queues[tenant]
+            if self.check_given(job, held, idle, given):
+                running[tenant].append(job)
         assert list(given) == []
         assert all(held[name] <= self.offers[name].max_workers for name in held)
 
-    def score(self, spec: wire.JobSpec, name: str, held: int) -> float:
+    def turn(self, job: Job, running: list[Job]) -> tuple[float, int, int, str]:
+        """Return what decides whose job is next: what its tenant has for its weight."""
+        has = sum(max(each.spec.resources.cpu_millis / 1000, 1.0) for each in running)
+        tenant = job.spec.tenant
+        return has / (2 if tenant else 1), -job.spec.priority, self.jobs.index(job), tenant
+
+    def check_given(
+        self, job: Job, held: dict[str, int], idle: list[Worker], given: Iterator[tuple[str, str, str, str]]
+    ) -> bool:
+        """See that a job has the best place there is; return whether there is one."""
+        enabled = [
+            name
+            for name, offers in self.offers.items()
+            if not never(job.spec, name, offers) and self.scheduler.states[name] is ProviderState.ENABLED
+        ]
+        fitting = {w.worker_id: w for w in idle if w.provider in enabled and alike(w.made_for, job.spec)}
+        ready = {w.provider for w in fitting.values()}
+        roomy = {n for n in enabled if self.fleet.health[n].healthy and held[n] < self.offers[n].max_workers}
+        if not ready | roomy:
+            return False
+        job_id, job.attempt_uid, provider, worker_id = next(given)
+        assert job_id == job.job_id
+
+        def rank(name: str) -> tuple[float, str]:
+            return -self.score(job.spec, name, held[name], ready=name in ready), name
+
+        assert provider == min(ready | roomy, key=rank)
+        job.worker = fitting.get(worker_id)
+        assert (job.worker is not None) == (provider in ready)
+        if job.worker is not None:
+            idle.remove(job.worker)
+            return True
+        held[provider] += 1
+        job.worker = Worker(worker_id, provider, job.spec)
+        self.workers.append(job.worker)
+        return True
+
+    def score(self, spec: wire.JobSpec, name: str, held: int, *, ready: bool) -> float:
         """Return how good a provider is for a job by the strategy that it names."""
-        offers = self.offers[name]
+        offers, pings = self.offers[name], self.pings[name]
         labels = sum(offers.labels.get(key) == value for key, value in spec.preferred_labels.items())
+        own = sum(offers.labels.get(key) == value for key, value in spec.labels.items())
         return {
             wire.STRATEGY_LOWEST_COST: -offers.cost_per_hour,
-            wire.STRATEGY_FASTEST_STARTUP: -offers.typical_startup,
-            wire.STRATEGY_MOST_CAPACITY: offers.max_workers - held,
-            wire.STRATEGY_HEALTHIEST: -self.scheduler.failures[name],
-            wire.STRATEGY_LABELS: labels,
-        }[spec.strategy or DEFAULT_STRATEGY]
+            wire.STRATEGY_FASTEST_STARTUP: 0.0 if ready else -offers.typical_startup,
+            wire.STRATEGY_MOST_CAPACITY: max(offers.max_workers - held, 0),
+            wire.STRATEGY_HEALTHIEST: round(sum(pings) / len(pings), 3) if pings else 1.0,
+            wire.STRATEGY_LABELS: labels + own / 1000,
+        }[spec.strategy or wire.STRATEGY_FASTEST_STARTUP]
 
 
 def alike(made_for: wire.JobSpec, spec: wire.JobSpec) -> bool:
@@ -307,7 +352,7 @@ def finished(coroutine: Coroutine[Any, Any, T]) -> T:
 def test_what_can_run_somewhere_is_given_out_and_nothing_else(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W15, W36, W44: by priority, then submission; to the best of those that may; what is starting counts."""
+    """W15, W36, W44: to the tenant that has least, by priority, then submission; what is starting counts."""
     # Several pages, so that what is behind the first is looked at.
     monkeypatch.setattr(scheduler_module, "PAGE", 3)
     engine = open_engine(database_url, "process")

@@ -17,6 +17,7 @@ from hodei.v1 import worker_pb2 as worker_wire
 from hodei_bench.filled import copy_jobs
 from hodei_server.db.attempts import Assignment, LogEnd, active_attempts, assign, finish, keep_result
 from hodei_server.db.database import Transaction
+from hodei_server.db.decisions import list_decisions
 from hodei_server.db.engine import open_engine
 from hodei_server.db.events import move
 from hodei_server.db.job_listing import JobFilter, list_jobs
@@ -28,13 +29,21 @@ from hodei_server.db.job_queries import (
     queue_page,
     queue_position,
     queued_count,
+    queued_tenants,
 )
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job, job_row
 from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
 from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.segments import closed_segments, segments_of
-from hodei_server.db.workers import NewWorker, confirm_removal, counts_by_provider, insert_worker, live_workers
+from hodei_server.db.workers import (
+    NewWorker,
+    confirm_removal,
+    counts_by_provider,
+    insert_worker,
+    live_workers,
+    worker_groups,
+)
 from hodei_server.domain.states import Cause, JobState
 
 FEW, MANY = 300, 15_000
@@ -63,11 +72,13 @@ QUESTIONS: dict[str, Callable[[Transaction], object]] = {
     "list what is rare and what is common": _listed(provider="process", labels={"made": "later"}, name="waits*"),
     "list what is common twice": _listed(provider="process", states=[JobState.SUCCEEDED]),
     "get": lambda tx: (job_row(tx, "newest"), attempts_of(tx, "newest"), events_after(tx, "newest", 0)),
-    "queue": lambda tx: (queue_page(tx, None, 10), queued_count(tx), next_wake(tx)),
+    "queue": lambda tx: (queued_tenants(tx), queue_page(tx, "default", None, 10), queued_count(tx), next_wake(tx)),
     "queue position": lambda tx: queue_position(tx, job_row(tx, "newest")),  # type: ignore[arg-type]
     "queue timeouts": expire_queued,
     "attempts under way": active_attempts,
-    "workers": lambda tx: (live_workers(tx), counts_by_provider(tx)),
+    "workers": lambda tx: (live_workers(tx), counts_by_provider(tx), worker_groups(tx)),
+    "a job's decisions": lambda tx: list_decisions(tx, job_id="newest", limit=10),
+    "decisions": lambda tx: list_decisions(tx, tenant="default", limit=10),
     "list workers": lambda tx: list_workers(tx, "", include_gone=False, after="", limit=10),
     "segments": lambda tx: (segments_of(tx, "attempt"), closed_segments(tx, "server", 10)),
     "retention": lambda tx: expired_jobs(tx, 10),

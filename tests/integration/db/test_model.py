@@ -16,6 +16,7 @@ from sqlalchemy import Engine, delete, select
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
+from hodei_providers.contract import Health
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.database import Transaction
@@ -27,6 +28,7 @@ from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.db.workers import begin_removal, confirm_removal, drain_worker, said_hello
 from hodei_server.domain.breaker import Breaker
+from hodei_server.domain.measures import Measures
 from hodei_server.domain.states import ACTIVE_STATES, INFRASTRUCTURE_CAUSES, MOVES, Cause, JobState
 from hodei_server.domain.workers import WorkerState
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
@@ -128,8 +130,9 @@ class Fleet:
 
     def __init__(self) -> None:
         self.providers = {name: MemoryProvider(name, max_workers=most) for name, most in CAPACITY.items()}
-        self.health = {name: types.SimpleNamespace(healthy=True, message="") for name in CAPACITY}
+        self.health = {name: Health(healthy=True) for name in CAPACITY}
         self.breakers = {name: Breaker() for name in CAPACITY}
+        self.measures = {name: Measures(0.0) for name in CAPACITY}
         self.started: list[str] = []
 
     def start(self, coroutine: Coroutine[Any, Any, None], name: str) -> None:
@@ -171,7 +174,7 @@ class JobMoves(RuleBasedStateMachine):
             cast("Any", self.fleet),
             self.sessions,
             cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings(wire.STRATEGY_LOWEST_COST, START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100),
+            SchedulerSettings("lowest-cost", START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100),
         )
         with self.engine.begin() as connection:
             for table in reversed(metadata.sorted_tables):
@@ -182,7 +185,7 @@ class JobMoves(RuleBasedStateMachine):
 
     def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
         self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id, provider=provider)
+        return types.SimpleNamespace(worker_id=worker_id, provider=provider, spec=wire.JobSpec.FromString(row["spec"]))
 
     def do(self, function: Callable[[Transaction], T]) -> T:
         """Run a move in a transaction at the model's time."""

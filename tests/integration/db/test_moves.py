@@ -181,12 +181,12 @@ async def test_a_submission_is_stored_once(database: Database) -> None:
 async def test_the_queue_goes_by_priority_then_by_time(database: Database) -> None:
     """And a place in it is counted the same way."""
     low, high, middle = [await submit(database, priority=number) for number in (-1, 5, 0)]
-    page = await database.read(lambda tx: queue_page(tx, None, 10))
+    page = await database.read(lambda tx: queue_page(tx, "default", None, 10))
     assert [row["job_id"] for row in page] == [high, middle, low]
     row = await database.read(lambda tx: job_row(tx, low))
     assert row is not None
     assert await database.read(lambda tx: queue_position(tx, row)) == 3
-    rest = await database.read(lambda tx: queue_page(tx, (5, page[0]["number"]), 10))
+    rest = await database.read(lambda tx: queue_page(tx, "default", page[0], 10))
     assert [each["job_id"] for each in rest] == [middle, low]
 
 

@@ -286,11 +286,3 @@ async def test_a_diagnosis_has_state_events_and_last_output(provider: DockerProv
     text = "\n".join(await provider.diagnose(handle))
     for part in ("exited, exit code 137", "event: die (exitCode 137)", "the last words"):
         assert part in text
-
-
-async def test_start_times_are_measured_for_each_image(provider: DockerProvider) -> None:
-    """The strategy `fastest_startup` goes by them."""
-    before = provider.startup_seconds("")
-    await provider.launch(make_request())
-    assert 0 < provider.startup_seconds("") != before
-    assert provider.startup_seconds("another") == before

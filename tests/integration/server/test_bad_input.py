@@ -76,7 +76,7 @@ UNKNOWN_FIELD = b"\xfa\x3e\x01x"
 LABELS = frozenset({"key unknown", "value unknown", "value empty"})
 
 #: What is taken, and why that is right. Everything else is refused by its field's name.
-ACCEPTED: Mapping[str, frozenset[str]] = {
+ACCEPTED: dict[str, frozenset[str]] = {
     # Text for people, and names that anybody may choose.
     "SubmitJob.spec.name": frozenset({"unknown"}),
     "SubmitJob.request_id": frozenset({"unknown"}),
@@ -85,7 +85,7 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
     "SubmitJob.spec.tenant": frozenset({"unknown"}),
     "SubmitJob.spec.labels": LABELS,
     "SubmitJob.spec.preferred_labels": LABELS,
-    # Kept, never interpreted.
+    # Compared with what providers have under keys that they declare.
     "SubmitJob.spec.annotations": LABELS | {"key nul", "key control", "value nul", "value control"},
     # What a program may be given: all but what the system itself can't pass on.
     "SubmitJob.spec.argv": frozenset({"empty", "control", "unknown", "many"}),
@@ -102,6 +102,9 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
     "ListJobs.tenant": frozenset({"unknown"}),
     "ListJobs.labels": LABELS,
     "ListJobs.states": frozenset({"many"}),
+    # Of one job, or of all.
+    "ListDecisions.job_id": frozenset({"missing", "empty"}),
+    "ListDecisions.tenant": frozenset({"unknown"}),
     "GetLogs.streams": frozenset({"many"}),
     "StreamLogs.streams": frozenset({"many"}),
     # Nothing has happened after that yet.
@@ -116,12 +119,19 @@ ACCEPTED: Mapping[str, frozenset[str]] = {
 PRECONDITION: Mapping[str, frozenset[str]] = {
     "SubmitJob.spec.image": frozenset({"unknown"}),
     "SubmitJob.spec.region": frozenset({"unknown"}),
+    "SubmitJob.spec.architecture": frozenset({"unknown"}),
     "SubmitJob.spec.required_labels": LABELS,
     **{
         f"SubmitJob.spec.resources.{name}": frozenset({"most"})
         for name in ("cpu_millis", "memory_bytes", "disk_bytes", "gpu_count")
     },
 }
+
+# A plan is made for whatever a job may ask, and says where nobody can do it.
+for _table in (ACCEPTED, PRECONDITION):
+    for _path, _kinds in list(_table.items()):
+        if _path.startswith("SubmitJob.spec."):
+            ACCEPTED[_path.replace("SubmitJob", "PlanJob")] = _kinds
 
 #: What might be, and is not there: a number that an attempt may have. Names are `unknown` for all calls.
 NOT_THERE: Mapping[str, frozenset[str]] = {
@@ -248,14 +258,15 @@ class Stage:
     def stored(self) -> tuple[dict[str, list[Row]], list[Path]]:
         """Return every row of every table, and the names of all files but the database's own.
 
-        What the server does by itself in the meantime (a new generation, a probe of the disk) is none of a call's.
+        What the server does by itself in the meantime (a new generation, a probe of the disk, why a job that was taken
+        waits) is none of a call's.
         """
         engine = open_engine(self.server.settings.resolved_database_url)
         with engine.connect() as connection:
             rows = {
                 table.name: [tuple(row) for row in connection.execute(select(*table.c).order_by(*table.primary_key))]
                 for table in metadata.sorted_tables
-                if table.name != "installation"
+                if table.name not in {"installation", "decisions"}
             }
         engine.dispose()
         folder = self.server.settings.data_dir
@@ -338,6 +349,7 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
             "worker_id": worker_id,
             "state": provider_pb2.PROVIDER_STATE_DISABLED,
             "SubmitJob.spec": types_wire.JobSpec(argv=["true"]),
+            "PlanJob.spec": types_wire.JobSpec(argv=["true"]),
             "ListJobs.name": "",
             "otp": "an unknown token",
             "nonce": b"0123456789abcdef",

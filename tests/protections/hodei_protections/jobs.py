@@ -63,7 +63,7 @@ JOBS: tuple[Protection, ...] = (
         "W15",
         "capacity is counted from rows and reserved in the transaction that gives a job out",
         "server/hodei_server/work/placing.py",
-        "        self._held[chosen] = self._held.get(chosen, 0) + 1\n",
+        "        self._take(best.provider, spec.resources)\n",
         "",
         f"{SERVER}/test_pressure.py::test_many_jobs_at_once_each_have_their_own_log",
         "more workers are launched than the provider may hold",

@@ -143,6 +143,15 @@ def test_a_file_holds_a_whole_job(tmp_path: Path) -> None:
     assert spec.strategy == wire.STRATEGY_LABELS
 
 
+@pytest.mark.parametrize("written", ["by-labels", "by_labels", "labels"])
+def test_a_strategy_is_named_as_people_write_it(tmp_path: Path, written: str) -> None:
+    """And one that only the server knows goes there by its name."""
+    assert read_job_file(write(tmp_path, f"argv: [a]\nstrategy: {written}\n")).strategy == wire.STRATEGY_LABELS
+    spec = build("--strategy", "healthiest", "--architecture", "arm64", "--", "true")
+    assert (spec.strategy, spec.architecture) == (wire.STRATEGY_HEALTHIEST, "arm64")
+    assert build("--strategy", "near_me", "--", "true").custom_strategy == "near_me"
+
+
 def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
     """A command takes the place of the file's script."""
     path = write(tmp_path, "name: a\npriority: 1\nscript: {text: 'true'}\n")
@@ -164,7 +173,7 @@ def test_an_option_wins_over_the_file(tmp_path: Path) -> None:
         ("resources: {memry_bytes: 1}\n", "no field resources.memry_bytes; did you mean memory_bytes?"),
         ("run_timeout: soon\n", "run_timeout: 'soon' is not a duration"),
         ("retry: {on_causes: [sgnal]}\n", "'sgnal' is none of"),
-        ("strategy: fast\n", "'fast' is none of"),
+        ("strategy: [fast]\n", "strategy: is one value"),
         ("- a\n", "a job is a mapping"),
         ("a: [\n", "is no YAML"),
         ("stdin: [1]\n", "stdin: is one value"),

@@ -33,7 +33,6 @@ from hodei_providers.docker.engine import EngineFacts
 from hodei_providers.docker.errors import provider_error
 from hodei_providers.docker.images import Progress, pull_error
 from hodei_providers.docker.spec import ImageFacts, container_spec, state_archive
-from hodei_providers.docker.startup import StartupTimes
 from hodei_providers.registry import MissingExtraError, load_provider
 from hodei_providers.testing import make_request
 
@@ -237,16 +236,6 @@ async def test_a_file_of_credentials_that_is_not_there_means_none(tmp_path: Path
     (tmp_path / "config.json").write_text(json.dumps({"credsStore": "of-nobody"}))
     with pytest.raises(ProviderUnavailableError, match="docker-credential-of-nobody can't be run"):
         await credentials_for("busybox", tmp_path / "config.json")
-
-
-def test_start_times_move_slowly() -> None:
-    """One slow launch doesn't make an image slow."""
-    times = StartupTimes(1.0)
-    assert times.estimate("x") == 1.0
-    times.add("x", 2.0)
-    times.add("x", 12.0)
-    assert times.estimate("x") == pytest.approx(4.0)
-    assert times.estimate("y") == 1.0
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from hodei_server.domain.breaker import FIRST_SECONDS, MOST_SECONDS, THRESHOLD, TRIAL_SECONDS, Breaker
+from hodei_server.domain.breaker import FIRST_SECONDS, MOST_SECONDS, THRESHOLD, Breaker
+
+#: Seconds that a probe has.
+PROBE = 30.0
 
 
 def failing(times: int, now: float = 0.0) -> Breaker:
@@ -32,7 +35,7 @@ def test_after_the_pause_one_tries_and_the_others_wait() -> None:
     """W28: half-open; whoever tries decides."""
     breaker = failing(THRESHOLD)
     assert breaker.half_open(FIRST_SECONDS)
-    breaker.begin(FIRST_SECONDS)
+    breaker.begin(FIRST_SECONDS, PROBE)
     assert "being tried" in breaker.refusal(FIRST_SECONDS)
     breaker.succeeded()
     assert not breaker.refusal(FIRST_SECONDS)
@@ -42,7 +45,7 @@ def test_after_the_pause_one_tries_and_the_others_wait() -> None:
 def test_a_failed_trial_lengthens_the_pause() -> None:
     """It is left alone again at once."""
     breaker = failing(THRESHOLD)
-    breaker.begin(FIRST_SECONDS)
+    breaker.begin(FIRST_SECONDS, PROBE)
     breaker.failed(FIRST_SECONDS)
     assert breaker.refusal(FIRST_SECONDS + FIRST_SECONDS * 1.9)
     assert breaker.half_open(FIRST_SECONDS + FIRST_SECONDS * 2)
@@ -51,6 +54,6 @@ def test_a_failed_trial_lengthens_the_pause() -> None:
 def test_who_never_comes_back_from_a_trial_blocks_nobody_for_ever() -> None:
     """W28: a launch that waits for an image says nothing of the provider."""
     breaker = failing(THRESHOLD)
-    breaker.begin(FIRST_SECONDS)
-    assert breaker.refusal(FIRST_SECONDS + TRIAL_SECONDS - 0.1)
-    assert breaker.half_open(FIRST_SECONDS + TRIAL_SECONDS)
+    breaker.begin(FIRST_SECONDS, PROBE)
+    assert breaker.refusal(FIRST_SECONDS + PROBE - 0.1)
+    assert breaker.half_open(FIRST_SECONDS + PROBE)

@@ -16,11 +16,12 @@ from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as wire
 from hodei_logstore.block import BlockError, chunks_of, make_block, parse_block
 from hodei_server.db.jobs import duration_micros
+from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.errors import InvalidRequestError
 from hodei_server.domain.retry import decide_retry
 from hodei_server.domain.spec import MAX_SECONDS, check_spec
 from hodei_server.domain.states import Cause
-from hodei_server.domain.strategies import Candidate, rank
+from hodei_server.domain.strategies import rank
 from hodei_server.rpc.requests import PageTokens, micros, page_size, parse_place
 
 SETTINGS = settings(deadline=None, print_blob=True)
@@ -133,7 +134,7 @@ def test_a_specification_that_is_taken_can_be_honoured(spec: wire.JobSpec, cause
     bound = spec.retry.max_backoff
     longest = bound.seconds + bound.nanos / 1e9 if spec.retry.HasField("max_backoff") else 300
     assert retry is None or 0 <= retry.delay <= longest
-    assert len(rank(spec, [Candidate("a", enabled=True, healthy=True, held=0, max_workers=1)], 1)) == 1
+    assert len(rank(spec, [Candidate("a", enabled=True, healthy=True, held=0, max_workers=1)], "lowest-cost")) == 1
 
 
 @SETTINGS

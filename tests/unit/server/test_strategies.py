@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.domain.strategies import STRATEGIES, Candidate, rank
+from hodei_server.domain.candidates import Candidate
+from hodei_server.domain.measures import Estimate, HealthWindow, StartTimes
+from hodei_server.domain.prices import Prices, Rate
+from hodei_server.domain.strategies import NAMES, STRATEGIES, Standing, judge, rank, strategy_of
 
 BASE = Candidate(name="a", enabled=True, healthy=True, held=0, max_workers=4)
 
@@ -20,35 +23,130 @@ def other(**changes: Any) -> Candidate:
 
 def test_every_strategy_of_the_wire_has_a_score() -> None:
     """W38: none is accepted and then ignored."""
-    assert set(STRATEGIES) == set(wire.Strategy.values()) - {0}
+    assert set(NAMES) == set(wire.Strategy.values()) - {0}
+    assert set(NAMES.values()) == set(STRATEGIES)
+
+
+DEAR = Prices(worker=Rate(1.0))
 
 
 @pytest.mark.parametrize(
-    ("strategy", "better"),
+    ("strategy", "worse", "better"),
     [
-        (wire.STRATEGY_LOWEST_COST, {"cost_per_hour": -1.0}),
-        (wire.STRATEGY_FASTEST_STARTUP, {"startup": lambda _image: 0.1}),
-        (wire.STRATEGY_MOST_CAPACITY, {"max_workers": 100}),
-        (wire.STRATEGY_LABELS, {"labels": {"zone": "x"}}),
+        ("lowest-cost", {"prices": DEAR}, {}),
+        ("fastest-startup", {}, {"start": lambda _image: Estimate(0.1)}),
+        ("most-capacity", {}, {"max_workers": 100}),
+        ("most-capacity", {"free": {"memory_bytes": 1 << 30}}, {"max_workers": 3}),
+        ("healthiest", {"health": 0.9}, {}),
+        ("by-labels", {}, {"labels": {"zone": "x"}}),
+        ("by-labels", {"labels": {"team": "t"}}, {"labels": {"zone": "x"}}),
+        ("by-labels", {}, {"labels": {"team": "t"}}),
+        ("by-labels", {}, {"labels": {"data": "here"}, "annotations": ("data",)}),
     ],
 )
-def test_a_strategy_prefers_what_it_is_named_after(strategy: wire.Strategy.ValueType, better: dict[str, Any]) -> None:
+def test_a_strategy_prefers_what_it_is_named_after(
+    strategy: str, worse: dict[str, Any], better: dict[str, Any]
+) -> None:
     """The better candidate wins, in whatever order they come."""
-    spec = wire.JobSpec(strategy=strategy, preferred_labels={"zone": "x"})
-    for candidates in ([BASE, other(**better)], [other(**better), BASE]):
-        assert rank(spec, candidates, wire.STRATEGY_LOWEST_COST)[0].provider == "b"
+    spec = wire.JobSpec(
+        preferred_labels={"zone": "x"},
+        labels={"team": "t"},
+        annotations={"data": "here", "free": "text"},
+        resources=wire.Resources(memory_bytes=1 << 29),
+    )
+    lesser = dataclasses.replace(BASE, resource_limits=True, **worse)
+    greater = other(resource_limits=True, **better)
+    for candidates in ([lesser, greater], [greater, lesser]):
+        assert rank(spec, candidates, strategy)[0].provider == "b"
 
 
-def test_the_healthiest_has_failed_least() -> None:
-    """Failed launches in a row count against a provider."""
-    worse = dataclasses.replace(BASE, failures=3)
-    assert rank(wire.JobSpec(), [worse, other()], wire.STRATEGY_HEALTHIEST)[0].provider == "b"
+def test_annotations_count_under_keys_that_the_provider_declares() -> None:
+    """And under no other, whatever its labels are."""
+    spec = wire.JobSpec(annotations={"data": "here"})
+    undeclared = other(labels={"data": "here"})
+    assert [each.score for each in rank(spec, [BASE, undeclared], "by-labels")] == [0.0, 0.0]
+
+
+def test_a_job_names_its_strategy_or_gets_the_servers() -> None:
+    """By number, or by the name of one that a third party has installed."""
+    assert strategy_of(wire.JobSpec(strategy=wire.STRATEGY_LABELS), "healthiest") == "by-labels"
+    assert strategy_of(wire.JobSpec(custom_strategy="mine"), "healthiest") == "mine"
+    assert strategy_of(wire.JobSpec(), "healthiest") == "healthiest"
+
+
+def _fails(*_: object) -> float:
+    raise KeyError("nothing")
+
+
+@pytest.mark.parametrize(("score", "word"), [(_fails, "KeyError"), (lambda *_: float("nan"), "no number")])
+def test_a_strategy_that_fails_keeps_the_job_waiting_and_says_so(score: Any, word: str) -> None:
+    """W36: nothing takes its place in silence."""
+    verdict = judge(wire.JobSpec(), BASE, score)
+    assert (verdict.eligible, verdict.room, verdict.standing) == (True, False, Standing.NO_SCORE)
+    assert word in verdict.reason
 
 
 def test_equal_scores_go_by_name() -> None:
     """The choice is the same every time."""
-    verdicts = rank(wire.JobSpec(), [other(), BASE], wire.STRATEGY_LOWEST_COST)
+    verdicts = rank(wire.JobSpec(), [other(), BASE], "lowest-cost")
     assert [verdict.provider for verdict in verdicts] == ["a", "b"]
+
+
+def test_prices_are_for_what_a_job_asks() -> None:
+    """Of a worker, its processors, its memory, its GPUs; by its labels, and its type of GPU, where they say so."""
+    prices = Prices(
+        Rate(0.5),
+        Rate(2.0, {("node", "spot"): 1.0}),
+        Rate(0.25),
+        Rate(3.0, {("gpu-type", "a100"): 10.0}),
+    )
+    resources = wire.Resources(cpu_millis=500, memory_bytes=4 << 30, gpu_count=2)
+    assert prices.per_hour(wire.JobSpec(resources=resources)) == 0.5 + 1.0 + 1.0 + 6.0
+    asked = wire.JobSpec(resources=resources, labels={"node": "spot"})
+    asked.resources.gpu_type = "a100"
+    assert prices.per_hour(asked) == 0.5 + 0.5 + 1.0 + 20.0
+    assert prices.limit(asked) is None
+    asked.run_timeout.FromSeconds(1800)
+    assert prices.limit(asked) == 11.0
+    assert Prices().limit(asked) is None
+
+
+def test_a_run_costs_what_it_asked_for_or_else_what_it_used() -> None:
+    """What was asked for is kept for the job whether it uses it or not; without prices nothing is claimed."""
+    prices = Prices(cpu=Rate(2.0), gib=Rate(1.0))
+    outcome = wire.Outcome(peak_memory_bytes=1 << 30)
+    outcome.cpu_time.FromSeconds(900)
+    assert prices.of_run(wire.JobSpec(), 1800, outcome) == pytest.approx((2.0 * 0.5 + 1.0) / 2)
+    asked = wire.JobSpec(resources=wire.Resources(cpu_millis=4000, memory_bytes=2 << 30))
+    assert prices.of_run(asked, 1800, outcome) == pytest.approx((2.0 * 4 + 2.0) / 2)
+    assert prices.of_run(asked, 0, outcome) == 0
+    assert Prices().of_run(asked, 1800, outcome) is None
+
+
+def test_start_times_are_declared_until_they_are_measured() -> None:
+    """By image; one slow start doesn't make an image slow."""
+    times = StartTimes(15.0)
+    assert times.of("x") == Estimate(15.0, 0)
+    times.add("x", 2.0)
+    assert times.of("x") == Estimate(2.0, 1)
+    for _ in range(9):
+        times.add("x", 2.0)
+    times.add("x", 12.0)
+    assert times.of("x").samples == 11
+    assert times.of("x").seconds == pytest.approx(4.0)
+    assert times.of("") == Estimate(15.0, 0)
+
+
+def test_health_is_of_the_last_minutes() -> None:
+    """Failures count against a provider, slow answers too, and both are forgotten."""
+    window = HealthWindow()
+    assert window.score(0.0) == 1.0
+    window.add(0.0, well=False)
+    for _ in range(3):
+        window.add(10.0, well=True, latency=2.0)
+    assert window.score(10.0) == pytest.approx(0.75 - 0.1)
+    assert window.score(605.0) == pytest.approx(0.9)
+    assert window.score(611.0) == 1.0
 
 
 @pytest.mark.parametrize(
@@ -58,13 +156,14 @@ def test_equal_scores_go_by_name() -> None:
         (wire.JobSpec(image="debian"), "image"),
         (wire.JobSpec(required_labels={"a": "b"}), "required_labels"),
         (wire.JobSpec(region="eu"), "region"),
+        (wire.JobSpec(architecture="arm64"), "architecture"),
         (wire.JobSpec(resources=wire.Resources(cpu_millis=1)), "resources.cpu_millis"),
         (wire.JobSpec(resources=wire.Resources(gpu_count=1, gpu_type="t4")), "resources.gpu_count"),
     ],
 )
 def test_a_provider_that_can_never_take_a_job_says_why(spec: wire.JobSpec, word: str) -> None:
     """W02: the reason names the field."""
-    verdict = rank(spec, [BASE], wire.STRATEGY_LOWEST_COST)[0]
+    verdict = rank(spec, [BASE], "lowest-cost")[0]
     assert not verdict.eligible
     assert word in verdict.reason
 
@@ -72,6 +171,6 @@ def test_a_provider_that_can_never_take_a_job_says_why(spec: wire.JobSpec, word:
 @pytest.mark.parametrize("change", [{"enabled": False}, {"healthy": False}, {"held": 4}])
 def test_a_provider_without_room_is_waited_for(change: dict[str, Any]) -> None:
     """W36: it stays eligible; the job is not given to it now."""
-    verdict = rank(wire.JobSpec(), [dataclasses.replace(BASE, **change)], wire.STRATEGY_LOWEST_COST)[0]
+    verdict = rank(wire.JobSpec(), [dataclasses.replace(BASE, **change)], "lowest-cost")[0]
     assert verdict.eligible
     assert not verdict.room

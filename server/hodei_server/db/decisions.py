@@ -1,0 +1,45 @@
+"""What was decided of jobs: where they went and why, and why they waited."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import insert, select
+from sqlalchemy.engine import RowMapping
+
+from hodei.v1 import job_pb2 as wire
+from hodei_server.db.database import Transaction
+from hodei_server.db.schema import attempts, decisions
+
+_INSERT = insert(decisions)
+_COLUMNS = (
+    decisions.c.number,
+    decisions.c.at,
+    decisions.c.decision,
+    attempts.c.created_at,
+    attempts.c.started_at,
+    attempts.c.ended_at,
+    attempts.c.cost,
+)
+_ALL = select(*_COLUMNS).outerjoin(attempts, attempts.c.attempt_uid == decisions.c.attempt_uid)
+
+
+def insert_decision(tx: Transaction, decision: wire.Decision, tenant: str, attempt_uid: str | None) -> None:
+    """Write a decision down; its time is the transaction's."""
+    row = {"job_id": decision.job_id, "tenant": tenant, "attempt_uid": attempt_uid, "at": tx.now}
+    tx.insert_later(_INSERT, row | {"decision": decision.SerializeToString()})
+
+
+def list_decisions(
+    tx: Transaction, *, tenant: str = "", job_id: str = "", before: int | None = None, limit: int
+) -> Sequence[RowMapping]:
+    """Return decisions, the newest first, with what became of their attempts.
+
+    :param tenant: whose; or `job_id`: of which job.
+    :param before: the number of the last one of the page before.
+    """
+    query = _ALL.order_by(decisions.c.number.desc()).limit(limit)
+    query = query.where(decisions.c.job_id == job_id) if job_id else query.where(decisions.c.tenant == tenant)
+    if before is not None:
+        query = query.where(decisions.c.number < before)
+    return tx.execute(query).mappings().all()

@@ -1,0 +1,95 @@
+"""What is written down of decisions, and when: each placement, and a waiting job's verdicts when they have changed."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping
+
+from hodei.v1 import job_pb2 as wire
+from hodei.v1 import types_pb2 as types_wire
+from hodei_server.domain.prices import Prices
+from hodei_server.domain.strategies import Verdict, order
+from hodei_server.work.placing import Choice
+
+#: Waiting jobs of which it is remembered what was written down last.
+MOST_REMEMBERED = 50_000
+#: Waiting jobs whose changed verdicts one look writes down; those of the others are by the next ones.
+MOST_A_LOOK = 200
+
+#: What a waiting job's verdicts amount to: they have changed when this has.
+Gist = tuple[object, ...]
+
+
+def gist_of(choice: Choice, reason: str) -> Gist:
+    """Return what matters of a waiting job's verdicts: not how many workers a full provider holds."""
+    return reason, *sorted((each.provider, each.standing.value) for each in choice.verdicts)
+
+
+class Remembered:
+    """What was written down last of waiting jobs. After a restart it is written down once more."""
+
+    def __init__(self) -> None:
+        self._gists: collections.OrderedDict[str, Gist] = collections.OrderedDict()
+
+    def knows(self, job_id: str, gist: Gist) -> bool:
+        """Whether just this was written down last."""
+        return self._gists.get(job_id) == gist
+
+    def keep(self, written: Mapping[str, Gist], placed: Iterable[str]) -> None:
+        """Note what was written down, and forget jobs that wait no longer."""
+        for job_id in placed:
+            self._gists.pop(job_id, None)
+        self._gists.update(written)
+        while len(self._gists) > MOST_REMEMBERED:
+            self._gists.popitem(last=False)
+
+
+def verdict_message(verdict: Verdict) -> wire.ProviderVerdict:
+    """Return a verdict as clients see it."""
+    inputs = verdict.inputs
+    return wire.ProviderVerdict(
+        provider=verdict.provider,
+        eligible=verdict.eligible,
+        score=verdict.score,
+        reason=verdict.reason,
+        room=verdict.room,
+        inputs=wire.PlacementInputs(
+            cost_per_hour=inputs.cost_per_hour,
+            start_seconds=inputs.start_seconds,
+            start_samples=inputs.start_samples,
+            fits=inputs.fits,
+            health=inputs.health,
+            labels=inputs.labels,
+            ready=inputs.ready,
+        ),
+    )
+
+
+def decision_message(
+    job_id: str,
+    spec: types_wire.JobSpec,
+    choice: Choice,
+    prices: Mapping[str, Prices],
+    *,
+    attempt_number: int = 0,
+    reason: str = "",
+    avoid: frozenset[str] = frozenset(),
+) -> wire.Decision:
+    """Return a decision without its time.
+
+    :param reason: why the job waits, or was moved; made of the verdicts where it is empty.
+    """
+    ranked = sorted(choice.verdicts, key=lambda verdict: order(verdict, avoid))
+    decision = wire.Decision(
+        job_id=job_id,
+        attempt_number=attempt_number,
+        strategy=choice.strategy,
+        reason=reason or (ranked[0].reason if ranked and ranked[0].eligible else "no provider can run it"),
+        candidates=[verdict_message(verdict) for verdict in ranked],
+    )
+    if choice.place is not None:
+        decision.provider = choice.place.provider
+        limit = prices[choice.place.provider].limit(spec) if choice.place.provider in prices else None
+        if limit is not None:
+            decision.cost_limit = limit
+    return decision
