@@ -31,6 +31,11 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("hodei_cli.jobs", "Jobs", "Stop jobs."),
     "retry": ("hodei_cli.jobs", "Jobs", "Submit an ended job again and print the new one's id."),
     "explain": ("hodei_cli.jobs", "Jobs", "Say why a job is where it is."),
+    "place": (
+        "hodei_cli.place",
+        "Jobs",
+        "Show where a job would go, or what another strategy had done.",
+    ),
     "workers": ("hodei_cli.fleet", "Fleet", "List workers; drain one."),
     "providers": ("hodei_cli.fleet", "Fleet", "List providers; enable, drain or disable one."),
     "health": ("hodei_cli.health", "Serving", "Ask a server whether it serves; for probes."),

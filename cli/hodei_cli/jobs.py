@@ -24,6 +24,7 @@ from hodei_cli.display import (
     state_name,
     when,
 )
+from hodei_cli.place import print_verdicts
 from hodei_cli.session import with_client
 from hodei_cli.spec_options import DURATION, PAIR
 from hodei_client.client import Client
@@ -223,11 +224,11 @@ def explain_command(ctx: click.Context, /, job: str, output: str) -> None:
         return
     click.echo(f"{state_name(found.state)}: {plain(found.summary)}")
     click.echo()
-    print_table(
-        ("PROVIDER", "ELIGIBLE", "SCORE", "WHY"),
-        [(each.provider, "yes" if each.eligible else "no", f"{each.score:g}", each.reason) for each in found.providers],
-    )
+    print_verdicts(found.providers)
     click.echo()
+    for decision in found.decisions:
+        where = f"attempt {decision.attempt_number} to {decision.provider}" if decision.provider else "waits"
+        click.echo(f"{when(decision.time)}  {where} by {decision.strategy}: {plain(decision.reason)}")
     for event in found.events:
         click.echo(f"{when(event.time)}  {state_name(event.state):<10} {plain(event.reason)}")
     for line in found.diagnosis:

@@ -143,6 +143,30 @@ class Client:
         )
         return response
 
+    async def plan(self, job: types_wire.JobSpec | Sequence[str], **fields: Any) -> job_pb2.Decision:
+        """Ask where a job would go now, and why; nothing is submitted.
+
+        :param job: as for `submit`, `fields` too.
+        """
+        spec = make_spec(job, **fields)
+        spec.tenant = spec.tenant or self.settings.tenant
+        response: job_pb2.PlanJobResponse = await self._call(self._jobs.PlanJob, job_pb2.PlanJobRequest(spec=spec))
+        return response.decision
+
+    async def decisions(self, *, job_id: str = "", tenant: str = "") -> AsyncIterator[job_pb2.Decision]:
+        """Yield what was decided, the newest first, page by page.
+
+        :param job_id: of one job; of all the tenant's when empty.
+        """
+        page = job_pb2.ListDecisionsRequest(job_id=job_id, tenant=tenant or self.settings.tenant)
+        while True:
+            response: job_pb2.ListDecisionsResponse = await self._call(self._jobs.ListDecisions, page)
+            for decision in response.decisions:
+                yield decision
+            if not response.next_page_token:
+                return
+            page.page_token = response.next_page_token
+
     async def watch(self, job_id: str, *, after_version: int = 0) -> AsyncGenerator[job_pb2.WatchJobResponse, None]:
         """Yield every state change of a job, each once, until it has ended, over any number of broken connections."""
         version, connection = after_version, self._connected

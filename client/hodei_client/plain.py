@@ -111,6 +111,14 @@ class PlainClient:
         """Ask why a job is where it is."""
         return self._run(self._client.explain(job_id))
 
+    def plan(self, job: types_wire.JobSpec | Sequence[str], **fields: Any) -> job_pb2.Decision:
+        """Ask where a job would go now, and why."""
+        return self._run(self._client.plan(job, **fields))
+
+    def decisions(self, *, job_id: str = "", tenant: str = "") -> Iterator[job_pb2.Decision]:
+        """Yield what was decided, the newest first."""
+        return self._iterate(self._client.decisions(job_id=job_id, tenant=tenant))
+
     def watch(self, job_id: str, *, after_version: int = 0) -> Iterator[job_pb2.WatchJobResponse]:
         """Yield every state change of a job until it has ended."""
         return self._iterate(self._client.watch(job_id, after_version=after_version))

@@ -1,0 +1,160 @@
+"""What was decided of jobs: written down, explained, planned without a job, replayed by another strategy."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import job_pb2, provider_pb2
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.settings import Settings, SettingsError
+
+MakeSettings = Callable[..., Settings]
+HODEI = str(Path(sys.executable).with_name("hodei"))
+
+
+@pytest.fixture(autouse=True)
+def prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have two providers: one is dear, the other names labels."""
+    monkeypatch.setenv("HODEI_PROVIDER_DEAR_PRICE_WORKER_HOUR", "3600")
+    monkeypatch.setenv("HODEI_PROVIDER_CHEAP_PRICE_WORKER_HOUR", "36,kind=rare:7200")
+    monkeypatch.setenv("HODEI_PROVIDER_DEAR_LABELS", "disk=fast")
+    monkeypatch.setenv("HODEI_PROVIDER_DEAR_PLACING_ANNOTATIONS", "disk")
+
+
+@pytest.fixture
+async def pair(make_settings: MakeSettings) -> AsyncIterator[tuple[Server, Client]]:
+    """Return a server with both."""
+    settings = make_settings(providers="cheap=process,dear=process", tenant_max_jobs="small=1")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        yield server, client
+
+
+async def hodei(server: Server, *arguments: str) -> str:
+    """Run the command; return what it printed."""
+    process = await asyncio.create_subprocess_exec(
+        HODEI, "--server", server.address.target, *arguments, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return out.decode()
+
+
+async def waits(client: Client, job: str) -> job_pb2.Decision:
+    """Return the first decision of a job that waits, once it is written down."""
+    async with asyncio.timeout(30):
+        while not (found := list((await client.explain(job)).decisions)):
+            await asyncio.sleep(0.05)
+    return found[-1]
+
+
+async def test_each_strategy_places_the_same_job_where_its_inputs_say(pair: tuple[Server, Client]) -> None:
+    """By price, by labels, by annotations under keys that a provider declares; recorded with inputs and cost."""
+    _, client = pair
+    for fields, provider in (
+        ({"strategy": wire.STRATEGY_LOWEST_COST}, "cheap"),
+        ({"strategy": wire.STRATEGY_LOWEST_COST, "labels": {"kind": "rare"}}, "dear"),
+        ({"strategy": wire.STRATEGY_LABELS, "preferred_labels": {"disk": "fast"}}, "dear"),
+        ({"strategy": wire.STRATEGY_LABELS, "annotations": {"disk": "fast"}}, "dear"),
+        ({"strategy": wire.STRATEGY_LABELS}, "cheap"),
+    ):
+        job = await client.submit(["true"], **fields)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        (decision,) = (await client.explain(job)).decisions
+        (attempt,) = (await client.get(job)).attempts
+        assert decision.provider == attempt.provider == provider
+        assert decision.attempt_number == 1
+        assert [each.provider for each in decision.candidates] == [
+            provider,
+            {"cheap": "dear", "dear": "cheap"}[provider],
+        ]
+        rate = decision.candidates[0].inputs.cost_per_hour
+        assert decision.cost == attempt.cost == pytest.approx(rate / 3600 * decision.ran_seconds, rel=0.01, abs=0.01)
+
+
+async def test_starts_are_measured(pair: tuple[Server, Client]) -> None:
+    """What was declared gives way to what was seen; the next server knows it, too."""
+    _, client = pair
+    before = {each.provider: each.inputs for each in (await client.plan(["true"])).candidates}
+    assert before["cheap"].start_samples == 0
+    await client.wait(await client.submit(["true"], providers=["cheap"]))
+    after = {each.provider: each.inputs for each in (await client.plan(["true"])).candidates}
+    assert (after["cheap"].start_samples, after["dear"].start_samples) == (1, 0)
+    assert after["cheap"].start_seconds != before["cheap"].start_seconds
+
+
+async def test_a_job_that_names_a_provider_waits_for_it(pair: tuple[Server, Client]) -> None:
+    """W36: nothing takes its place in silence; why is written down, and again when it has changed."""
+    _, client = pair
+    await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_DISABLED)
+    job = await client.submit(["true"], providers=["dear"])
+    decision = await waits(client, job)
+    assert (decision.provider, decision.attempt_number) == ("", 0)
+    assert "disabled" in decision.reason
+    await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_ENABLED)
+    await client.wait(job)
+    assert [each.provider for each in (await client.explain(job)).decisions] == ["", "dear"]
+
+
+async def test_a_tenant_has_no_more_jobs_running_than_its_cap(pair: tuple[Server, Client]) -> None:
+    """The next one waits, and says for what."""
+    _, client = pair
+    first = await client.submit(["sleep", "600"], tenant="small")
+    second = await client.submit(["true"], tenant="small")
+    assert "1 of at most 1 jobs" in (await waits(client, second)).reason
+    await client.cancel(first, force=True)
+    assert (await client.wait(second)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_the_command_plans_records_and_replays(pair: tuple[Server, Client], tmp_path: Path) -> None:
+    """Nothing is submitted by a plan; a replay prints what would have changed in cost and waiting."""
+    server, client = pair
+    plan = json.loads(
+        await hodei(server, "place", "--dry-run", "-o", "json", "--strategy", "lowest-cost", "--", "true")
+    )
+    assert plan["provider"] == "cheap"
+    assert "would go to cheap by lowest-cost" in await hodei(
+        server, "place", "--dry-run", "--strategy", "lowest-cost", "--", "true"
+    )
+    assert [job async for job in client.list()] == []
+    job = await client.submit(["sleep", "0.2"], strategy=wire.STRATEGY_LOWEST_COST)
+    await client.wait(job)
+    file = tmp_path / "decisions.json"
+    file.write_text(await hodei(server, "place", "--recorded"))
+    shown = json.loads(await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost", "-o", "json"))
+    assert (shown["decisions"], shown["changed"]) == (1, 0)
+    text = file.read_text().replace('"cost_per_hour": 36.0', '"cost_per_hour": 9999.0')
+    file.write_text(text)
+    shown = json.loads(await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost", "-o", "json"))
+    assert shown["changed"] == 1
+    assert shown["cost"] < 0
+    assert (await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost")).count("would change") == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("HODEI_PROVIDER_CHEAP_PRICE_CPU_HOUR", "much"),
+        ("HODEI_PROVIDER_CHEAP_PRICE_CPU_HOUR", "-1"),
+        ("HODEI_PROVIDER_CHEAP_PRICE_CPU_HOUR", "1,spot:2"),
+        ("HODEI_PROVIDER_CHEAP_PRICE_DAY", "1"),
+        ("HODEI_TENANT_WEIGHTS", "a=0"),
+        ("HODEI_TENANT_MAX_JOBS", "10"),
+        ("HODEI_STRATEGY", "best"),
+    ],
+)
+async def test_what_cannot_be_used_is_refused_at_the_start(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, variable: str, text: str
+) -> None:
+    """With a message that names the variable."""
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError, match=variable):
+        async with Server(make_settings(providers="cheap=process,dear=process"), ephemeral=True):
+            raise AssertionError("it has started")
