@@ -105,6 +105,15 @@ JOBS: tuple[Protection, ...] = (
         "a result that comes before its start is dropped, and the job stays where it was",
     ),
     Protection(
+        "W36",
+        "a provider that a job names is waited for, and nothing takes its place in silence",
+        "server/hodei_server/domain/strategies.py",
+        "    if spec.providers and candidate.name not in spec.providers:\n",
+        "    if spec.providers and candidate.name not in spec.providers and not spec.providers:\n",
+        f"{SERVER}/test_decisions.py::test_a_job_that_names_a_provider_waits_for_it",
+        "the job runs at once, elsewhere",
+    ),
+    Protection(
         "W38",
         "every field is honoured, or refused by its name",
         "server/hodei_server/domain/spec.py",
