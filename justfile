@@ -57,6 +57,10 @@ docs:
 soak seconds="600":
     {{bin}}/python -m hodei_torture --seconds {{seconds}}
 
+# so many jobs at once on the cluster that KUBECONFIG names, each log compared; tells how long they took
+soak-k8s jobs="100":
+    HODEI_K8S_TEST=1 HODEI_TEST_K8S_JOBS={{jobs}} {{bin}}/pytest -q tests/integration/kubernetes/test_many_jobs.py
+
 # build both images for this machine, tagged `latest` and with the version
 images: (_images "docker build")
 

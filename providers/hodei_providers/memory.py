@@ -119,6 +119,26 @@ class MemoryProvider(Provider):
         return [f"worker {handle.worker_id}: {(await self.describe(handle)).phase.value}"]
 
 
+class SaysNever(MemoryProvider):
+    """Its watch says of each worker that it will never start, whatever became of it since (W03).
+
+    :ivar told: once somebody has heard that, and asks for more.
+    """
+
+    def __init__(self, name: str = "memory") -> None:
+        super().__init__(name)
+        self.told = asyncio.Event()
+
+    async def watch(self, installation_id: str) -> AsyncIterator[Description]:
+        """Yield what is not so any more."""
+        while not (handles := await self.list(installation_id)):  # noqa: ASYNC110 - no event tells
+            await asyncio.sleep(0.01)
+        for handle in handles:
+            yield Description(handle, WorkerPhase.PENDING, reason=ExitReason.IMAGE, permanent=True)
+        self.told.set()
+        await asyncio.Event().wait()
+
+
 class LaunchAnswerLost(MemoryProvider):
     """The worker is launched, the answer says otherwise (W13)."""
 

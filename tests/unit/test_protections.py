@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hodei_protections import BEGIN, END, PAGE, PROTECTIONS, Protection, markdown
+from hodei_protections import END, PAGE, PROTECTIONS, TABLES, Protection, markdown
 from hodei_protections.runner import Outcome, judge
 
 ROOT = PAGE.parents[1]
@@ -18,7 +18,13 @@ CONTRACTS = ("providers/hodei_providers/testing.py", "logstore/hodei_logstore/te
 #: The failure modes that the core itself, on SQLite, local disk and processes, stands against.
 SPINE = {
     *(f"L{number:02d}" for number in range(1, 29) if number not in {17, 23}),
-    *("W05", "W07", *(f"W{number}" for number in (*range(11, 27), *range(29, 36), *range(38, 42), 44, 45))),
+    *(
+        "W03",
+        "W04",
+        "W05",
+        "W07",
+        *(f"W{number}" for number in (*range(11, 27), *range(29, 36), *range(38, 42), 44, 45)),
+    ),
 }
 ROW = re.compile(r"\| (?P<id>[LW]\d\d) \|.*\| `(?P<path>[^`]+)`: `(?P<name>[^`]+)` \|(?:[^|]+\|)?")
 
@@ -52,8 +58,9 @@ def test_each_failure_mode_of_the_spine_has_a_protection_that_can_be_taken_out()
 
 def test_the_page_has_the_table() -> None:
     """`python -m hodei_protections --page` brings it up to date."""
-    _, _, rest = PAGE.read_text().partition(BEGIN)
-    assert rest.partition(END)[0] == markdown()
+    for begin, protections in TABLES.items():
+        _, _, rest = PAGE.read_text().partition(begin)
+        assert rest.partition(END)[0] == markdown(protections)
 
 
 def test_each_row_names_a_test_that_names_its_failure() -> None:

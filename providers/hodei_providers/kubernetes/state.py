@@ -31,6 +31,8 @@ _NO_SUCH_IMAGE = ("code = NotFound", "manifest unknown", "not found", "pull acce
 _NO_SUCH_USER = ("image will run as root", "image has non-numeric user")
 #: Reasons of a failed pod that were the cluster's doing, not the worker's.
 _EVICTIONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost", "NodeAffinity"})
+#: What a kubelet says of a pod that was placed on its node and that it does not take: a taint, no room any more.
+_REJECTED = "Pod was rejected"
 MAX_MESSAGE = 1000
 
 
@@ -125,7 +127,7 @@ def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
     told = [why, str(status.get("message") or ""), _told(disruption)]
     number = end.get("signal") or (code - 128 if code is not None and code > 128 else 0)
     reason = ExitReason.UNKNOWN
-    if why in _EVICTIONS or disruption:
+    if why in _EVICTIONS or disruption or _REJECTED in told[1]:
         reason = ExitReason.EVICTED
     elif why == "DeadlineExceeded":
         reason = ExitReason.DEADLINE

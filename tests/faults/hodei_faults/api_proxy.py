@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import json
 import ssl
+import time
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -24,6 +25,7 @@ class Fault:
     :param times: how often; then it is over.
     :param after: the call is passed on first, and its answer is lost.
     :param hang_up: the connection is closed without any answer.
+    :param hold: the call waits for that, and is passed on then; its answer is the API's own.
     """
 
     applies: Callable[[str, str, Any], bool]
@@ -33,6 +35,7 @@ class Fault:
     headers: dict[str, str] = dataclasses.field(default_factory=dict)
     after: bool = False
     hang_up: bool = False
+    hold: asyncio.Event | None = None
 
 
 class ApiProxy:
@@ -42,11 +45,13 @@ class ApiProxy:
     :param context: how it is trusted, and what is shown to it.
     :ivar faults: the first that applies is used.
     :ivar calls: every call that came, by method and path.
+    :ivar came: when each of them came, in monotonic seconds.
     """
 
     def __init__(self, target: str, context: ssl.SSLContext) -> None:
         self.faults: list[Fault] = []
         self.calls: list[tuple[str, str]] = []
+        self.came: list[float] = []
         self.port = 0
         self._target = target
         self._context = context
@@ -100,6 +105,7 @@ class ApiProxy:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.calls.append((request.method, request.path))
+        self.came.append(time.monotonic())
         fault = next(
             (each for each in self.faults if each.times and each.applies(request.method, request.path, request.query)),
             None,
@@ -107,6 +113,9 @@ class ApiProxy:
         if fault is None:
             return await self._forward(request)
         fault.times -= 1
+        if fault.hold is not None:
+            await fault.hold.wait()
+            return await self._forward(request)
         if fault.after:
             await self._forward(request, lost=True)
         if fault.hang_up:

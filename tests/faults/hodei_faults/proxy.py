@@ -20,12 +20,16 @@ class FaultyProxy:
 
     :param target: host and port; nobody needs to listen there yet.
     :param bytes_per_second: how fast a connection's client gets its answers; None: as fast as they come.
-    :ivar port: where it listens on the loopback.
+    :param host: an address of this machine, where it listens.
+    :ivar port: the same.
     :ivar accepted: how many connections have come so far.
     """
 
-    def __init__(self, target: tuple[str, int], *, bytes_per_second: float | None = None) -> None:
+    def __init__(
+        self, target: tuple[str, int], *, bytes_per_second: float | None = None, host: str = "127.0.0.1"
+    ) -> None:
         self.target = target
+        self.host = host
         self.bytes_per_second = bytes_per_second
         self.port = 0
         self.accepted = 0
@@ -38,13 +42,13 @@ class FaultyProxy:
     @property
     def address(self) -> str:
         """Where clients connect."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     async def __aenter__(self) -> Self:
         sock = socket.socket()
         if self.bytes_per_second is not None:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
-        sock.bind(("127.0.0.1", 0))
+        sock.bind((self.host, 0))
         self.port = sock.getsockname()[1]
         self._server = await asyncio.start_server(self._accept, sock=sock)
         return self

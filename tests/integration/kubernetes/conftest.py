@@ -198,24 +198,6 @@ async def client(server: Server) -> AsyncIterator[Client]:
         yield connected
 
 
-async def log_of(client: Client, job: str) -> dict[str, str]:
-    """Return a job's whole log, once it has ended, by stream."""
-    streams: dict[str, bytes] = {}
-    async for event in client.logs(job):
-        data = getattr(event, "data", None)
-        if data is not None:
-            name = str(getattr(event, "stream", ""))
-            streams[name] = streams.get(name, b"") + data
-    return {name: data.decode() for name, data in streams.items()}
-
-
-async def pods_of(api: Api, namespace: str) -> list[Mapping[str, Any]]:
-    """Return the workers' pods of a namespace."""
-    answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector="hodei.io/managed=true")
-    pods: list[Mapping[str, Any]] = answer["items"]
-    return pods
-
-
 @pytest.fixture
 async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
     """Return what makes a kubeconfig of an account that has no rights yet."""

@@ -11,7 +11,13 @@ from typing import Any
 import pytest
 
 from hodei_faults.api_proxy import ApiProxy, Fault
-from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
+from hodei_providers.contract import (
+    Handle,
+    LaunchRejectedError,
+    ProviderUnavailableError,
+    QuotaExceededError,
+    WorkerPhase,
+)
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.testing import INSTALLATION, make_request, until
@@ -72,6 +78,33 @@ async def test_a_launch_that_never_was_answered_can_be_found_and_destroyed(
     assert await provider.destroy(Handle(request.worker_id))
 
 
+def times_of(proxy: ApiProxy, verb: str, kind: str) -> list[float]:
+    """Return when each call of a verb on a kind came."""
+    return [
+        at for (method, path), at in zip(proxy.calls, proxy.came, strict=True) if method == verb and path.endswith(kind)
+    ]
+
+
+async def test_a_worker_that_is_removed_while_it_is_launched_is_not_there_afterwards(
+    proxy: ApiProxy, provider: KubernetesProvider
+) -> None:
+    """W16: its pod is about to be made; who removes it waits for that, and says that it is gone only then."""
+    go = asyncio.Event()
+    proxy.faults.append(Fault(on("POST", "/pods"), hold=go))
+    request = make_request()
+    launching = asyncio.ensure_future(provider.launch(request))
+    async with asyncio.timeout(60):
+        while not times_of(proxy, "POST", "/pods"):
+            await asyncio.sleep(0.02)
+    removing = asyncio.ensure_future(provider.destroy(Handle(request.worker_id)))
+    await asyncio.sleep(0)
+    assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.PENDING
+    go.set()
+    await launching
+    assert await removing
+    assert await provider.list(INSTALLATION) == []
+
+
 async def test_an_api_that_is_busy_is_asked_again_when_it_says_so(
     proxy: ApiProxy, provider: KubernetesProvider
 ) -> None:
@@ -83,6 +116,49 @@ async def test_an_api_that_is_busy_is_asked_again_when_it_says_so(
     ]
     handle = await provider.launch(make_request())
     await until(provider, handle, WorkerPhase.RUNNING)
+    first, second, third, _ = times_of(proxy, "POST", "/pods")
+    assert min(second - first, third - second) >= 1.0
+
+
+async def test_an_api_that_asks_for_much_patience_is_left_alone(proxy: ApiProxy, provider: KubernetesProvider) -> None:
+    """W04, W28: no room now; nobody waits inside the call, and nobody asks again meanwhile. Nothing is left of it."""
+    proxy.faults.append(Fault(on("POST", "/pods"), times=100, status=429, headers={"Retry-After": "60"}))
+    request = make_request()
+    with pytest.raises(QuotaExceededError, match="a fault"):
+        await provider.launch(request)
+    assert len(times_of(proxy, "POST", "/pods")) == 1
+    proxy.faults.clear()
+    assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.MISSING
+    assert await provider.destroy(Handle(request.worker_id))
+
+
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+async def test_an_api_that_fails_for_a_moment_is_asked_again(
+    proxy: ApiProxy, provider: KubernetesProvider, status: int
+) -> None:
+    """W04, W13: whatever the call: making, looking, listing, removing; nothing is doubled and nothing lost."""
+    proxy.faults += [Fault(on(verb, ""), times=2, status=status) for verb in ("POST", "GET", "PATCH", "DELETE")]
+    request = make_request()
+    handle = await provider.launch(request)
+    assert [each.worker_id for each in await provider.list(INSTALLATION)] == [request.worker_id]
+    assert (await provider.describe(handle)).phase is not WorkerPhase.MISSING
+    assert await provider.destroy(handle)
+    assert await provider.list(INSTALLATION) == []
+    assert not any(fault.times for fault in proxy.faults)
+
+
+@pytest.mark.parametrize("status", [400, 403, 422])
+async def test_what_the_api_never_takes_is_refused_at_once(
+    proxy: ApiProxy, provider: KubernetesProvider, status: int
+) -> None:
+    """W04: with its words, after one call; the secret that was made for it goes."""
+    body = {"kind": "Status", "message": "pods are not for you"}
+    proxy.faults.append(Fault(on("POST", "/pods"), times=100, status=status, body=body))
+    with pytest.raises(LaunchRejectedError, match="pods are not for you"):
+        await provider.launch(make_request())
+    assert len(times_of(proxy, "POST", "/pods")) == 1
+    assert len(times_of(proxy, "POST", "/secrets")) == 1
+    assert [call for call in proxy.calls if call[0] == "DELETE" and "/secrets/" in call[1]]
 
 
 async def test_a_watch_that_is_too_old_begins_anew(proxy: ApiProxy, provider: KubernetesProvider, orders: Any) -> None:

@@ -1,29 +1,24 @@
-"""A node that is lost: HODEI_TEST_NODE_STOP and HODEI_TEST_NODE_START are commands that stop and start its kubelet."""
+"""A node that is lost, or to be emptied: of a cluster of which HODEI_TEST_NODE_STOP and HODEI_TEST_NODE_START are set.
+
+They are commands that stop and start the node's kubelet. All that runs there is harmed.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
+import contextlib
 import os
-import shlex
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from hodei_providers.contract import WorkerPhase
-from hodei_providers.kubernetes import KubernetesConfig
-from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request, until
-
-
-async def run(variable: str) -> None:
-    """Run a command that a variable names."""
-    process = await asyncio.create_subprocess_exec(
-        *shlex.split(os.environ[variable]), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-    )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_faults import FaultyProxy
+from hodei_faults.cluster import LONG_AT_FIRST, causes, output, path_of, pod_of, run_command, running, until
+from hodei_server.app import Server
 
 
 @pytest.fixture
@@ -37,10 +32,10 @@ async def lose_node(worker_image: str) -> AsyncIterator[Callable[[], Awaitable[N
         pytest.skip(message)
 
     async def lose() -> None:
-        await run("HODEI_TEST_NODE_STOP")
+        await run_command("HODEI_TEST_NODE_STOP")
 
     yield lose
-    await run("HODEI_TEST_NODE_START")
+    await run_command("HODEI_TEST_NODE_START")
 
 
 async def ready(api: Any, node: str) -> bool:
@@ -49,28 +44,138 @@ async def ready(api: Any, node: str) -> bool:
     return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
 
 
-@pytest.mark.timeout(300)
-async def test_workers_of_a_lost_node_count_as_gone_only_after_their_time(
-    api: Any, played: KubernetesConfig, lose_node: Callable[[], Awaitable[None]]
+class Beats:
+    """Hears from jobs which attempt they are, as often as they say so: the account of what runs, kept outside."""
+
+    def __init__(self, host: str) -> None:
+        self.host, self.port = host, 0
+        self.heard: list[str] = []
+
+    async def take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Note one beat."""
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            request = await reader.readuntil(b"\r\n\r\n")
+            self.heard.append(request.split()[1].decode().strip("/"))
+            writer.write(b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n")
+            await writer.drain()
+        writer.close()
+
+
+@pytest.fixture
+async def beats(orders: Any) -> AsyncIterator[Beats]:
+    """Return what hears jobs."""
+    heard = Beats(orders.host)
+    server = await asyncio.start_server(heard.take, heard.host, 0)
+    heard.port = server.sockets[0].getsockname()[1]
+    yield heard
+    server.close()
+
+
+@pytest.mark.timeout(400)
+async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_when_it_must_have_ended(
+    make_settings: Callable[..., Any],
+    api: Any,
+    namespace: str,
+    beats: Beats,
+    lose_node: Callable[[], Awaitable[None]],
 ) -> None:
-    """W08: their pods say that they run, and then that they end for ever; the node is what is asked."""
-    async with KubernetesProvider(config=dataclasses.replace(played, lost_node_timeout=10.0)) as provider:
-        handle = await provider.launch(make_request())
-        await until(provider, handle, WorkerPhase.RUNNING)
-        node = (await api.get(f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}"))["spec"]["nodeName"]
-        await lose_node()
-        async with asyncio.timeout(120):
-            while await ready(api, node):
-                await asyncio.sleep(0.5)
-        description = await provider.describe(handle)
-        assert description.phase is WorkerPhase.RUNNING
-        assert f"node {node} is not ready" in description.message
-        assert not await provider.destroy(handle), "nobody has confirmed that its processes are gone"
-        async with asyncio.timeout(90):
-            while not await provider.destroy(handle):
-                pass
-        assert await provider.list(INSTALLATION) == []
-        await run("HODEI_TEST_NODE_START")
-        async with asyncio.timeout(90):
-            while not await ready(api, node):
-                await asyncio.sleep(0.5)
+    """W08, W14, W19: the kubelet stops, then the network, too; two attempts of the job never run at once."""
+    beat = f"wget -qO /dev/null http://{beats.host}:{beats.port}/$HODEI_ATTEMPT"
+    script = f"{beat}; [ $HODEI_ATTEMPT -gt 1 ] || while :; do sleep 0.3; {beat}; done"
+    async with FaultyProxy(("127.0.0.1", 1), host=beats.host) as proxy:
+        settings = make_settings(
+            orphan_after="15s",
+            LOST_NODE_TIMEOUT="20s",
+            TOLERATION_SECONDS="1",
+            SERVER_ADDRESS=proxy.address,
+            LISTEN=beats.host,
+        )
+        async with (
+            Server(settings, ephemeral=True) as server,
+            Client(settings=ClientSettings(server.address)) as client,
+        ):
+            proxy.target = (beats.host, server.worker_address.port)
+            job = await client.submit(["sh", "-c", script], image="busybox:stable")
+            await running(client, job)
+            pod = await pod_of(api, namespace, job)
+            await lose_node()
+
+            async def lost() -> bool:
+                return not await ready(api, pod["spec"]["nodeName"])
+
+            await until(lost, 120)
+            # As the cluster does where it has other nodes: the pod ends for ever, while its worker is still heard.
+            await api.delete(path_of(pod), grace=1)
+            so_far = len(beats.heard)
+
+            async def goes_on() -> bool:
+                return len(beats.heard) > so_far + 10
+
+            await until(goes_on)
+            assert (await client.get(job)).state == wire.JOB_STATE_RUNNING
+            proxy.cut()
+
+            async def again() -> bool:
+                return len((await client.get(job)).attempts) > 1
+
+            await until(again, 120)
+            # By now the first one has ended by itself, on a node where nobody could end it.
+            beats.heard.clear()
+            proxy.heal()
+            await run_command("HODEI_TEST_NODE_START")
+            outcome = await client.wait(job)
+            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+            assert await causes(client, job) == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+            assert set(beats.heard) == {"2"}
+
+
+class Taint:
+    """One that drives pods from a node, as for maintenance."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        self._key = f"hodei-test.example/{secrets.token_hex(4)}"
+        self._path = ""
+
+    async def put(self, node: str) -> None:
+        """Taint a node."""
+        self._path = f"/api/v1/nodes/{node}"
+        await self._write([{"key": self._key, "effect": "NoExecute"}])
+
+    async def take_away(self) -> None:
+        """Leave the node as it was."""
+        if self._path:
+            await self._write([])
+
+    async def _write(self, own: list[dict[str, str]]) -> None:
+        there = (await self._api.get(self._path))["spec"].get("taints") or []
+        others = [each for each in there if each["key"] != self._key]
+        await self._api.merge(self._path, {"spec": {"taints": [*others, *own]}})
+
+
+@pytest.mark.usefixtures("lose_node")
+async def test_a_job_whose_node_is_tainted_is_evicted_and_waits_for_a_node(
+    make_settings: Callable[..., Any], api: Any, namespace: str
+) -> None:
+    """W02, W08: told as evicted; the next attempt says why it waits, and runs once there is a node for it."""
+    taint = Taint(api)
+    async with (
+        Server(make_settings(TERMINATION_GRACE="1"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(LONG_AT_FIRST)
+        await running(client, job)
+        try:
+            await taint.put((await pod_of(api, namespace, job))["spec"]["nodeName"])
+
+            async def waits() -> bool:
+                return "untolerated taint" in " ".join((await client.explain(job)).diagnosis)
+
+            await until(waits)
+        finally:
+            await taint.take_away()
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        # So is an attempt that the scheduler places before it has seen the taint.
+        *evicted, last = await causes(client, job)
+        assert (set(evicted), last) == ({wire.CAUSE_EVICTED}, wire.CAUSE_EXIT_CODE)
+        assert "untolerated taint" in await output(client, job)

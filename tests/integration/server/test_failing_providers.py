@@ -14,7 +14,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_providers.contract import LaunchRequest
-from hodei_providers.memory import FailsToLaunch, LaunchAnswerLost, MemoryProvider, NotGoneAtOnce, OutOfQuota
+from hodei_providers.memory import FailsToLaunch, LaunchAnswerLost, MemoryProvider, NotGoneAtOnce, OutOfQuota, SaysNever
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -106,6 +106,19 @@ async def test_a_provider_without_room_does_not_fail_the_job_at_once(enter: Ente
         assert (await client.get(job)).attempts[0].outcome.cause == wire.CAUSE_QUOTA
         await client.cancel(job)
         assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
+async def test_a_worker_that_has_started_since_it_was_given_up_is_looked_at_again(enter: Enter) -> None:
+    """W03: its provider's watch says that it will never start, and the provider itself that it runs: it runs."""
+    provider = SaysNever()
+    async with enter(provider) as (server, client):
+        job = await client.submit(["true"], retry=wire.RetryPolicy(max_infrastructure_retries=0))
+        request = await launched(provider)
+        async with asyncio.timeout(30):
+            await provider.told.wait()
+        await play(server, request)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert len((await client.get(job)).attempts) == 1
 
 
 async def test_no_attempt_begins_before_the_one_before_is_gone(enter: Enter) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import queue
 import sys
 import tempfile
@@ -22,13 +23,18 @@ def main() -> int:
     """Run those that are named, or all."""
     parser = argparse.ArgumentParser(prog="python -m hodei_protections", description=__doc__)
     parser.add_argument("ids", nargs="*", help="failure modes; all of them when none is named")
+    parser.add_argument("--only", default="", metavar="PART", help="those whose tests' path has that part")
     parser.add_argument("--page", action="store_true", help="write the table into docs/reliability.md")
     parser.add_argument("--parallel", type=int, default=2, help="tests at once (2)")
     options = parser.parse_args()
     if options.page:
         write_page()
         return 0
-    chosen = [each for each in PROTECTIONS if not options.ids or each.id in options.ids]
+    chosen = [each for each in PROTECTIONS if (not options.ids or each.id in options.ids) and options.only in each.test]
+    for name in sorted({each.needs for each in chosen if each.needs and each.needs not in os.environ}):
+        untried = [each.id for each in chosen if each.needs == name]
+        sys.stdout.write(f"not tried, as {name} is not set: {' '.join(untried)}\n")
+        chosen = [each for each in chosen if each.needs != name]
     unnoticed = 0
     with tempfile.TemporaryDirectory(prefix="hodei-protections-") as folder:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()

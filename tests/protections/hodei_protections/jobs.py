@@ -9,6 +9,15 @@ MOVES = "tests/integration/db/test_moves.py"
 
 JOBS: tuple[Protection, ...] = (
     Protection(
+        "W04",
+        "a quota that is used up is waited for, and counts as no failure",
+        "server/hodei_server/domain/retry.py",
+        '        if cause is Cause.QUOTA and not policy.HasField("max_infrastructure_retries"):\n',
+        '        if cause is Cause.QUOTA and policy.HasField("max_infrastructure_retries"):\n',
+        "tests/unit/server/test_states.py::test_a_quota_that_is_used_up_counts_as_no_failure",
+        "the job fails after three more attempts",
+    ),
+    Protection(
         "W05",
         "waiting, starting and running have a clock each: one stands still while another runs",
         "server/hodei_server/db/attempts.py",

@@ -16,6 +16,7 @@ class Protection:
     :param absent: what takes their place when the protection is taken out.
     :param test: as pytest takes it.
     :param fails: how that test fails then, for people.
+    :param needs: a variable without which the test is skipped.
     """
 
     id: str
@@ -25,3 +26,4 @@ class Protection:
     absent: str
     test: str
     fails: str
+    needs: str = ""

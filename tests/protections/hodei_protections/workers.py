@@ -10,6 +10,15 @@ PROVIDER = "tests/integration/providers/test_process.py"
 
 WORKERS: tuple[Protection, ...] = (
     Protection(
+        "W03",
+        "what a watch has said of a worker that does not start is asked again before it counts",
+        "server/hodei_server/loops/leases.py",
+        "            leases.judge(newest, 0.0)\n",
+        "            leases.judge(description, 0.0)\n",
+        f"{SERVER}/test_failing_providers.py::test_a_worker_that_has_started_since_it_was_given_up_is_looked_at_again",
+        "the worker that runs is removed",
+    ),
+    Protection(
         "W11",
         "on start what is there is adopted, and what nobody knows of is removed after a grace",
         "server/hodei_server/loops/strays.py",

@@ -47,6 +47,7 @@ DISRUPTION = {
     "reason": "EvictionByEvictionAPI",
     "message": "Eviction API: evicting",
 }
+REJECTED = "Pod was rejected: Node didn't have enough resource: cpu, requested: 2000, used: 1900, capacity: 2000"
 FAILED_PULL = 'failed to pull and unpack image "x:1": failed to resolve reference "x:1": '
 TEXT = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible"
 
@@ -64,6 +65,7 @@ TEXT = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible"
         ({"phase": "Failed", "reason": "Evicted"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
         (ended(137, reason="Error", conditions=[DISRUPTION]), WorkerPhase.EXITED, ExitReason.EVICTED, None, 9),
         ({"phase": "Failed", "reason": "NodeShutdown"}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
+        ({"phase": "Failed", "message": REJECTED}, WorkerPhase.EXITED, ExitReason.EVICTED, None, None),
         ({"phase": "Failed", "reason": "DeadlineExceeded"}, WorkerPhase.EXITED, ExitReason.DEADLINE, None, None),
         ({"phase": "Failed"}, WorkerPhase.EXITED, ExitReason.UNKNOWN, None, None),
     ],

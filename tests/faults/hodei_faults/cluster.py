@@ -1,0 +1,84 @@
+"""Accidents of pods, by the cluster's own API, and what a test looks at meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import SYSTEM, Chunk, Client
+
+#: Runs for long the first time; the attempt that follows ends at once, and well.
+LONG_AT_FIRST = ("sh", "-c", "echo attempt $HODEI_ATTEMPT; [ $HODEI_ATTEMPT -gt 1 ] || sleep 600")
+
+
+def path_of(pod: Mapping[str, Any]) -> str:
+    """Return where the API has a pod."""
+    return f"/api/v1/namespaces/{pod['metadata']['namespace']}/pods/{pod['metadata']['name']}"
+
+
+async def workers_of(api: Any, namespace: str, kind: str = "pods") -> list[Mapping[str, Any]]:
+    """Return the pods of a namespace's workers, or their secrets."""
+    answer = await api.get(f"/api/v1/namespaces/{namespace}/{kind}", labelSelector="hodei.io/worker-id")
+    return list(answer["items"])
+
+
+async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> Any:
+    """Wait for something to be so; return what it came to."""
+    async with asyncio.timeout(seconds):
+        while not (found := await condition()):
+            await asyncio.sleep(0.1)
+    return found
+
+
+async def nothing_left(api: Any, namespace: str) -> None:
+    """Wait for the pods and the secrets of all workers to be gone."""
+
+    async def gone() -> bool:
+        return not await workers_of(api, namespace) and not await workers_of(api, namespace, "secrets")
+
+    await until(gone)
+
+
+async def pod_of(api: Any, namespace: str, job: str) -> Mapping[str, Any]:
+    """Wait for the pod of a job's newest attempt."""
+
+    async def found() -> Mapping[str, Any] | None:
+        pods = [pod for pod in await workers_of(api, namespace) if pod["metadata"]["labels"]["hodei.io/job"] == job]
+        return max(pods, key=lambda pod: int(pod["metadata"]["labels"]["hodei.io/attempt"]), default=None)
+
+    pod: Mapping[str, Any] = await until(found)
+    return pod
+
+
+async def running(client: Client, job: str) -> wire.Job:
+    """Wait for a job to run."""
+
+    async def runs() -> wire.Job | None:
+        found = await client.get(job)
+        return found if found.state == wire.JOB_STATE_RUNNING else None
+
+    job_there: wire.Job = await until(runs)
+    return job_there
+
+
+async def output(client: Client, job: str, stream: int = SYSTEM) -> str:
+    """Return one stream of a job's whole log, once it has ended; by default what the server says."""
+    data = [event.data async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == stream]
+    return b"".join(data).decode()
+
+
+async def causes(client: Client, job: str) -> list[int]:
+    """Return how each attempt of a job ended."""
+    return [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
+
+
+async def run_command(variable: str) -> None:
+    """Run a command that a variable names: it stops a part of the cluster, or starts it again."""
+    # Into nothing: what is started keeps what it inherits open.
+    nothing = asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_shell(os.environ[variable], stdin=nothing, stdout=nothing, stderr=nothing)
+    async with asyncio.timeout(120):
+        assert await process.wait() == 0, os.environ[variable]

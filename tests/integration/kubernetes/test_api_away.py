@@ -1,0 +1,100 @@
+"""The cluster's API stops under running jobs: HODEI_TEST_API_STOP and HODEI_TEST_API_START are commands that do it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client
+from hodei_faults.cluster import nothing_left, output, pod_of, run_command, running, until, workers_of
+from hodei_providers.contract import ProviderError
+
+#: Seconds that the API is away for.
+AWAY = 60
+
+
+@pytest.fixture
+async def stop_api(api: Any) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Return what stops the API; it is started again in the end, and answers."""
+    if not {"HODEI_TEST_API_STOP", "HODEI_TEST_API_START"} <= os.environ.keys():
+        message = "HODEI_TEST_API_STOP and HODEI_TEST_API_START are not set"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+    async def stop() -> None:
+        await run_command("HODEI_TEST_API_STOP")
+
+    yield stop
+    await start_api(api)
+
+
+async def start_api(api: Any) -> None:
+    """Start the API, and wait for it to answer."""
+    await run_command("HODEI_TEST_API_START")
+
+    async def answers() -> bool:
+        try:
+            return "ok" in await api.text("/readyz")
+        except ProviderError:
+            return False
+
+    await until(answers)
+
+
+@pytest.mark.timeout(300)
+async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
+    client: Client, api: Any, namespace: str, stop_api: Callable[[], Awaitable[None]]
+) -> None:
+    """W08, W14, W28, W36: running jobs go on and end, logs stream, new jobs wait and say why; each job runs once."""
+    script = "for n in $(seq 1 $0); do echo $n; sleep 0.5; done; echo $HODEI_ATTEMPT"
+    ends = await client.submit(["sh", "-c", script, str(AWAY // 2)])
+    outlives = await client.submit(["sh", "-c", "while :; do echo one more; sleep 0.5; done"])
+    await running(client, ends)
+    await running(client, outlives)
+    pods = {job: (await pod_of(api, namespace, job))["metadata"]["uid"] for job in (ends, outlives)}
+    await stop_api()
+    back = asyncio.get_running_loop().time() + AWAY
+
+    # Logs stream while it is away.
+    lines = 0
+    async for event in client.logs(outlives):
+        lines += event.data.count(b"\n") if isinstance(event, Chunk) and event.stream == STDOUT else 0
+        if lines >= 20:
+            break
+    waits = await client.submit(["echo", "hello"], providers=["kubernetes"])
+
+    async def told() -> bool:
+        verdict = (await client.explain(waits)).providers[0]
+        return "can't be reached" in verdict.reason
+
+    await until(told)
+    found = await client.provider("kubernetes")
+    assert not found.healthy, found
+    assert "can't be reached" in found.health_message
+    # A job that ends meanwhile is over for its user; only its pod waits for somebody to remove it.
+    outcome = await client.wait(ends)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+    assert (await client.get(outlives)).state == wire.JOB_STATE_RUNNING
+    assert (await client.get(waits)).state in {wire.JOB_STATE_QUEUED, wire.JOB_STATE_STARTING}
+    await asyncio.sleep(max(0.0, back - asyncio.get_running_loop().time()))
+    await start_api(api)
+
+    assert (await client.wait(waits)).state == wire.JOB_STATE_SUCCEEDED
+    assert await output(client, waits, STDOUT) == "hello\n"
+    assert (await client.get(outlives)).state == wire.JOB_STATE_RUNNING
+    there = {pod["metadata"]["uid"] for pod in await workers_of(api, namespace)}
+    assert pods[outlives] in there
+    await client.cancel(outlives)
+    assert (await client.wait(outlives)).state == wire.JOB_STATE_CANCELLED
+    for job, attempts in ((ends, 1), (outlives, 1)):
+        assert len((await client.get(job)).attempts) == attempts
+    numbers = [str(number) for number in range(1, AWAY // 2 + 1)]
+    assert (await output(client, ends, STDOUT)).split() == [*numbers, "1"]
+    assert (await client.receipt(ends)).complete
+    await nothing_left(api, namespace)

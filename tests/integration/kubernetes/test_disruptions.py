@@ -1,0 +1,129 @@
+"""Pods that are taken away: by somebody's hand, by a pod of more weight, by their own deadline."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Client, ClientSettings
+from hodei_faults.cluster import LONG_AT_FIRST, causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_server.app import Server
+
+NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
+
+
+async def test_a_job_whose_pod_somebody_deletes_runs_again_and_nothing_is_left(
+    client: Client, api: Any, namespace: str
+) -> None:
+    """W08, W09: as the infrastructure's failure, which costs the job none of its own attempts."""
+    job = await client.submit(LONG_AT_FIRST)
+    pod = await pod_of(api, namespace, job)
+    await running(client, job)
+    await api.delete(path_of(pod), grace=1)
+    outcome = await client.wait(job)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+    assert await causes(client, job) == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+    assert await output(client, job, STDOUT) == "attempt 2\n"
+    await nothing_left(api, namespace)
+
+
+async def test_a_pod_that_is_deleted_before_it_starts_is_noticed(client: Client, api: Any, namespace: str) -> None:
+    """W09: no worker was ever heard of, so no silence tells; the watch does, and another attempt begins."""
+    job = await client.submit(["true"], resources=wire.Resources(cpu_millis=50_000))
+    pod = await pod_of(api, namespace, job)
+    await api.delete(path_of(pod), grace=0)
+
+    async def another() -> bool:
+        return len((await client.get(job)).attempts) == 2
+
+    await until(another)
+    assert (await causes(client, job))[0] == wire.CAUSE_WORKER_LOST
+    await client.cancel(job)
+    assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+    await nothing_left(api, namespace)
+
+
+RESOURCE = "example.com/hodei-test"
+
+
+@pytest.fixture
+async def device(api: Any) -> AsyncIterator[str]:
+    """Return the name of a node that says to have one device of a kind which no other has."""
+    node = (await api.get("/api/v1/nodes"))["items"][0]["metadata"]["name"]
+    status = f"/api/v1/nodes/{node}/status"
+    await api.merge(status, {"status": {"capacity": {RESOURCE: "1"}, "allocatable": {RESOURCE: "1"}}})
+    yield node
+    await api.merge(status, {"status": {"capacity": {RESOURCE: None}, "allocatable": {RESOURCE: None}}})
+
+
+@pytest.fixture
+async def heavier(api: Any, namespace: str) -> AsyncIterator[str]:
+    """Return the name of a priority class of more weight than a worker's."""
+    classes = "/apis/scheduling.k8s.io/v1/priorityclasses"
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    await api.create(classes, {**kind, "metadata": {"name": namespace}, "value": 1000})
+    yield namespace
+    await api.delete(f"{classes}/{namespace}")
+
+
+async def test_a_pod_that_makes_room_for_one_of_more_weight_is_told_as_evicted(
+    make_settings: Callable[..., Any], api: Any, namespace: str, device: str, heavier: str
+) -> None:
+    """W08, W37: the job has the only device; who is preferred takes it from its pod, and says so."""
+    settings = make_settings(GPU_RESOURCES=f"default={RESOURCE}", TERMINATION_GRACE="1")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["sleep", "600"], resources=wire.Resources(gpu_count=1), retry=NEVER_AGAIN)
+        await running(client, job)
+        pod = await pod_of(api, namespace, job)
+        assert pod["spec"]["nodeName"] == device
+        assert pod["spec"]["containers"][0]["resources"]["limits"][RESOURCE] == "1"
+        container = {
+            "name": "a",
+            "image": "busybox:stable",
+            "imagePullPolicy": "IfNotPresent",
+            "command": ["true"],
+            "resources": {"limits": {RESOURCE: "1", "cpu": "10m", "memory": "16Mi"}},
+            "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+        }
+        await api.create(
+            f"/api/v1/namespaces/{namespace}/pods",
+            {
+                "apiVersion": "v1",
+                "kind": "Pod",
+                "metadata": {"name": "heavier"},
+                "spec": {
+                    "priorityClassName": heavier,
+                    "restartPolicy": "Never",
+                    "securityContext": {
+                        "runAsNonRoot": True,
+                        "runAsUser": 1000,
+                        "seccompProfile": {"type": "RuntimeDefault"},
+                    },
+                    "containers": [container],
+                },
+            },
+        )
+        outcome = await client.wait(job)
+        assert outcome.cause == wire.CAUSE_EVICTED, outcome
+        assert "reempt" in outcome.message + await output(client, job), outcome
+
+
+async def test_a_pod_that_outlives_its_deadline_is_told_so(
+    make_settings: Callable[..., Any], api: Any, namespace: str
+) -> None:
+    """W08: what a kubelet ends for its `activeDeadlineSeconds` has run for too long, and is not tried again."""
+    async with (
+        Server(make_settings(TERMINATION_GRACE="1"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(LONG_AT_FIRST)
+        pod = await pod_of(api, namespace, job)
+        await running(client, job)
+        await api.merge(path_of(pod), {"spec": {"activeDeadlineSeconds": 1}})
+        outcome = await client.wait(job)
+        assert (outcome.state, outcome.cause) == (wire.JOB_STATE_TIMED_OUT, wire.CAUSE_RUN_TIMEOUT), outcome
+        assert "DeadlineExceeded" in outcome.message
+        await nothing_left(api, namespace)

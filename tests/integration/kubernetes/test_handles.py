@@ -1,0 +1,55 @@
+"""What names a worker on a cluster: from whatever configuration, and however long its names are."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from hodei_faults.cluster import nothing_left, workers_of
+from hodei_providers.contract import WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import INSTALLATION, make_request, until
+
+
+@pytest.fixture
+async def another(api: Any, namespace: str) -> AsyncIterator[str]:
+    """Return the name of another namespace, which goes in the end."""
+    yield f"{namespace}-b"
+    await api.delete(f"/api/v1/namespaces/{namespace}-b")
+
+
+async def test_a_worker_is_removed_from_the_namespace_that_its_handle_names(
+    api: Any, played: KubernetesConfig, another: str
+) -> None:
+    """W42: another one is configured since; that nothing is found there does not mean that the worker is gone."""
+    async with KubernetesProvider(config=played) as before:
+        handle = await before.launch(make_request())
+    async with KubernetesProvider(config=dataclasses.replace(played, namespace=another)) as after:
+        assert (await after.describe(handle)).phase is not WorkerPhase.MISSING
+        assert await after.destroy(handle)
+    assert await workers_of(api, played.namespace) == []
+    await nothing_left(api, played.namespace)
+
+
+async def test_names_of_any_length_are_taken_by_the_cluster_and_come_back_whole(
+    api: Any, played: KubernetesConfig
+) -> None:
+    """W27: of the worker, the installation, the tenant and the job; two that begin alike are two."""
+    installation = f"{INSTALLATION}-{'of-a-very-long-name-' * 10}"
+    labels = {"tenant": "Tenänt with/spaces " * 9, "job": "j" * 90, "attempt": "1", "attempt-uid": "u" * 70}
+    ids = [f"w{'long' * 25}{end}" for end in ("a", "b")]
+    async with KubernetesProvider(config=played) as provider:
+        handles = [await provider.launch(make_request(installation, worker_id=each, labels=labels)) for each in ids]
+        assert sorted(each.worker_id for each in await provider.list(installation)) == ids
+        for handle in handles:
+            await until(provider, handle, WorkerPhase.RUNNING)
+        for pod in await workers_of(api, played.namespace):
+            assert pod["metadata"]["annotations"]["hodei.io/tenant"] == labels["tenant"]
+        assert all(await asyncio.gather(*(provider.destroy(handle) for handle in handles)))
+        assert await provider.list(installation) == []
+    await nothing_left(api, played.namespace)
