@@ -103,6 +103,24 @@ async def test_a_job_that_names_a_provider_waits_for_it(pair: tuple[Server, Clie
     assert [each.provider for each in (await client.explain(job)).decisions] == ["", "dear"]
 
 
+async def test_a_failed_attempt_moves_to_another_provider_and_says_so(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """W28: the cheapest can launch nothing; the job goes elsewhere, though the strategy likes that less."""
+    monkeypatch.setenv("HODEI_PROVIDER_CHEAP_WORKER_COMMAND", str(tmp_path / "nothing"))
+    settings = make_settings(providers="cheap=process,dear=process", strategy="lowest-cost")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["true"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert [attempt.provider for attempt in (await client.get(job)).attempts] == ["cheap", "dear"]
+        found = await client.explain(job)
+        moved = "moved from provider cheap, where attempt 1 failed"
+        assert found.decisions[-1].reason == moved
+        assert any(moved in event.reason for event in found.events)
+        health = {each.provider: each.inputs.health for each in found.providers}
+        assert health["cheap"] < health["dear"]
+
+
 async def test_a_tenant_has_no_more_jobs_running_than_its_cap(pair: tuple[Server, Client]) -> None:
     """The next one waits, and says for what."""
     _, client = pair
