@@ -224,9 +224,6 @@ class Settings(BaseSettings):
     s3_concurrency: int = Field(8, ge=1, le=100, description="Calls at once, for storing and for reading each.")
     s3_connect_timeout: Duration = Field(5.0, gt=0, description="Until a connection is there.")
     s3_read_timeout: Duration = Field(30.0, gt=0, description="Of silence in a call.")
-    s3_orphan_grace: Duration = Field(
-        86400.0, description="Objects and unfinished uploads that no log has are removed when they are older."
-    )
 
     _tables: Mapping[str, ProviderTable] = PrivateAttr(default_factory=dict)
 
