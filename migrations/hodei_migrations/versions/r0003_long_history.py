@@ -33,8 +33,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     """Go back to the revision before."""
     op.drop_index("ix_attempts_provider_job_number", table_name="attempts")
-    with op.batch_alter_table("attempts") as table:
-        table.drop_column("job_number")
+    # Not in a batch: on SQLite that drops the table, and with it what hangs on its rows.
+    op.drop_column("attempts", "job_number")
     op.create_index("ix_attempts_provider_job_id", "attempts", ["provider", "job_id"])
     for name in ("submitted_at", "name_number", "state_number", "number"):
         op.drop_index(f"ix_jobs_tenant_{name}", table_name="jobs")

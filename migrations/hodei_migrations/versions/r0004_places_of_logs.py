@@ -34,9 +34,8 @@ def downgrade() -> None:
     """Go back to the revision before."""
     op.drop_index("ix_jobs_expires_at", table_name="jobs")
     op.drop_index("ix_jobs_without_logs", table_name="jobs")
-    with op.batch_alter_table("jobs") as table:
-        table.drop_column("expires_at")
+    # Not in a batch: on SQLite that drops the table, and with it what hangs on its rows.
+    op.drop_column("jobs", "expires_at")
     op.drop_index("ix_log_segments_state_place", table_name="log_segments")
-    with op.batch_alter_table("log_segments") as table:
-        table.drop_column("place")
+    op.drop_column("log_segments", "place")
     op.create_index("ix_log_segments_state", "log_segments", ["state"])

@@ -33,7 +33,7 @@ from hodei_server.db.job_queries import (
 )
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job, job_row
 from hodei_server.db.retention import expired_jobs
-from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
+from hodei_server.db.schema import attempts, job_events, job_labels, jobs, log_segments, workers
 from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.segments import closed_segments, segments_of
 from hodei_server.db.workers import (
@@ -249,6 +249,29 @@ def test_workers_that_are_gone_are_listed_only_where_asked_for(database_url: str
         counted = tx.connection.scalar(text(f"SELECT count(*) FROM {workers.name}"))  # noqa: S608 - a name of ours
     engine.dispose()
     assert (live, everyone, counted) == (["w2"], ["w1", "w2"], 2)
+
+
+def test_the_way_back_and_forth_through_the_schemas_loses_no_row(database_url: str) -> None:
+    """SQLite would drop what hangs on a table that is copied: jobs' attempts, labels and segments."""
+    engine = open_engine(database_url)
+    upgrade(engine)
+    with engine.connect() as connection:
+        database = connection.execution_options(hodei_writer=True)
+        fill(database, 3)
+        database.commit()
+
+    def counts() -> dict[str, int]:
+        with engine.connect() as database:
+            tables = (jobs, job_labels, job_events, attempts, log_segments, workers)
+            return {table.name: database.scalar(select(func.count()).select_from(table)) or 0 for table in tables}
+
+    before = counts()
+    assert all(before.values())
+    command.downgrade(_config(engine), "0002")
+    upgrade(engine)
+    after = counts()
+    engine.dispose()
+    assert after == before
 
 
 def test_attempts_from_before_are_found_by_their_provider(database_url: str) -> None:
