@@ -14,6 +14,7 @@ from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import duration_micros
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
 from hodei_server.domain.prices import Prices
@@ -22,9 +23,8 @@ from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
 
 _ASSIGN = Shape(values={"attempt_number": jobs.c.attempt_number + 1}, only_if=(jobs.c.cancel_requested_at.is_(None),))
-_INSERT_ATTEMPT = insert(attempts)
-_ATTEMPT = select(*attempts.c).where(attempts.c.attempt_uid == bindparam("uid"))
-_STARTED = (
+_INSERT_ATTEMPT = prepared(insert(attempts))
+_STARTED = prepared(
     update(attempts)
     .where(
         attempts.c.attempt_uid == bindparam("uid"),
@@ -47,9 +47,9 @@ _ended = (
         log_next_sequence=bindparam("to_log_next_sequence"),
     )
 )
-_KEEP_RESULT = _ended.where(attempts.c.epoch == bindparam("of_epoch"))
+_KEEP_RESULT = prepared(_ended.where(attempts.c.epoch == bindparam("of_epoch")))
 _KEEP_RESULT_AND_FENCE = _ended.values(epoch=attempts.c.epoch + 1)
-_FINISH = (
+_FINISH = prepared(
     update(attempts)
     .where(attempts.c.attempt_uid == bindparam("uid"))
     .values(
@@ -59,8 +59,13 @@ _FINISH = (
         }
     )
 )
-_JOB = select(jobs.c.spec, jobs.c.cancel_requested_at, jobs.c.failures, jobs.c.infrastructure_failures).where(
-    jobs.c.job_id == bindparam("job_id")
+_ENDING = prepared(
+    select(
+        *(attempts.c[name] for name in ("state", "result", "number", "created_at", "started_at")),
+        *(jobs.c[name] for name in ("spec", "cancel_requested_at", "failures", "infrastructure_failures")),
+    )
+    .join(jobs, jobs.c.job_id == attempts.c.job_id)
+    .where(attempts.c.attempt_uid == bindparam("uid"))
 )
 #: Waiting in the queue has a clock of its own: it stood still while there was an attempt (W05).
 _queue_deadline = jobs.c.queue_deadline + bindparam("attempt_took")
@@ -70,7 +75,7 @@ _RETRY_INFRASTRUCTURE = Shape(
 )
 _RETRY_UNCOUNTED = Shape(values={"queue_deadline": _queue_deadline})
 _spent = (workers.c.max_jobs > 0) & (workers.c.jobs_done + 1 >= workers.c.max_jobs)
-_RELEASE_WORKER = (
+_RELEASE_WORKER = prepared(
     update(workers)
     .where(workers.c.worker_id == bindparam("id"), workers.c.attempt_uid == bindparam("uid"))
     .values(
@@ -133,11 +138,6 @@ def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
     )
     insert_segment(tx, assignment.attempt_uid, 0, assignment.owner, known_new=True)
     return row
-
-
-def attempt_row(tx: Transaction, attempt_uid: str) -> RowMapping | None:
-    """Return an attempt's row."""
-    return tx.execute(_ATTEMPT, {"uid": attempt_uid}).mappings().one_or_none()
 
 
 def active_attempts(tx: Transaction) -> Sequence[RowMapping]:
@@ -216,7 +216,7 @@ def finish(
     :param prices: of its provider, where there are any.
     :return: the job's row; None when the attempt was over already.
     """
-    attempt = attempt_row(tx, attempt_uid)
+    attempt = tx.execute(_ENDING, {"uid": attempt_uid}).mappings().one_or_none()
     if attempt is None or attempt["state"] != int(JobState.FINISHING) or attempt["result"] is None:
         return None
     result = worker_wire.AttemptResult.FromString(attempt["result"])
@@ -225,8 +225,7 @@ def finish(
     state = ended_as(cause, exit_code)
     outcome = outcome_of(result, state)
     encoded = outcome.SerializeToString()
-    job = tx.execute(_JOB, {"job_id": attempt["job_id"]}).mappings().one()
-    spec = wire.JobSpec.FromString(job["spec"])
+    spec = wire.JobSpec.FromString(attempt["spec"])
     tx.execute(
         _FINISH,
         {
@@ -243,9 +242,9 @@ def finish(
     if log.open_segment is not None:
         close_segment(tx, log.open_segment)
     retry = None
-    failures, infrastructure_failures, number = job["failures"], job["infrastructure_failures"], attempt["number"]
-    if job["cancel_requested_at"] is None:
-        retry = decide_retry(spec.retry, cause, exit_code, failures, infrastructure_failures, attempts=number)
+    if attempt["cancel_requested_at"] is None:
+        failed = attempt["failures"], attempt["infrastructure_failures"]
+        retry = decide_retry(spec.retry, cause, exit_code, *failed, attempts=attempt["number"])
     elif state is not JobState.SUCCEEDED and cause is not Cause.EXIT_CODE and cause is not Cause.SIGNAL:
         # A stop was asked for and the attempt did not end by itself.
         state, cause = JobState.CANCELLED, Cause.CANCELLED

@@ -23,6 +23,7 @@ from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from hodei.clock import steady_time_ns
+from hodei_server.db.prepared import PreparedStatements
 from hodei_server.metrics.instruments import DATABASE_COMMIT
 
 T = TypeVar("T")
@@ -39,10 +40,14 @@ class DatabaseUnavailableError(Exception):
 
 
 class Transaction:
-    """A connection inside a transaction, and the database's time in it."""
+    """A connection inside a transaction, and the database's time in it.
 
-    def __init__(self, connection: Connection) -> None:
+    :param prepared: runs statements of the hot path, where it can.
+    """
+
+    def __init__(self, connection: Connection, prepared: PreparedStatements | None = None) -> None:
         self.connection = connection
+        self._prepared = prepared
         self._now: int | None = None
         self._later: dict[Insert, list[dict[str, Any]]] = {}
         self._committed: list[Callable[[], None]] = []
@@ -56,6 +61,10 @@ class Transaction:
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
         """Run one statement."""
+        if self._prepared is not None:
+            rows: Any = self._prepared.run(statement, parameters or {})
+            if rows is not None:
+                return rows  # type: ignore[no-any-return]  # as much of a CursorResult as callers of these use
         return self.connection.execute(statement, parameters)
 
     def insert_later(self, statement: Insert, row: dict[str, Any]) -> None:
@@ -79,7 +88,7 @@ class Transaction:
     def flush(self) -> None:
         """Insert what was put off; called once, before the commit."""
         for statement, rows in self._later.items():
-            self.connection.execute(statement, rows)
+            self.execute(statement, rows)
         self._later.clear()
 
 
@@ -219,7 +228,8 @@ class Database:
         with DATABASE_COMMIT.time(), self.engine.connect() as connection:
             connection = connection.execution_options(hodei_writer=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
-                transaction = Transaction(connection)
+                sqlite = connection.dialect.name == "sqlite"
+                transaction = Transaction(connection, PreparedStatements(connection) if sqlite else None)
                 for write in batch:
                     write.result = write.function(transaction)
                 transaction.flush()

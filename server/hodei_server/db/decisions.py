@@ -9,9 +9,10 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2 as wire
 from hodei_server.db.database import Transaction
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, decisions
 
-_INSERT = insert(decisions)
+_INSERT = prepared(insert(decisions))
 _COLUMNS = (
     decisions.c.number,
     decisions.c.at,

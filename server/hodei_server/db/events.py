@@ -11,11 +11,12 @@ from sqlalchemy import ColumnElement, Update, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction, one_of
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.domain.states import Cause, JobState, sources_of
 from hodei_server.metrics.instruments import JOB_MOVES
 
-_INSERT_EVENT = insert(job_events)
+_INSERT_EVENT = prepared(insert(job_events))
 #: What callers learn of a job that they have moved.
 _MOVED = ("number", "job_id", "spec", "traceparent", "state", "version", "reason", "attempt_number")
 
@@ -47,7 +48,7 @@ def _statement(sources: tuple[JobState, ...], key: str, columns: tuple[str, ...]
         # By way of its row: jobs have no index by their attempt.
         job_id = select(attempts.c.job_id).where(attempts.c.attempt_uid == bindparam("key")).scalar_subquery()
     conditions = (jobs.c.job_id == job_id, jobs.c[key] == bindparam("key"))
-    return (
+    return prepared(
         update(jobs)
         .where(*conditions, one_of(jobs.c.state, sources), *shape.only_if)
         .values(

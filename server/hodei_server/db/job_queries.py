@@ -9,16 +9,17 @@ from sqlalchemy import bindparam, func, select, tuple_
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction, one_of
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs, workers
 from hodei_server.domain.states import UNFINISHED_STATES, JobState
 from hodei_server.domain.workers import LIVE_STATES
 
 _LOWEST_RANK = -(1 << 63)
 # One tenant after the other: so each step goes by the queue's index, in its order, and sorts nothing.
-_NEXT_TENANT = select(func.min(jobs.c.tenant)).where(
-    jobs.c.state == int(JobState.QUEUED), jobs.c.tenant > bindparam("after")
+_NEXT_TENANT = prepared(
+    select(func.min(jobs.c.tenant)).where(jobs.c.state == int(JobState.QUEUED), jobs.c.tenant > bindparam("after"))
 )
-_QUEUE = (
+_QUEUE = prepared(
     select(
         jobs.c.job_id,
         jobs.c.tenant,
@@ -79,7 +80,7 @@ def queued_count(tx: Transaction) -> int:
 def queued_tenants(tx: Transaction) -> Sequence[str]:
     """Return the tenants that have waiting jobs."""
     found: list[str] = []
-    while (tenant := tx.connection.scalar(_NEXT_TENANT, {"after": found[-1] if found else ""})) is not None:
+    while (tenant := tx.execute(_NEXT_TENANT, {"after": found[-1] if found else ""}).scalar()) is not None:
         found.append(tenant)
     return found
 

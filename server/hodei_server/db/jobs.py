@@ -12,11 +12,12 @@ from sqlalchemy.engine import RowMapping
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import job_labels, jobs
 from hodei_server.domain.fairness import queue_rank
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 
-_INSERT = insert(jobs)
+_INSERT = prepared(insert(jobs))
 _BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest).where(
     jobs.c.tenant == bindparam("of_tenant"), jobs.c.request_id == bindparam("of_request_id")
 )

@@ -12,11 +12,12 @@ from sqlalchemy.engine import RowMapping
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei_logstore.contract import SegmentKey
 from hodei_server.db.database import Transaction
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import log_segments
 
 _SAME = (log_segments.c.attempt_uid == bindparam("uid"), log_segments.c.first_sequence == bindparam("first"))
 _THERE = select(log_segments.c.state).where(*_SAME)
-_INSERT = insert(log_segments)
+_INSERT = prepared(insert(log_segments))
 
 
 class SegmentState(enum.IntEnum):
@@ -44,7 +45,7 @@ class Place(enum.IntFlag):
 _MARK = update(log_segments).where(*_SAME).values(state=bindparam("to_state"))
 _MARK_SEALED = _MARK.where(log_segments.c.state == int(SegmentState.CLOSED))
 _FIGURES = ("state", "next_sequence", "bytes", "lines", "checksum", "first_time", "last_time")
-_CLOSE = (
+_CLOSE = prepared(
     update(log_segments)
     .where(*_SAME, log_segments.c.state == int(SegmentState.OPEN))
     .values({name: bindparam(f"to_{name}") for name in _FIGURES})

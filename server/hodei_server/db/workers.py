@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, u
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction, one_of
+from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import workers
 from hodei_server.domain.ids import hash_token
 from hodei_server.domain.workers import LIVE_STATES, WorkerState
@@ -50,7 +51,7 @@ _STATES = (
     .where(_THERE)
     .group_by(workers.c.provider, workers.c.state)
 )
-_GROUPS = (
+_GROUPS = prepared(
     select(
         workers.c.provider,
         workers.c.tenant,
@@ -67,7 +68,7 @@ _STARTS = (
     .order_by(workers.c.created_at.desc())
     .limit(1000)
 )
-_IDLE = (
+_IDLE = prepared(
     select(workers.c.worker_id, workers.c.provider, workers.c.tenant, workers.c.image, workers.c.resources)
     .where(_state == int(WorkerState.IDLE))
     .order_by(workers.c.created_at, workers.c.worker_id)
@@ -85,12 +86,14 @@ _UNBOUND = select(
     workers.c.tenant == "",
     workers.c.removal_reason.is_(None),
 )
-_TAKE = _update(
-    _state == int(WorkerState.IDLE),
-    state=int(WorkerState.BUSY),
-    attempt_uid=bindparam("to_attempt"),
-    tenant=bindparam("to_tenant"),
-).returning(workers.c.worker_id)
+_TAKE = prepared(
+    _update(
+        _state == int(WorkerState.IDLE),
+        state=int(WorkerState.BUSY),
+        attempt_uid=bindparam("to_attempt"),
+        tenant=bindparam("to_tenant"),
+    ).returning(workers.c.worker_id)
+)
 _SET_OTP = _update(
     _state == int(WorkerState.STARTING),
     workers.c.session_hash.is_(None),

@@ -8,11 +8,10 @@ from __future__ import annotations
 CAUSES = {
     "jobs.finished": """
         A job costs processor time, not waiting: the rows `processor-…`, and by part of the code the profile
-        [`jobs`](performance/profile.md#jobs). In the server the most goes into the statements of a job's moves (SQLite
-        and what builds statements), then into files and their syncs and into gRPC's Python layer; of the workers' share
-        a third is the job's own process, the rest its start, pipes and messages. More would need fewer messages
-        (submissions in batches, several jobs in one message to a worker), several server processes on one database, or
-        a server that is not Python.
+        [`jobs`](performance/profile.md#jobs). In the server the most goes into the statements of a job's moves, then
+        into files and their syncs and into gRPC; of the workers' share a third is the job's own process, the rest its
+        start, pipes and messages. More would need fewer messages (submissions in batches, several jobs in one message
+        to a worker), several server processes on one database, or a server that is not Python.
     """,
     "latency.": """
         Most of the time of one job is processor time, not waiting: the profile

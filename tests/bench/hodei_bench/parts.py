@@ -16,7 +16,7 @@ _WAITING = re.compile(
 )
 #: From a stack's innermost frame outwards, the first frame that one of these knows decides.
 _PARTS = (
-    (r"do_execute(many)? \(sqlalchemy", "SQLite"),
+    (r"do_execute(many)? \(sqlalchemy|^PreparedStatements\.run", "SQLite"),
     (r"\(sqlalchemy/", "SQLAlchemy"),
     (r"\(hodei_server/db/", "server: moves of jobs"),
     (r"\(hodei/checksum", "checksums"),

@@ -56,7 +56,7 @@ JOBS: tuple[Protection, ...] = (
         '        log_next_sequence=bindparam("to_log_next_sequence"),\n'
         "    )\n"
         ")\n"
-        '_KEEP_RESULT = _ended.where(attempts.c.epoch == bindparam("of_epoch"))\n',
+        '_KEEP_RESULT = prepared(_ended.where(attempts.c.epoch == bindparam("of_epoch")))\n',
         "    )\n"
         "    .values(\n"
         "        state=int(JobState.FINISHING),\n"
@@ -64,7 +64,7 @@ JOBS: tuple[Protection, ...] = (
         '        log_next_sequence=bindparam("to_log_next_sequence"),\n'
         "    )\n"
         ")\n"
-        "_KEEP_RESULT = _ended\n",
+        "_KEEP_RESULT = prepared(_ended)\n",
         f"{MOVES}::test_a_fenced_worker_is_not_heard",
         "the lost attempt's result is kept after all",
     ),
@@ -162,8 +162,8 @@ JOBS: tuple[Protection, ...] = (
         "W45",
         "a cancelled job is never queued again",
         "server/hodei_server/db/attempts.py",
-        '    if job["cancel_requested_at"] is None:\n        retry =',
-        "    if job is not None:\n        retry =",
+        '    if attempt["cancel_requested_at"] is None:\n',
+        "    if attempt is not None:\n",
         f"{MOVES}::test_a_cancelled_job_is_neither_given_out_nor_queued_again",
         "the retry policy queues the cancelled job again",
     ),
