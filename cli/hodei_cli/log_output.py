@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 
 from hodei_cli.display import plain
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk, Cut, LogEvent
+from hodei_client.search import Line, SearchEvent
 
 # What may be shown as it is: colours. Everything else that an escape can do (titles, the clipboard, reports that are
 # typed back, moving about) is left out.
@@ -70,7 +71,7 @@ class LogOutput:
             stream: TerminalFilter() for stream, number in self._files.items() if not raw and number in self._terminals
         }
 
-    def write(self, chunk: Chunk) -> None:
+    def write(self, chunk: Chunk | Line) -> None:
         """Write a chunk at once: whoever watches sees it when it is there."""
         if chunk.stream == SYSTEM and not self.system:
             return
@@ -96,11 +97,11 @@ class LogOutput:
         sys.stderr.flush()
 
 
-async def copy_log(events: AsyncIterator[LogEvent], output: LogOutput) -> AttemptEnd | None:
-    """Write a log to its end; return the last end there was."""
+async def copy_log(events: AsyncIterator[LogEvent | SearchEvent], output: LogOutput) -> AttemptEnd | None:
+    """Write a log, or the lines found in one, to its end; return the last end there was."""
     end: AttemptEnd | None = None
     async for event in events:
-        if isinstance(event, Chunk):
+        if isinstance(event, Chunk | Line):
             output.write(event)
         elif isinstance(event, Cut):
             if event.expired:

@@ -28,6 +28,7 @@ from hodei_client.errors import (
 )
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk, Cut, LogEvent, LogPlace
 from hodei_client.plain import PlainClient
+from hodei_client.search import Line, SearchEvent
 from hodei_client.settings import ClientSettings, read_settings
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "FieldViolation",
     "HodeiError",
     "InvalidRequestError",
+    "Line",
     "LogEvent",
     "LogGapError",
     "LogIntegrityError",
@@ -52,6 +54,7 @@ __all__ = [
     "PlainClient",
     "PreconditionError",
     "ResourceExhaustedError",
+    "SearchEvent",
     "ServerError",
     "UnauthenticatedError",
     "UnavailableError",

@@ -24,6 +24,7 @@ from hodei_client.connection import Connection, Responses, trace_of_environment
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, UnavailableError
 from hodei_client.logs import LogEvent, LogPlace, LogReader
+from hodei_client.search import LogSearch, SearchEvent
 from hodei_client.settings import ClientSettings, read_settings
 from hodei_client.specs import make_spec, to_duration
 
@@ -235,6 +236,55 @@ class Client:
             patience=self.settings.patience,
             compress=compress,
         ).events()
+
+    def search(
+        self,
+        job_id: str,
+        pattern: str,
+        *,
+        literal: bool = False,
+        ignore_case: bool = False,
+        place: LogPlace | None = None,
+        follow: bool = False,
+        streams: Sequence[int] = (),
+    ) -> AsyncIterator[SearchEvent]:
+        """Yield the lines of a job's log that match, each once; the server searches, other lines don't travel.
+
+        :param pattern: an expression in RE2's syntax, matched against each line; `literal`, the text itself.
+        :param place: where to begin and to end; the newest attempt's whole log when None.
+        :param follow: wait for what is to come, and go on with the next attempt after a retry.
+        :param streams: only these; all when empty.
+        :raise InvalidRequestError: the pattern is no expression.
+        """
+        return LogSearch(
+            self._logs,
+            self._connected,
+            job_id,
+            place=place or LogPlace(),
+            follow=follow,
+            streams=streams,
+            patience=self.settings.patience,
+            pattern=pattern,
+            literal=literal,
+            ignore_case=ignore_case,
+        ).events()
+
+    async def verify_logs(self, job_id: str = "", *, tenant: str = "") -> AsyncIterator[log_pb2.VerifyLogsResponse]:
+        """Have the logs of a job, or of all of a tenant's, read and compared with their receipts; yield what was found.
+
+        :raise UnavailableError: the connection broke; what was not yielded was not verified.
+        """
+        request = log_pb2.VerifyLogsRequest(job_id=job_id)
+        if not job_id:
+            request.tenant = tenant or self.settings.tenant
+        connection = self._connected
+        try:
+            await connection.reach()
+            async with Responses(self._logs.VerifyLogs(request, metadata=connection.metadata())) as responses:
+                async for response in responses:
+                    yield response
+        except aio.AioRpcError as error:
+            raise connection.failure(error) from None
 
     async def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to; the newest attempt's unless one is named."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import dataclasses
 import datetime as dt
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
 
 from grpc import aio
 
@@ -72,6 +74,7 @@ class LogPlace:
 
     :param tail: the last so many lines.
     :param ago: seconds.
+    :param until: where to end: with the last chunk that is no younger; `until_ago` in seconds. Not when following.
     """
 
     attempt: int = 0
@@ -79,12 +82,13 @@ class LogPlace:
     tail: int | None = None
     since: dt.datetime | None = None
     ago: float | None = None
+    until: dt.datetime | None = None
+    until_ago: float | None = None
 
 
-class LogReader:
-    """Reads a job's log.
+class AttemptsReader(abc.ABC):
+    """Reads one attempt's log after the other, over any number of broken connections.
 
-    :param verify: compare the bytes with the receipt where all of an attempt were seen.
     :param patience: seconds without a connection before it is given up.
     """
 
@@ -97,31 +101,22 @@ class LogReader:
         place: LogPlace,
         follow: bool,
         streams: Sequence[int],
-        verify: bool,
         patience: float,
-        compress: bool,
     ) -> None:
         self._stub = stub
         self._connection = connection
         self._job_id = job_id
         self._place = place
         self._follow = follow
-        self._streams = streams
-        self._verify = verify and not streams
-        self._compress = compress
+        self._streams = [wire.LogStream.ValueType(stream) for stream in streams]
         self._attempt_uid = ""
         self._number = place.attempt
-        # The next chunk's sequence; None before the attempt's first stream has said where it begins.
-        self._next: int | None = None
-        self._skip = 0
-        self._sum = 0
-        self._summed_from_start = False
         # The attempt that is read follows another one: it was promised by that one's end, and may not come.
         self._promised = False
         self._over = False
         self._endurance = Endurance(patience)
 
-    async def events(self) -> AsyncIterator[LogEvent]:
+    async def events(self) -> AsyncIterator[Any]:
         """Yield what is in the log, until its end or, followed, the job's."""
         connection = self._connection
         while not self._over:
@@ -145,29 +140,83 @@ class LogReader:
                 failure = error
             await self._endurance.endure(failure, reached=connection.reached)
 
-    def _request(self) -> wire.StreamLogsRequest:
-        request = wire.StreamLogsRequest(
-            job_id=self._job_id,
-            follow=self._follow,
-            streams=[wire.LogStream.ValueType(stream) for stream in self._streams],
-            compress=self._compress,
-        )
+    @abc.abstractmethod
+    def _stream(self) -> AsyncGenerator[Any, None]:
+        """Read from one connection; the last event is an AttemptEnd unless it broke."""
+
+    def _name(self, request: wire.StreamLogsRequest | wire.SearchLogsRequest) -> None:
+        """Say which attempt is meant."""
         if self._attempt_uid:
             request.attempt_uid = self._attempt_uid
         elif self._number:
             request.attempt_number = self._number
-        place = self._place
-        if self._next is not None:
+
+    def _enter(self, start: wire.LogStreamStart) -> None:
+        self._promised = False
+        self._attempt_uid = start.attempt_uid
+        self._number = start.attempt_number
+
+    def _leave(self, end: wire.LogStreamEnd) -> AttemptEnd:
+        """Turn to the attempt that follows, if one does."""
+        outcome = end.outcome if end.HasField("outcome") else None
+        event = AttemptEnd(self._number, end.receipt, outcome, end.another_attempt)
+        if self._follow and end.another_attempt:
+            self._attempt_uid, self._number = "", end.next_attempt_number
+            self._place = LogPlace()
+            self._promised = True
+        else:
+            self._over = True
+        return event
+
+
+def set_place(request: wire.StreamLogsRequest | wire.SearchLogsRequest, place: LogPlace) -> None:
+    """Write where to begin and to end into a request."""
+    if place.after_sequence is not None:
+        request.after_sequence = place.after_sequence
+    elif place.tail is not None:
+        request.tail_lines = place.tail
+    elif place.since is not None:
+        request.since_time.FromDatetime(place.since.astimezone(dt.UTC).replace(tzinfo=None))
+    elif place.ago is not None:
+        request.since_ago.FromNanoseconds(round(place.ago * 1e9))
+    set_until(request, place)
+
+
+def set_until(request: wire.StreamLogsRequest | wire.SearchLogsRequest, place: LogPlace) -> None:
+    """Write where to end into a request."""
+    if place.until is not None:
+        request.until_time.FromDatetime(place.until.astimezone(dt.UTC).replace(tzinfo=None))
+    elif place.until_ago is not None:
+        request.until_ago.FromNanoseconds(round(place.until_ago * 1e9))
+
+
+class LogReader(AttemptsReader):
+    """Reads a job's log.
+
+    :param verify: compare the bytes with the receipt where all of an attempt were seen.
+    """
+
+    def __init__(self, *arguments: Any, verify: bool, compress: bool, **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self._verify = verify and not self._streams
+        self._compress = compress
+        # The next chunk's sequence; None before the attempt's first stream has said where it begins.
+        self._next: int | None = None
+        self._skip = 0
+        self._sum = 0
+        self._summed_from_start = False
+
+    def _request(self) -> wire.StreamLogsRequest:
+        request = wire.StreamLogsRequest(
+            job_id=self._job_id, follow=self._follow, streams=self._streams, compress=self._compress
+        )
+        self._name(request)
+        if self._next is None:
+            set_place(request, self._place)
+        else:
             if self._next:
                 request.after_sequence = self._next - 1
-        elif place.after_sequence is not None:
-            request.after_sequence = place.after_sequence
-        elif place.tail is not None:
-            request.tail_lines = place.tail
-        elif place.since is not None:
-            request.since_time.FromDatetime(place.since.astimezone(dt.UTC).replace(tzinfo=None))
-        elif place.ago is not None:
-            request.since_ago.FromNanoseconds(round(place.ago * 1e9))
+            set_until(request, self._place)
         return request
 
     async def _stream(self) -> AsyncGenerator[LogEvent, None]:
@@ -199,9 +248,7 @@ class LogReader:
             self._summed_from_start = start.first_sequence == 0 and not start.skip_bytes
             self._next = start.first_sequence
             self._skip = start.skip_bytes
-        self._promised = False
-        self._attempt_uid = start.attempt_uid
-        self._number = start.attempt_number
+        self._enter(start)
 
     def _take(self, chunk: wire.LogChunk) -> Chunk | None:
         expected = self._next or 0
@@ -236,12 +283,8 @@ class LogReader:
         whole = self._verify and self._summed_from_start and receipt.ended and not receipt.expired
         if whole and receipt.complete and encode_checksum(self._sum) != receipt.checksum:
             raise LogIntegrityError(f"the log of attempt {self._number} is not what its receipt speaks of")
-        event = AttemptEnd(self._number, receipt, end.outcome if end.HasField("outcome") else None, end.another_attempt)
-        if self._follow and end.another_attempt:
+        event = self._leave(end)
+        if not self._over:
             # `_begin` starts over: the new attempt's stream says where it begins.
-            self._attempt_uid, self._number, self._next = "", end.next_attempt_number, None
-            self._place = LogPlace()
-            self._promised = True
-        else:
-            self._over = True
+            self._next = None
         return event

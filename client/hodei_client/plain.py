@@ -12,6 +12,7 @@ from hodei.v1 import job_pb2, log_pb2, provider_pb2
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client.client import Client
 from hodei_client.logs import LogEvent, LogPlace
+from hodei_client.search import SearchEvent
 from hodei_client.settings import ClientSettings
 
 T = TypeVar("T")
@@ -138,6 +139,27 @@ class PlainClient:
     ) -> Iterator[LogEvent]:
         """Yield a job's log."""
         return self._iterate(self._client.logs(job_id, place=place, follow=follow, streams=streams, verify=verify))
+
+    def search(
+        self,
+        job_id: str,
+        pattern: str,
+        *,
+        literal: bool = False,
+        ignore_case: bool = False,
+        place: LogPlace | None = None,
+        follow: bool = False,
+        streams: Sequence[int] = (),
+    ) -> Iterator[SearchEvent]:
+        """Yield the lines of a job's log that match."""
+        found = self._client.search(
+            job_id, pattern, literal=literal, ignore_case=ignore_case, place=place, follow=follow, streams=streams
+        )
+        return self._iterate(found)
+
+    def verify_logs(self, job_id: str = "", *, tenant: str = "") -> Iterator[log_pb2.VerifyLogsResponse]:
+        """Have the logs of a job, or of all of a tenant's, read and compared with their receipts."""
+        return self._iterate(self._client.verify_logs(job_id, tenant=tenant))
 
     def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to."""

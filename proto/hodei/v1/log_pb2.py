@@ -27,15 +27,17 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hodei.v1 import types_pb2 as hodei_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12hodei/v1/log.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"h\n\x08LogChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x17\n\x0ftime_unix_nanos\x18\x02 \x01(\x03\x12#\n\x06stream\x18\x03 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\".\n\x08LogBlock\x12\"\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x12.hodei.v1.LogChunk\"f\n\x06LogCut\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x08\"\xa5\x02\n\nLogReceipt\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x0c\x12.\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttruncated\x18\x08 \x01(\x08\x12\x10\n\x08\x63omplete\x18\t \x01(\x08\x12\x1e\n\x04\x63uts\x18\n \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\r\n\x05\x65nded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xpired\x18\x0c \x01(\x08\"\xb2\x02\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x18\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04H\x00\x12\x14\n\ntail_lines\x18\x05 \x01(\x03H\x00\x12\x30\n\nsince_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12.\n\tsince_ago\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12$\n\x07streams\x18\x08 \x03(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08\x63ompress\x18\t \x01(\x08\x42\x06\n\x04\x66rom\"y\n\x0eLogStreamStart\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x04\x12\x12\n\nskip_bytes\x18\x05 \x01(\r\"\xcd\x01\n\x0cLogStreamEnd\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.hodei.v1.LogReceipt\x12\"\n\x07outcome\x18\x03 \x01(\x0b\x32\x11.hodei.v1.Outcome\x12\x17\n\x0f\x61nother_attempt\x18\x04 \x01(\x08\x12\x1b\n\x13next_attempt_number\x18\x05 \x01(\x05\x12%\n\tjob_state\x18\x06 \x01(\x0e\x32\x12.hodei.v1.JobState\"+\n\x12LogStreamHeartbeat\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\"\xe8\x01\n\x12StreamLogsResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.hodei.v1.LogStreamStartH\x00\x12#\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.hodei.v1.LogBlockH\x00\x12\x1f\n\x03\x63ut\x18\x03 \x01(\x0b\x32\x10.hodei.v1.LogCutH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.hodei.v1.LogStreamEndH\x00\x12\x31\n\theartbeat\x18\x05 \x01(\x0b\x32\x1c.hodei.v1.LogStreamHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x9a\x01\n\x0eGetLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12$\n\x07streams\x18\x06 \x03(\x0e\x32\x13.hodei.v1.LogStream\"\x83\x01\n\x0fGetLogsResponse\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.hodei.v1.LogChunk\x12\x1e\n\x04\x63uts\x18\x03 \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x14GetLogReceiptRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\">\n\x15GetLogReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hodei.v1.LogReceipt*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03\x32\xef\x01\n\x10LogStreamService\x12I\n\nStreamLogs\x12\x1b.hodei.v1.StreamLogsRequest\x1a\x1c.hodei.v1.StreamLogsResponse0\x01\x12>\n\x07GetLogs\x12\x18.hodei.v1.GetLogsRequest\x1a\x19.hodei.v1.GetLogsResponse\x12P\n\rGetLogReceipt\x12\x1e.hodei.v1.GetLogReceiptRequest\x1a\x1f.hodei.v1.GetLogReceiptResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x12hodei/v1/log.proto\x12\x08hodei.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x14hodei/v1/types.proto\"h\n\x08LogChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x17\n\x0ftime_unix_nanos\x18\x02 \x01(\x03\x12#\n\x06stream\x18\x03 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x0c\n\x04\x64\x61ta\x18\x04 \x01(\x0c\".\n\x08LogBlock\x12\"\n\x06\x63hunks\x18\x01 \x03(\x0b\x32\x12.hodei.v1.LogChunk\"f\n\x06LogCut\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rlast_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x0f\n\x07\x65xpired\x18\x05 \x01(\x08\"\xa5\x02\n\nLogReceipt\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\x0e\n\x06\x63hunks\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12\r\n\x05lines\x18\x04 \x01(\x03\x12\x10\n\x08\x63hecksum\x18\x05 \x01(\x0c\x12.\n\nfirst_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\ttruncated\x18\x08 \x01(\x08\x12\x10\n\x08\x63omplete\x18\t \x01(\x08\x12\x1e\n\x04\x63uts\x18\n \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\r\n\x05\x65nded\x18\x0b \x01(\x08\x12\x0f\n\x07\x65xpired\x18\x0c \x01(\x08\"\x9d\x03\n\x11StreamLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x18\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04H\x00\x12\x14\n\ntail_lines\x18\x05 \x01(\x03H\x00\x12\x30\n\nsince_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12.\n\tsince_ago\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x0e\n\x06\x66ollow\x18\x07 \x01(\x08\x12$\n\x07streams\x18\x08 \x03(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08\x63ompress\x18\t \x01(\x08\x12\x30\n\nuntil_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x12.\n\tuntil_ago\x18\x0c \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x42\x06\n\x04\x66romB\x07\n\x05until\"y\n\x0eLogStreamStart\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x16\n\x0e\x66irst_sequence\x18\x04 \x01(\x04\x12\x12\n\nskip_bytes\x18\x05 \x01(\r\"\xcd\x01\n\x0cLogStreamEnd\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\x12%\n\x07receipt\x18\x02 \x01(\x0b\x32\x14.hodei.v1.LogReceipt\x12\"\n\x07outcome\x18\x03 \x01(\x0b\x32\x11.hodei.v1.Outcome\x12\x17\n\x0f\x61nother_attempt\x18\x04 \x01(\x08\x12\x1b\n\x13next_attempt_number\x18\x05 \x01(\x05\x12%\n\tjob_state\x18\x06 \x01(\x0e\x32\x12.hodei.v1.JobState\"+\n\x12LogStreamHeartbeat\x12\x15\n\rnext_sequence\x18\x01 \x01(\x04\"\xe8\x01\n\x12StreamLogsResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.hodei.v1.LogStreamStartH\x00\x12#\n\x05\x62lock\x18\x02 \x01(\x0b\x32\x12.hodei.v1.LogBlockH\x00\x12\x1f\n\x03\x63ut\x18\x03 \x01(\x0b\x32\x10.hodei.v1.LogCutH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.hodei.v1.LogStreamEndH\x00\x12\x31\n\theartbeat\x18\x05 \x01(\x0b\x32\x1c.hodei.v1.LogStreamHeartbeatH\x00\x42\x07\n\x05\x65vent\"\x9a\x01\n\x0eGetLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12$\n\x07streams\x18\x06 \x03(\x0e\x32\x13.hodei.v1.LogStream\"\x83\x01\n\x0fGetLogsResponse\x12\x13\n\x0b\x61ttempt_uid\x18\x01 \x01(\t\x12\"\n\x06\x63hunks\x18\x02 \x03(\x0b\x32\x12.hodei.v1.LogChunk\x12\x1e\n\x04\x63uts\x18\x03 \x03(\x0b\x32\x10.hodei.v1.LogCut\x12\x17\n\x0fnext_page_token\x18\x04 \x01(\t\"S\n\x14GetLogReceiptRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\">\n\x15GetLogReceiptResponse\x12%\n\x07receipt\x18\x01 \x01(\x0b\x32\x14.hodei.v1.LogReceipt\"T\n\x0bLogPosition\x12#\n\x06stream\x18\x01 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\r\"8\n\x0cLogPositions\x12(\n\tpositions\x18\x01 \x03(\x0b\x32\x15.hodei.v1.LogPosition\"\xef\x03\n\x11SearchLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12\x18\n\x0e\x61\x66ter_sequence\x18\x04 \x01(\x04H\x00\x12\x14\n\ntail_lines\x18\x05 \x01(\x03H\x00\x12\x30\n\nsince_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12.\n\tsince_ago\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12+\n\tpositions\x18\x08 \x01(\x0b\x32\x16.hodei.v1.LogPositionsH\x00\x12\x30\n\nuntil_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x01\x12.\n\tuntil_ago\x18\n \x01(\x0b\x32\x19.google.protobuf.DurationH\x01\x12\x0e\n\x06\x66ollow\x18\x0b \x01(\x08\x12$\n\x07streams\x18\x0c \x03(\x0e\x32\x13.hodei.v1.LogStream\x12\x0f\n\x07pattern\x18\r \x01(\t\x12\x0f\n\x07literal\x18\x0e \x01(\x08\x12\x13\n\x0bignore_case\x18\x0f \x01(\x08\x42\x06\n\x04\x66romB\x07\n\x05until\"\x88\x01\n\x07LogLine\x12#\n\x06stream\x18\x01 \x01(\x0e\x32\x13.hodei.v1.LogStream\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x0e\n\x06offset\x18\x03 \x01(\r\x12\x17\n\x0ftime_unix_nanos\x18\x04 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x05 \x01(\x0c\x12\x0f\n\x07partial\x18\x06 \x01(\x08\"R\n\x08LogLines\x12 \n\x05lines\x18\x01 \x03(\x0b\x32\x11.hodei.v1.LogLine\x12$\n\x04next\x18\x02 \x01(\x0b\x32\x16.hodei.v1.LogPositions\"\xb5\x01\n\x12SearchLogsResponse\x12)\n\x05start\x18\x01 \x01(\x0b\x32\x18.hodei.v1.LogStreamStartH\x00\x12#\n\x05lines\x18\x02 \x01(\x0b\x32\x12.hodei.v1.LogLinesH\x00\x12\x1f\n\x03\x63ut\x18\x03 \x01(\x0b\x32\x10.hodei.v1.LogCutH\x00\x12%\n\x03\x65nd\x18\x04 \x01(\x0b\x32\x16.hodei.v1.LogStreamEndH\x00\x42\x07\n\x05\x65vent\"3\n\x11VerifyLogsRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"\x87\x01\n\x0fLogSegmentCheck\x12\x16\n\x0e\x66irst_sequence\x18\x01 \x01(\x04\x12\x15\n\rnext_sequence\x18\x02 \x01(\x04\x12\r\n\x05\x62ytes\x18\x03 \x01(\x03\x12%\n\x07verdict\x18\x04 \x01(\x0e\x32\x14.hodei.v1.LogVerdict\x12\x0f\n\x07message\x18\x05 \x01(\t\"\xa5\x01\n\x12VerifyLogsResponse\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x13\n\x0b\x61ttempt_uid\x18\x02 \x01(\t\x12\x16\n\x0e\x61ttempt_number\x18\x03 \x01(\x05\x12+\n\x08segments\x18\x04 \x03(\x0b\x32\x19.hodei.v1.LogSegmentCheck\x12%\n\x07receipt\x18\x05 \x01(\x0b\x32\x14.hodei.v1.LogReceipt*l\n\tLogStream\x12\x1a\n\x16LOG_STREAM_UNSPECIFIED\x10\x00\x12\x15\n\x11LOG_STREAM_STDOUT\x10\x01\x12\x15\n\x11LOG_STREAM_STDERR\x10\x02\x12\x15\n\x11LOG_STREAM_SYSTEM\x10\x03*\x9d\x01\n\nLogVerdict\x12\x1b\n\x17LOG_VERDICT_UNSPECIFIED\x10\x00\x12\x12\n\x0eLOG_VERDICT_OK\x10\x01\x12\x17\n\x13LOG_VERDICT_CORRUPT\x10\x02\x12\x17\n\x13LOG_VERDICT_MISSING\x10\x03\x12\x13\n\x0fLOG_VERDICT_CUT\x10\x04\x12\x17\n\x13LOG_VERDICT_EXPIRED\x10\x05\x32\x85\x03\n\x10LogStreamService\x12I\n\nStreamLogs\x12\x1b.hodei.v1.StreamLogsRequest\x1a\x1c.hodei.v1.StreamLogsResponse0\x01\x12>\n\x07GetLogs\x12\x18.hodei.v1.GetLogsRequest\x1a\x19.hodei.v1.GetLogsResponse\x12P\n\rGetLogReceipt\x12\x1e.hodei.v1.GetLogReceiptRequest\x1a\x1f.hodei.v1.GetLogReceiptResponse\x12I\n\nSearchLogs\x12\x1b.hodei.v1.SearchLogsRequest\x1a\x1c.hodei.v1.SearchLogsResponse0\x01\x12I\n\nVerifyLogs\x12\x1b.hodei.v1.VerifyLogsRequest\x1a\x1c.hodei.v1.VerifyLogsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hodei.v1.log_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_LOGSTREAM']._serialized_start=2033
-  _globals['_LOGSTREAM']._serialized_end=2141
+  _globals['_LOGSTREAM']._serialized_start=3548
+  _globals['_LOGSTREAM']._serialized_end=3656
+  _globals['_LOGVERDICT']._serialized_start=3659
+  _globals['_LOGVERDICT']._serialized_end=3816
   _globals['_LOGCHUNK']._serialized_start=119
   _globals['_LOGCHUNK']._serialized_end=223
   _globals['_LOGBLOCK']._serialized_start=225
@@ -45,23 +47,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGRECEIPT']._serialized_start=378
   _globals['_LOGRECEIPT']._serialized_end=671
   _globals['_STREAMLOGSREQUEST']._serialized_start=674
-  _globals['_STREAMLOGSREQUEST']._serialized_end=980
-  _globals['_LOGSTREAMSTART']._serialized_start=982
-  _globals['_LOGSTREAMSTART']._serialized_end=1103
-  _globals['_LOGSTREAMEND']._serialized_start=1106
-  _globals['_LOGSTREAMEND']._serialized_end=1311
-  _globals['_LOGSTREAMHEARTBEAT']._serialized_start=1313
-  _globals['_LOGSTREAMHEARTBEAT']._serialized_end=1356
-  _globals['_STREAMLOGSRESPONSE']._serialized_start=1359
-  _globals['_STREAMLOGSRESPONSE']._serialized_end=1591
-  _globals['_GETLOGSREQUEST']._serialized_start=1594
-  _globals['_GETLOGSREQUEST']._serialized_end=1748
-  _globals['_GETLOGSRESPONSE']._serialized_start=1751
-  _globals['_GETLOGSRESPONSE']._serialized_end=1882
-  _globals['_GETLOGRECEIPTREQUEST']._serialized_start=1884
-  _globals['_GETLOGRECEIPTREQUEST']._serialized_end=1967
-  _globals['_GETLOGRECEIPTRESPONSE']._serialized_start=1969
-  _globals['_GETLOGRECEIPTRESPONSE']._serialized_end=2031
-  _globals['_LOGSTREAMSERVICE']._serialized_start=2144
-  _globals['_LOGSTREAMSERVICE']._serialized_end=2383
+  _globals['_STREAMLOGSREQUEST']._serialized_end=1087
+  _globals['_LOGSTREAMSTART']._serialized_start=1089
+  _globals['_LOGSTREAMSTART']._serialized_end=1210
+  _globals['_LOGSTREAMEND']._serialized_start=1213
+  _globals['_LOGSTREAMEND']._serialized_end=1418
+  _globals['_LOGSTREAMHEARTBEAT']._serialized_start=1420
+  _globals['_LOGSTREAMHEARTBEAT']._serialized_end=1463
+  _globals['_STREAMLOGSRESPONSE']._serialized_start=1466
+  _globals['_STREAMLOGSRESPONSE']._serialized_end=1698
+  _globals['_GETLOGSREQUEST']._serialized_start=1701
+  _globals['_GETLOGSREQUEST']._serialized_end=1855
+  _globals['_GETLOGSRESPONSE']._serialized_start=1858
+  _globals['_GETLOGSRESPONSE']._serialized_end=1989
+  _globals['_GETLOGRECEIPTREQUEST']._serialized_start=1991
+  _globals['_GETLOGRECEIPTREQUEST']._serialized_end=2074
+  _globals['_GETLOGRECEIPTRESPONSE']._serialized_start=2076
+  _globals['_GETLOGRECEIPTRESPONSE']._serialized_end=2138
+  _globals['_LOGPOSITION']._serialized_start=2140
+  _globals['_LOGPOSITION']._serialized_end=2224
+  _globals['_LOGPOSITIONS']._serialized_start=2226
+  _globals['_LOGPOSITIONS']._serialized_end=2282
+  _globals['_SEARCHLOGSREQUEST']._serialized_start=2285
+  _globals['_SEARCHLOGSREQUEST']._serialized_end=2780
+  _globals['_LOGLINE']._serialized_start=2783
+  _globals['_LOGLINE']._serialized_end=2919
+  _globals['_LOGLINES']._serialized_start=2921
+  _globals['_LOGLINES']._serialized_end=3003
+  _globals['_SEARCHLOGSRESPONSE']._serialized_start=3006
+  _globals['_SEARCHLOGSRESPONSE']._serialized_end=3187
+  _globals['_VERIFYLOGSREQUEST']._serialized_start=3189
+  _globals['_VERIFYLOGSREQUEST']._serialized_end=3240
+  _globals['_LOGSEGMENTCHECK']._serialized_start=3243
+  _globals['_LOGSEGMENTCHECK']._serialized_end=3378
+  _globals['_VERIFYLOGSRESPONSE']._serialized_start=3381
+  _globals['_VERIFYLOGSRESPONSE']._serialized_end=3546
+  _globals['_LOGSTREAMSERVICE']._serialized_start=3819
+  _globals['_LOGSTREAMSERVICE']._serialized_end=4208
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,39 @@ LOG_STREAM_SYSTEM: LogStream.ValueType  # 3
 """What Hodei says about the attempt."""
 Global___LogStream: _TypeAlias = LogStream  # noqa: Y015
 
+class _LogVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _LogVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_LogVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    LOG_VERDICT_UNSPECIFIED: _LogVerdict.ValueType  # 0
+    LOG_VERDICT_OK: _LogVerdict.ValueType  # 1
+    """Read, and as its figures say."""
+    LOG_VERDICT_CORRUPT: _LogVerdict.ValueType  # 2
+    """Its bytes do not fit its figures, or are not to be read; `message` says how."""
+    LOG_VERDICT_MISSING: _LogVerdict.ValueType  # 3
+    """There should be bytes, and there are none."""
+    LOG_VERDICT_CUT: _LogVerdict.ValueType  # 4
+    """Dropped, as the receipt says: the log outgrew its budget."""
+    LOG_VERDICT_EXPIRED: _LogVerdict.ValueType  # 5
+    """Removed, as the receipt says: its time to live had passed."""
+
+class LogVerdict(_LogVerdict, metaclass=_LogVerdictEnumTypeWrapper): ...
+
+LOG_VERDICT_UNSPECIFIED: LogVerdict.ValueType  # 0
+LOG_VERDICT_OK: LogVerdict.ValueType  # 1
+"""Read, and as its figures say."""
+LOG_VERDICT_CORRUPT: LogVerdict.ValueType  # 2
+"""Its bytes do not fit its figures, or are not to be read; `message` says how."""
+LOG_VERDICT_MISSING: LogVerdict.ValueType  # 3
+"""There should be bytes, and there are none."""
+LOG_VERDICT_CUT: LogVerdict.ValueType  # 4
+"""Dropped, as the receipt says: the log outgrew its budget."""
+LOG_VERDICT_EXPIRED: LogVerdict.ValueType  # 5
+"""Removed, as the receipt says: its time to live had passed."""
+Global___LogVerdict: _TypeAlias = LogVerdict  # noqa: Y015
+
 @_typing.final
 class LogChunk(_message.Message):
     """The unit of order, resume, dedupe and acknowledgement. At most 64 KiB of data."""
@@ -213,6 +246,8 @@ class StreamLogsRequest(_message.Message):
     FOLLOW_FIELD_NUMBER: _builtins.int
     STREAMS_FIELD_NUMBER: _builtins.int
     COMPRESS_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_AGO_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     attempt_uid: _builtins.str
     """The attempt, by uid or by number; the newest when neither is given."""
@@ -233,6 +268,10 @@ class StreamLogsRequest(_message.Message):
     def streams(self) -> _containers.RepeatedScalarFieldContainer[Global___LogStream.ValueType]:
         """Only these streams; all when empty."""
 
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until_ago(self) -> _duration_pb2.Duration: ...
     def __init__(
         self,
         *,
@@ -246,14 +285,21 @@ class StreamLogsRequest(_message.Message):
         follow: _builtins.bool = ...,
         streams: _abc.Iterable[Global___LogStream.ValueType] | None = ...,
         compress: _builtins.bool = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        until_ago: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "from", b"from", "since_ago", b"since_ago", "since_time", b"since_time", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "from", b"from", "since_ago", b"since_ago", "since_time", b"since_time", "tail_lines", b"tail_lines", "until", b"until", "until_ago", b"until_ago", "until_time", b"until_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "compress", b"compress", "follow", b"follow", "from", b"from", "job_id", b"job_id", "since_ago", b"since_ago", "since_time", b"since_time", "streams", b"streams", "tail_lines", b"tail_lines"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "compress", b"compress", "follow", b"follow", "from", b"from", "job_id", b"job_id", "since_ago", b"since_ago", "since_time", b"since_time", "streams", b"streams", "tail_lines", b"tail_lines", "until", b"until", "until_ago", b"until_ago", "until_time", b"until_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["after_sequence", "tail_lines", "since_time", "since_ago"]  # noqa: Y015
     _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _WhichOneofReturnType_until: _TypeAlias = _typing.Literal["until_time", "until_ago"]  # noqa: Y015
+    _WhichOneofArgType_until: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_until) -> _WhichOneofReturnType_until | None: ...
 
 Global___StreamLogsRequest: _TypeAlias = StreamLogsRequest  # noqa: Y015
 
@@ -505,3 +551,336 @@ class GetLogReceiptResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetLogReceiptResponse: _TypeAlias = GetLogReceiptResponse  # noqa: Y015
+
+@_typing.final
+class LogPosition(_message.Message):
+    """A place between two bytes of a stream: before byte `offset` of the data of the chunk `sequence`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    stream: Global___LogStream.ValueType
+    sequence: _builtins.int
+    offset: _builtins.int
+    def __init__(
+        self,
+        *,
+        stream: Global___LogStream.ValueType = ...,
+        sequence: _builtins.int = ...,
+        offset: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["offset", b"offset", "sequence", b"sequence", "stream", b"stream"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPosition: _TypeAlias = LogPosition  # noqa: Y015
+
+@_typing.final
+class LogPositions(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def positions(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogPosition]:
+        """At most one of each stream."""
+
+    def __init__(
+        self,
+        *,
+        positions: _abc.Iterable[Global___LogPosition] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["positions", b"positions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogPositions: _TypeAlias = LogPositions  # noqa: Y015
+
+@_typing.final
+class SearchLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_UID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
+    AFTER_SEQUENCE_FIELD_NUMBER: _builtins.int
+    TAIL_LINES_FIELD_NUMBER: _builtins.int
+    SINCE_TIME_FIELD_NUMBER: _builtins.int
+    SINCE_AGO_FIELD_NUMBER: _builtins.int
+    POSITIONS_FIELD_NUMBER: _builtins.int
+    UNTIL_TIME_FIELD_NUMBER: _builtins.int
+    UNTIL_AGO_FIELD_NUMBER: _builtins.int
+    FOLLOW_FIELD_NUMBER: _builtins.int
+    STREAMS_FIELD_NUMBER: _builtins.int
+    PATTERN_FIELD_NUMBER: _builtins.int
+    LITERAL_FIELD_NUMBER: _builtins.int
+    IGNORE_CASE_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    attempt_uid: _builtins.str
+    """The attempt, by uid or by number; the newest when neither is given."""
+    attempt_number: _builtins.int
+    after_sequence: _builtins.int
+    tail_lines: _builtins.int
+    follow: _builtins.bool
+    """Wait for what is to come, until the log ends."""
+    pattern: _builtins.str
+    """A regular expression in RE2's syntax, matched against each line without its newline; at most 1000 characters."""
+    literal: _builtins.bool
+    """The pattern is no expression but the text itself."""
+    ignore_case: _builtins.bool
+    @_builtins.property
+    def since_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def since_ago(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def positions(self) -> Global___LogPositions:
+        """Where a search that broke off had come to, as its last message told."""
+
+    @_builtins.property
+    def until_time(self) -> _timestamp_pb2.Timestamp: ...
+    @_builtins.property
+    def until_ago(self) -> _duration_pb2.Duration: ...
+    @_builtins.property
+    def streams(self) -> _containers.RepeatedScalarFieldContainer[Global___LogStream.ValueType]:
+        """Only these streams; all when empty."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        attempt_uid: _builtins.str = ...,
+        attempt_number: _builtins.int = ...,
+        after_sequence: _builtins.int = ...,
+        tail_lines: _builtins.int = ...,
+        since_time: _timestamp_pb2.Timestamp | None = ...,
+        since_ago: _duration_pb2.Duration | None = ...,
+        positions: Global___LogPositions | None = ...,
+        until_time: _timestamp_pb2.Timestamp | None = ...,
+        until_ago: _duration_pb2.Duration | None = ...,
+        follow: _builtins.bool = ...,
+        streams: _abc.Iterable[Global___LogStream.ValueType] | None = ...,
+        pattern: _builtins.str = ...,
+        literal: _builtins.bool = ...,
+        ignore_case: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "from", b"from", "positions", b"positions", "since_ago", b"since_ago", "since_time", b"since_time", "tail_lines", b"tail_lines", "until", b"until", "until_ago", b"until_ago", "until_time", b"until_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after_sequence", b"after_sequence", "attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "follow", b"follow", "from", b"from", "ignore_case", b"ignore_case", "job_id", b"job_id", "literal", b"literal", "pattern", b"pattern", "positions", b"positions", "since_ago", b"since_ago", "since_time", b"since_time", "streams", b"streams", "tail_lines", b"tail_lines", "until", b"until", "until_ago", b"until_ago", "until_time", b"until_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_from: _TypeAlias = _typing.Literal["after_sequence", "tail_lines", "since_time", "since_ago", "positions"]  # noqa: Y015
+    _WhichOneofArgType_from: _TypeAlias = _typing.Literal["from", b"from"]  # noqa: Y015
+    _WhichOneofReturnType_until: _TypeAlias = _typing.Literal["until_time", "until_ago"]  # noqa: Y015
+    _WhichOneofArgType_until: _TypeAlias = _typing.Literal["until", b"until"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_from) -> _WhichOneofReturnType_from | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_until) -> _WhichOneofReturnType_until | None: ...
+
+Global___SearchLogsRequest: _TypeAlias = SearchLogsRequest  # noqa: Y015
+
+@_typing.final
+class LogLine(_message.Message):
+    """A line that matches."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STREAM_FIELD_NUMBER: _builtins.int
+    SEQUENCE_FIELD_NUMBER: _builtins.int
+    OFFSET_FIELD_NUMBER: _builtins.int
+    TIME_UNIX_NANOS_FIELD_NUMBER: _builtins.int
+    DATA_FIELD_NUMBER: _builtins.int
+    PARTIAL_FIELD_NUMBER: _builtins.int
+    stream: Global___LogStream.ValueType
+    sequence: _builtins.int
+    """Where it begins: the chunk, and the byte in it."""
+    offset: _builtins.int
+    time_unix_nanos: _builtins.int
+    """The time of that chunk."""
+    data: _builtins.bytes
+    """With its newline, unless the stream ended without one."""
+    partial: _builtins.bool
+    """A line longer than 1 MiB is searched in pieces: this is one of them, and another follows."""
+    def __init__(
+        self,
+        *,
+        stream: Global___LogStream.ValueType = ...,
+        sequence: _builtins.int = ...,
+        offset: _builtins.int = ...,
+        time_unix_nanos: _builtins.int = ...,
+        data: _builtins.bytes = ...,
+        partial: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["data", b"data", "offset", b"offset", "partial", b"partial", "sequence", b"sequence", "stream", b"stream", "time_unix_nanos", b"time_unix_nanos"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLine: _TypeAlias = LogLine  # noqa: Y015
+
+@_typing.final
+class LogLines(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINES_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogLine]:
+        """In the order in which they were completed."""
+
+    @_builtins.property
+    def next(self) -> Global___LogPositions:
+        """Where the search goes on after these, to be asked for after a break; sent without lines, too, where nothing matches for
+        long.
+        """
+
+    def __init__(
+        self,
+        *,
+        lines: _abc.Iterable[Global___LogLine] | None = ...,
+        next: Global___LogPositions | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next", b"next"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "next", b"next"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogLines: _TypeAlias = LogLines  # noqa: Y015
+
+@_typing.final
+class SearchLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    START_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    CUT_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def start(self) -> Global___LogStreamStart:
+        """The first message: which log this is."""
+
+    @_builtins.property
+    def lines(self) -> Global___LogLines: ...
+    @_builtins.property
+    def cut(self) -> Global___LogCut:
+        """A stretch that could not be searched. Lines end at it."""
+
+    @_builtins.property
+    def end(self) -> Global___LogStreamEnd:
+        """The last message: nothing follows."""
+
+    def __init__(
+        self,
+        *,
+        start: Global___LogStreamStart | None = ...,
+        lines: Global___LogLines | None = ...,
+        cut: Global___LogCut | None = ...,
+        end: Global___LogStreamEnd | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "lines", "cut", "end"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___SearchLogsResponse: _TypeAlias = SearchLogsResponse  # noqa: Y015
+
+@_typing.final
+class VerifyLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """One job's logs, of all its attempts; those of all jobs of the tenant when empty."""
+    tenant: _builtins.str
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLogsRequest: _TypeAlias = VerifyLogsRequest  # noqa: Y015
+
+@_typing.final
+class LogSegmentCheck(_message.Message):
+    """What one segment was found to be."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIRST_SEQUENCE_FIELD_NUMBER: _builtins.int
+    NEXT_SEQUENCE_FIELD_NUMBER: _builtins.int
+    BYTES_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    first_sequence: _builtins.int
+    next_sequence: _builtins.int
+    """The last one's, for a log that is being written: what was durable when it was looked at."""
+    bytes: _builtins.int
+    verdict: Global___LogVerdict.ValueType
+    message: _builtins.str
+    def __init__(
+        self,
+        *,
+        first_sequence: _builtins.int = ...,
+        next_sequence: _builtins.int = ...,
+        bytes: _builtins.int = ...,
+        verdict: Global___LogVerdict.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes", b"bytes", "first_sequence", b"first_sequence", "message", b"message", "next_sequence", b"next_sequence", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LogSegmentCheck: _TypeAlias = LogSegmentCheck  # noqa: Y015
+
+@_typing.final
+class VerifyLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_UID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_NUMBER_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    attempt_uid: _builtins.str
+    attempt_number: _builtins.int
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogSegmentCheck]: ...
+    @_builtins.property
+    def receipt(self) -> Global___LogReceipt:
+        """What the segments were compared with."""
+
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+        attempt_uid: _builtins.str = ...,
+        attempt_number: _builtins.int = ...,
+        segments: _abc.Iterable[Global___LogSegmentCheck] | None = ...,
+        receipt: Global___LogReceipt | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "job_id", b"job_id", "receipt", b"receipt", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VerifyLogsResponse: _TypeAlias = VerifyLogsResponse  # noqa: Y015

@@ -49,6 +49,16 @@ class LogStreamServiceStub:
                 request_serializer=hodei_dot_v1_dot_log__pb2.GetLogReceiptRequest.SerializeToString,
                 response_deserializer=hodei_dot_v1_dot_log__pb2.GetLogReceiptResponse.FromString,
                 _registered_method=True)
+        self.SearchLogs = channel.unary_stream(
+                '/hodei.v1.LogStreamService/SearchLogs',
+                request_serializer=hodei_dot_v1_dot_log__pb2.SearchLogsRequest.SerializeToString,
+                response_deserializer=hodei_dot_v1_dot_log__pb2.SearchLogsResponse.FromString,
+                _registered_method=True)
+        self.VerifyLogs = channel.unary_stream(
+                '/hodei.v1.LogStreamService/VerifyLogs',
+                request_serializer=hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.SerializeToString,
+                response_deserializer=hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.FromString,
+                _registered_method=True)
 
 
 class LogStreamServiceServicer:
@@ -74,6 +84,20 @@ class LogStreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SearchLogs(self, request, context):
+        """The lines that match a pattern, found where the log lies; ends with an explicit end.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VerifyLogs(self, request, context):
+        """Read logs wherever they lie and compare them with their receipts, segment by segment.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogStreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -91,6 +115,16 @@ def add_LogStreamServiceServicer_to_server(servicer, server):
                     servicer.GetLogReceipt,
                     request_deserializer=hodei_dot_v1_dot_log__pb2.GetLogReceiptRequest.FromString,
                     response_serializer=hodei_dot_v1_dot_log__pb2.GetLogReceiptResponse.SerializeToString,
+            ),
+            'SearchLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.SearchLogs,
+                    request_deserializer=hodei_dot_v1_dot_log__pb2.SearchLogsRequest.FromString,
+                    response_serializer=hodei_dot_v1_dot_log__pb2.SearchLogsResponse.SerializeToString,
+            ),
+            'VerifyLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.VerifyLogs,
+                    request_deserializer=hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.FromString,
+                    response_serializer=hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -174,6 +208,60 @@ class LogStreamService:
             '/hodei.v1.LogStreamService/GetLogReceipt',
             hodei_dot_v1_dot_log__pb2.GetLogReceiptRequest.SerializeToString,
             hodei_dot_v1_dot_log__pb2.GetLogReceiptResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SearchLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hodei.v1.LogStreamService/SearchLogs',
+            hodei_dot_v1_dot_log__pb2.SearchLogsRequest.SerializeToString,
+            hodei_dot_v1_dot_log__pb2.SearchLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def VerifyLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hodei.v1.LogStreamService/VerifyLogs',
+            hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.SerializeToString,
+            hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

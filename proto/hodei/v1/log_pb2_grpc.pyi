@@ -36,6 +36,10 @@ class LogStreamServiceStub:
     GetLogs: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetLogsRequest, _log_pb2.GetLogsResponse]
     """A page of history."""
     GetLogReceipt: _grpc.UnaryUnaryMultiCallable[_log_pb2.GetLogReceiptRequest, _log_pb2.GetLogReceiptResponse]
+    SearchLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.SearchLogsRequest, _log_pb2.SearchLogsResponse]
+    """The lines that match a pattern, found where the log lies; ends with an explicit end."""
+    VerifyLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.VerifyLogsRequest, _log_pb2.VerifyLogsResponse]
+    """Read logs wherever they lie and compare them with their receipts, segment by segment."""
 
 @_typing.type_check_only
 class LogStreamServiceAsyncStub(LogStreamServiceStub):
@@ -45,6 +49,10 @@ class LogStreamServiceAsyncStub(LogStreamServiceStub):
     GetLogs: _aio.UnaryUnaryMultiCallable[_log_pb2.GetLogsRequest, _log_pb2.GetLogsResponse]  # type: ignore[assignment]
     """A page of history."""
     GetLogReceipt: _aio.UnaryUnaryMultiCallable[_log_pb2.GetLogReceiptRequest, _log_pb2.GetLogReceiptResponse]  # type: ignore[assignment]
+    SearchLogs: _aio.UnaryStreamMultiCallable[_log_pb2.SearchLogsRequest, _log_pb2.SearchLogsResponse]  # type: ignore[assignment]
+    """The lines that match a pattern, found where the log lies; ends with an explicit end."""
+    VerifyLogs: _aio.UnaryStreamMultiCallable[_log_pb2.VerifyLogsRequest, _log_pb2.VerifyLogsResponse]  # type: ignore[assignment]
+    """Read logs wherever they lie and compare them with their receipts, segment by segment."""
 
 class LogStreamServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -69,5 +77,21 @@ class LogStreamServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _log_pb2.GetLogReceiptRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_log_pb2.GetLogReceiptResponse, _abc.Awaitable[_log_pb2.GetLogReceiptResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def SearchLogs(
+        self,
+        request: _log_pb2.SearchLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_log_pb2.SearchLogsResponse], _abc.AsyncIterator[_log_pb2.SearchLogsResponse]]:
+        """The lines that match a pattern, found where the log lies; ends with an explicit end."""
+
+    @_abc_1.abstractmethod
+    def VerifyLogs(
+        self,
+        request: _log_pb2.VerifyLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_log_pb2.VerifyLogsResponse], _abc.AsyncIterator[_log_pb2.VerifyLogsResponse]]:
+        """Read logs wherever they lie and compare them with their receipts, segment by segment."""
 
 def add_LogStreamServiceServicer_to_server(servicer: LogStreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

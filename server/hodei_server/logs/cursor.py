@@ -95,10 +95,13 @@ class Cursor:
         return None
 
 
-def trim(stored: StoredBlock, sequence: int) -> StoredBlock:
-    """Return a block without its chunks before `sequence`."""
-    block = make_block([chunk for chunk in chunks_of(stored.data) if chunk.sequence >= sequence])
-    return StoredBlock(sequence, stored.next_sequence, block.data)
+def trim(stored: StoredBlock, first: int, end: int | None = None) -> StoredBlock:
+    """Return a block without its chunks before `first` and from `end` on; empty when none is left."""
+    last = stored.next_sequence if end is None else min(stored.next_sequence, end)
+    if first <= stored.first_sequence and last == stored.next_sequence:
+        return stored
+    chunks = [chunk for chunk in chunks_of(stored.data) if first <= chunk.sequence < last]
+    return StoredBlock(first, last, make_block(chunks).data if chunks else b"")
 
 
 async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
@@ -22,6 +24,8 @@ from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import ChangesByKey, wait_for
 from hodei_server.logs.receipt import sum_up
 from hodei_server.rpc.requests import refuse, require
+
+T = TypeVar("T")
 
 #: Seconds after which a wait for a job's first attempt looks again by itself.
 LOOK_AGAIN_SECONDS = 15.0
@@ -47,6 +51,7 @@ class LogState:
     job: RowMapping | None
     attempt: RowMapping | None
     receipt: wire.LogReceipt
+    segments: Sequence[Segment] = ()
 
 
 class LogLookup:
@@ -56,6 +61,10 @@ class LogLookup:
         self.book = book
         self._database = database
         self._changed = changed
+
+    async def read(self, query: Callable[[Transaction], T]) -> T:
+        """Ask the database."""
+        return await self._database.read(query)
 
     async def find(self, job_id: str, attempt_uid: str, number: int, *, wait: bool) -> AttemptLog:
         """Find an attempt by uid or number, else the job's newest.
@@ -117,7 +126,7 @@ class LogLookup:
 
         attempt, stored, job = await self._database.read(read)
         segments = stored if self.book.get(uid) is None else await self.book.segments(uid)
-        return LogState(job, attempt, sum_up(uid, attempt, segments))
+        return LogState(job, attempt, sum_up(uid, attempt, segments), segments)
 
     @staticmethod
     def end(log: AttemptLog, state: LogState, next_sequence: int) -> wire.LogStreamEnd:

@@ -7,39 +7,41 @@ with the block as a length-delimited field.
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
 from grpc import aio
 
-from hodei.clock import steady_time_ns
 from hodei.encoding import field_prefix
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
 from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedError, Violation
-from hodei_server.domain.spec import check_duration
-from hodei_server.logs.changes import wait_for
-from hodei_server.logs.cursor import Cursor, Cut, find_tail, find_time
+from hodei_server.logs.cursor import Cursor, Cut
 from hodei_server.metrics.instruments import LOG_SENT
-from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
-from hodei_server.rpc.requests import MAX_INTEGER, PageTokens, check_time, parse_place, refuse
+from hodei_server.rpc.log_lookup import LogLookup
+from hodei_server.rpc.log_reading import (
+    Streams,
+    check_range,
+    check_streams,
+    cut_message,
+    find_end,
+    find_start,
+    read_log,
+    start_message,
+)
+from hodei_server.rpc.log_search import check_search, search_log
+from hodei_server.rpc.log_verify import verify_logs
+from hodei_server.rpc.requests import PageTokens, parse_place
 
 SERVICE = "hodei.v1.LogStreamService"
-#: Seconds of silence after which a follower is told that it is still connected.
-HEARTBEAT_SECONDS = 15.0
-#: Seconds until a log that is about to be opened is looked at again.
-NOT_YET_OPEN_SECONDS = 0.01
 DEFAULT_PAGE = 1000
 MAX_PAGE = 10_000
-#: Far more lines than any log has.
-MAX_TAIL_LINES = 1 << 40
 PAGE_BYTES = 1 << 20
-#: Read at once for a follower: what one that takes nothing more keeps in memory, or one block.
-READ_BYTES = 256 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -87,6 +89,12 @@ class LogService:
             "GetLogReceipt": grpc.unary_unary_rpc_method_handler(
                 self.GetLogReceipt, wire.GetLogReceiptRequest.FromString, serialize
             ),
+            "SearchLogs": grpc.unary_stream_rpc_method_handler(
+                self.SearchLogs, wire.SearchLogsRequest.FromString, serialize
+            ),
+            "VerifyLogs": grpc.unary_stream_rpc_method_handler(
+                self.VerifyLogs, wire.VerifyLogsRequest.FromString, serialize
+            ),
         }
         return grpc.method_handlers_generic_handler(SERVICE, dict(methods))
 
@@ -95,19 +103,28 @@ class LogService:
     ) -> AsyncIterator[bytes | wire.StreamLogsResponse]:
         """Send a log from a place on, live if asked to."""
         streams = check_streams(request.streams)
-        check_place(request)
-        peer = context.peer().rpartition(":")[0]
-        keys = (("job", request.job_id), ("client", peer))
+        check_range(request)
+        peer = peer_of(context)
+        if request.compress or (self._compress and "127.0.0.1" not in peer and "unix" not in peer):
+            context.set_compression(grpc.Compression.Gzip)
+        with self._counted(request.job_id, peer):
+            async for message in self._stream(request, streams):
+                yield message
+
+    @contextlib.contextmanager
+    def _counted(self, job_id: str, peer: str) -> Iterator[None]:
+        """Count an open stream.
+
+        :raise ResourceExhaustedError: there are too many already.
+        """
+        keys = (("job", job_id), ("client", peer))
         for key, limit in zip(keys, (self._limits.per_job, self._limits.per_client), strict=True):
             if self._open[key] >= limit:
                 raise ResourceExhaustedError(f"there are {limit} open log streams of this {key[0]} already")
-        if request.compress or (self._compress and "127.0.0.1" not in peer and "unix" not in peer):
-            context.set_compression(grpc.Compression.Gzip)
         for key in keys:
             self._open[key] += 1
         try:
-            async for message in self._stream(request, streams):
-                yield message
+            yield
         finally:
             for key in keys:
                 self._open[key] -= 1
@@ -115,67 +132,26 @@ class LogService:
                     del self._open[key]
 
     async def _stream(
-        self, request: wire.StreamLogsRequest, streams: frozenset[wire.LogStream.ValueType]
+        self, request: wire.StreamLogsRequest, streams: Streams
     ) -> AsyncIterator[bytes | wire.StreamLogsResponse]:
         log = await self._lookup.find(request.job_id, request.attempt_uid, request.attempt_number, wait=request.follow)
-        sequence, skip = await self._start(request, log, streams)
-        yield wire.StreamLogsResponse(
-            start=wire.LogStreamStart(
-                job_id=log.job_id,
-                attempt_uid=log.attempt_uid,
-                attempt_number=log.number,
-                first_sequence=sequence,
-                skip_bytes=skip,
-            )
-        )
+        sequence, skip = await find_start(self._lookup, request, log, streams)
+        end = await find_end(self._lookup, request, log)
+        yield wire.StreamLogsResponse(start=start_message(log, sequence, skip))
         cursor = Cursor(self._lookup.book, log.attempt_uid, sequence)
-        while True:
-            opened = self._lookup.book.get(log.attempt_uid)
-            moved = opened.change.next_move() if opened is not None else None
-            piece = await cursor.read(READ_BYTES) if log.attempt_uid else ()
-            if isinstance(piece, Cut):
+        async for piece in read_log(self._lookup, log, cursor, follow=request.follow, end=end):
+            if piece is None:
+                yield wire.StreamLogsResponse(heartbeat=wire.LogStreamHeartbeat(next_sequence=cursor.sequence))
+            elif isinstance(piece, Cut):
                 yield wire.StreamLogsResponse(cut=cut_message(piece))
-                continue
-            if piece:
+            elif isinstance(piece, wire.LogStreamEnd):
+                yield wire.StreamLogsResponse(end=piece)
+            else:
                 for stored in piece:
                     data = stored.data if not streams else only(stored, streams)
                     if data:
                         LOG_SENT.inc(len(data))
                         yield block_message(data)
-                continue
-            if not request.follow:
-                break
-            if moved is None:
-                # It has ended, or it is about to be opened: its attempt was written down just now.
-                state = await self._lookup.look(log)
-                if state.receipt.ended and (state.receipt.expired or cursor.sequence >= state.receipt.chunks):
-                    yield wire.StreamLogsResponse(end=self._lookup.end(log, state, cursor.sequence))
-                    return
-                opening = self._lookup.next_move(log.job_id)
-                if self._lookup.book.get(log.attempt_uid) is None:
-                    await wait_for(opening, NOT_YET_OPEN_SECONDS)
-                continue
-            if not await wait_for(moved, HEARTBEAT_SECONDS):
-                yield wire.StreamLogsResponse(heartbeat=wire.LogStreamHeartbeat(next_sequence=cursor.sequence))
-        state = await self._lookup.look(log)
-        yield wire.StreamLogsResponse(end=self._lookup.end(log, state, cursor.sequence))
-
-    async def _start(
-        self, request: wire.StreamLogsRequest, log: AttemptLog, streams: frozenset[wire.LogStream.ValueType]
-    ) -> tuple[int, int]:
-        """Return the first sequence to send and how many bytes of it to leave out."""
-        place = request.WhichOneof("from")
-        if place == "after_sequence":
-            return request.after_sequence + 1, 0
-        if place is None or not log.attempt_uid:
-            return 0, 0
-        if place == "tail_lines":
-            return await find_tail(self._lookup.book, log.attempt_uid, request.tail_lines, streams)
-        if place == "since_time":
-            nanos = request.since_time.ToNanoseconds()
-        else:
-            nanos = steady_time_ns() - request.since_ago.ToNanoseconds()
-        return await find_time(self._lookup.book, log.attempt_uid, nanos), 0
 
     async def GetLogs(  # noqa: N802 - the wire's name
         self,
@@ -230,33 +206,22 @@ class LogService:
         log = await self._lookup.find(request.job_id, request.attempt_uid, request.attempt_number, wait=False)
         return wire.GetLogReceiptResponse(receipt=await self._lookup.receipt(log))
 
+    async def SearchLogs(  # noqa: N802 - the wire's name
+        self, request: wire.SearchLogsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[wire.SearchLogsResponse]:
+        """Send the lines that match a pattern."""
+        pattern, streams = check_search(request)
+        with self._counted(request.job_id, peer_of(context)):
+            async for message in search_log(self._lookup, request, pattern, streams):
+                yield message
 
-def check_streams(streams: Any) -> frozenset[wire.LogStream.ValueType]:
-    """Return the wanted streams; all of them are the same as none named.
-
-    :raise InvalidRequestError: one is unknown.
-    """
-    for stream in set(streams):
-        if stream not in {wire.LOG_STREAM_STDOUT, wire.LOG_STREAM_STDERR, wire.LOG_STREAM_SYSTEM}:
-            raise InvalidRequestError([Violation("streams", f"{stream} is not a stream")])
-    wanted = frozenset(streams)
-    return frozenset() if len(wanted) == 3 else wanted
-
-
-def check_place(request: wire.StreamLogsRequest) -> None:
-    """Check where a stream is to begin.
-
-    :raise InvalidRequestError: no log has such a place.
-    """
-    place = request.WhichOneof("from")
-    if place == "after_sequence" and request.after_sequence >= MAX_INTEGER:
-        raise InvalidRequestError([Violation(place, f"is less than {MAX_INTEGER}")])
-    if place == "tail_lines" and not 0 <= request.tail_lines <= MAX_TAIL_LINES:
-        raise InvalidRequestError([Violation(place, f"lies between 0 and {MAX_TAIL_LINES}")])
-    if place == "since_time":
-        check_time(place, request.since_time)
-    if place == "since_ago":
-        refuse(check_duration(place, request.since_ago, zero=True))
+    async def VerifyLogs(  # noqa: N802 - the wire's name
+        self, request: wire.VerifyLogsRequest, context: aio.ServicerContext[Any, Any]
+    ) -> AsyncIterator[wire.VerifyLogsResponse]:
+        """Read logs and compare them with their receipts."""
+        with self._counted(request.job_id, peer_of(context)):
+            async for message in verify_logs(self._lookup, request):
+                yield message
 
 
 def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> bytes:
@@ -265,12 +230,6 @@ def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> b
     return wire.LogBlock(chunks=chunks).SerializeToString() if chunks else b""
 
 
-def cut_message(cut: Cut) -> wire.LogCut:
-    """Return a cut as the wire tells it."""
-    return wire.LogCut(
-        first_sequence=cut.first_sequence,
-        last_sequence=cut.next_sequence - 1,
-        bytes=cut.size,
-        lines=cut.lines,
-        expired=cut.expired,
-    )
+def peer_of(context: aio.ServicerContext[Any, Any]) -> str:
+    """Return the address of who calls, without its port."""
+    return context.peer().rpartition(":")[0]

@@ -23,6 +23,7 @@ class FaultyProxy:
     :param host: an address of this machine, where it listens.
     :ivar port: the same.
     :ivar accepted: how many connections have come so far.
+    :ivar answered: bytes that came back from the target.
     """
 
     def __init__(
@@ -33,6 +34,7 @@ class FaultyProxy:
         self.bytes_per_second = bytes_per_second
         self.port = 0
         self.accepted = 0
+        self.answered = 0
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._is_cut = False
@@ -124,6 +126,8 @@ class FaultyProxy:
                 if not data:
                     return
                 await self._flowing.wait()
+                if slowly:
+                    self.answered += len(data)
                 writer.write(data)
                 await writer.drain()
                 if rate is not None:

@@ -107,6 +107,11 @@ ACCEPTED: dict[str, frozenset[str]] = {
     "ListDecisions.tenant": frozenset({"unknown"}),
     "GetLogs.streams": frozenset({"many"}),
     "StreamLogs.streams": frozenset({"many"}),
+    "SearchLogs.streams": frozenset({"many"}),
+    # Something to look for.
+    "SearchLogs.pattern": frozenset({"unknown", "nul", "control"}),
+    # All of them.
+    "VerifyLogs.job_id": frozenset({"missing", "empty"}),
     # Nothing has happened after that yet.
     "WatchJob.after_version": frozenset({"most"}),
     # A worker nobody knows gets the one answer that all unknown ones get; a newer one is told the server's own version.
@@ -135,7 +140,7 @@ for _table in (ACCEPTED, PRECONDITION):
 
 #: What might be, and is not there: a number that an attempt may have. Names are `unknown` for all calls.
 NOT_THERE: Mapping[str, frozenset[str]] = {
-    f"{call}.attempt_number": frozenset({"most"}) for call in ("GetLogReceipt", "GetLogs", "StreamLogs")
+    f"{call}.attempt_number": frozenset({"most"}) for call in ("GetLogReceipt", "GetLogs", "StreamLogs", "SearchLogs")
 }
 
 
@@ -351,6 +356,7 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
             "SubmitJob.spec": types_wire.JobSpec(argv=["true"]),
             "PlanJob.spec": types_wire.JobSpec(argv=["true"]),
             "ListJobs.name": "",
+            "pattern": "x",
             "otp": "an unknown token",
             "nonce": b"0123456789abcdef",
             "protocol_version": 1,
