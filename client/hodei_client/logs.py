@@ -198,7 +198,8 @@ class LogReader(AttemptsReader):
 
     def __init__(self, *arguments: Any, verify: bool, compress: bool, **more: Any) -> None:
         super().__init__(*arguments, **more)
-        self._verify = verify and not self._streams
+        bounded = self._place.until is not None or self._place.until_ago is not None
+        self._verify = verify and not self._streams and not bounded
         self._compress = compress
         # The next chunk's sequence; None before the attempt's first stream has said where it begins.
         self._next: int | None = None

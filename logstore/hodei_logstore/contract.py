@@ -182,6 +182,9 @@ class LogStore(ABC):
         :raise SegmentNotFoundError: there is no such segment.
         """
 
+    async def forget(self, key: SegmentKey) -> None:  # noqa: B027 - a store that remembers nothing needs none
+        """Let go of what is remembered of a segment: what is asked next is read anew. Does nothing by default."""
+
     @abstractmethod
     async def seal(self, key: SegmentKey) -> SegmentInfo:
         """Close a segment for good and compress it. Idempotent. Readers that are on it go on undisturbed.

@@ -240,6 +240,10 @@ class FileLogStore(LogStore):
         """Tell what a segment amounts to."""
         return await self._run(lambda: self._either(key, lambda segment: segment.info, lambda _, index: index.info))
 
+    async def forget(self, key: SegmentKey) -> None:
+        """Let go of the segment's index; see the contract."""
+        self._indexes.pop(key, None)
+
     # Sealing and removing
 
     async def seal(self, key: SegmentKey) -> SegmentInfo:

@@ -123,6 +123,11 @@ class S3LogStore(LogStore):
         except SegmentNotFoundError:
             return await self._read(lambda: self._remote.index(key).info)
 
+    async def forget(self, key: SegmentKey) -> None:
+        """Let go of what was read of the segment; see the contract."""
+        await self.disk.forget(key)
+        self._remote.forget(key)
+
     async def _read(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, function)
 

@@ -157,5 +157,5 @@ class LineSearch:
 
 def read_positions(positions: Iterable[wire.LogPosition]) -> tuple[int, dict[int, tuple[int, int]]]:
     """Return the first sequence that a search which goes on has to read, and where it begins in each stream."""
-    found = {position.stream: (position.sequence, position.offset) for position in positions}
-    return min((sequence for sequence, _ in found.values()), default=0), dict(found)
+    found: dict[int, tuple[int, int]] = {each.stream: (each.sequence, each.offset) for each in positions}
+    return min((sequence for sequence, _ in found.values()), default=0), found

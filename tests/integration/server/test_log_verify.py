@@ -41,7 +41,7 @@ async def sealed(folder: Path, count: int) -> list[Path]:
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
 async def test_a_flipped_bit_is_found_and_its_segment_named(make_settings: object, place: str) -> None:
-    """L17: among several segments of several logs, wherever the bit is."""
+    """Among several segments of several logs, wherever the bit is."""
     assert callable(make_settings)
     settings = make_settings(log_segment="64KiB")
     async with (
