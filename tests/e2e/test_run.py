@@ -155,7 +155,7 @@ def test_a_disabled_provider_takes_nothing_and_explain_says_so(cli: Any) -> None
     """W36: the job waits; enabled again, it runs."""
     cli.run("providers", "disable", "process", check=0)
     job = cli.run("submit", "--", "true", check=0).stdout.decode().strip()
-    assert b"not enabled" in cli.run("explain", job, check=0).stdout
+    assert b"is disabled" in cli.run("explain", job, check=0).stdout
     cli.run("providers", "enable", "process", check=0)
     cli.run("wait", job, check=0)
 
