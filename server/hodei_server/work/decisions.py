@@ -80,11 +80,16 @@ def decision_message(
     :param reason: why the job waits, or was moved; made of the verdicts where it is empty.
     """
     ranked = sorted(choice.verdicts, key=lambda verdict: order(verdict, avoid))
+    nearest = ranked[0] if ranked and ranked[0].eligible else None
+    if not reason and nearest is None:
+        reason = "no provider can run it"
+    elif not reason and nearest is not None:
+        reason = nearest.reason if choice.place is not None else f"{nearest.provider}: {nearest.reason}"
     decision = wire.Decision(
         job_id=job_id,
         attempt_number=attempt_number,
         strategy=choice.strategy,
-        reason=reason or (ranked[0].reason if ranked and ranked[0].eligible else "no provider can run it"),
+        reason=reason,
         candidates=[verdict_message(verdict) for verdict in ranked],
     )
     if choice.place is not None:
