@@ -149,7 +149,9 @@ class Agent:
 
         :param error: what the server has answered; it may ask for patience.
         """
-        seconds = wait_seconds(self._failures, retry_after(error) if error is not None else 0.0)
+        asked = retry_after(error) if error is not None else 0.0
+        # A job is given up after that long without a server: there are to be several attempts to find one before.
+        seconds = wait_seconds(self._failures, asked, most=self._orphan_after / 8)
         self._failures += 1
         _log.info("trying again in %.3f s", seconds)
         await asyncio.sleep(seconds)

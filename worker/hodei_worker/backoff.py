@@ -28,13 +28,16 @@ def bound(failures: int) -> float:
 def wait_seconds(
     failures: int,
     retry_after: float = 0.0,
+    *,
+    most: float = MAX_SECONDS,
     uniform: Callable[[float, float], float] = random.uniform,
 ) -> float:
     """Return how long to wait: anything up to the bound (full jitter), on top of what the server has asked for.
 
     :param retry_after: seconds, as `retry_after` read them.
+    :param most: seconds that the bound does not go beyond, where the asker has less time than others.
     """
-    return min(max(retry_after, 0.0), MAX_RETRY_AFTER_SECONDS) + uniform(0.0, bound(failures))
+    return min(max(retry_after, 0.0), MAX_RETRY_AFTER_SECONDS) + uniform(0.0, min(bound(failures), most))
 
 
 def retry_after(error: aio.AioRpcError) -> float:

@@ -162,8 +162,6 @@ class Account:
         await self._clears("processes", self._processes)
         await self._clears("workers' folders", self._folders)
         await self._clears("rows", self._rows)
-        # Calls that were given up here, in the middle of whatever happened, are none of the server's business.
-        gc.collect()
         await self._clears("descriptors", self._descriptors)
 
     async def _clears(self, what: str, look: Callable[[], list[str]]) -> None:
@@ -205,6 +203,8 @@ class Account:
     def _descriptors(self) -> list[str]:
         """What the server has open that belongs to jobs or connections: more than a server that has seen none."""
         assert self._site.server is not None
+        # Calls that were given up here, in the middle of whatever happened, are none of the server's business.
+        gc.collect()
         held = collections.Counter(descriptors(self._site.server.pid))
         data = f"{self._site.data}/"
         files = [

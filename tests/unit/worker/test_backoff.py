@@ -33,7 +33,7 @@ def test_the_bound_doubles_to_its_limit(failures: int) -> None:
 @given(failures=st.integers(0, 100), asked=st.floats(-1e9, 1e9), share=st.floats(0.0, 1.0))
 def test_a_wait_lies_between_what_was_asked_for_and_the_bound_on_top(failures: int, asked: float, share: float) -> None:
     """W22: a server that asks for patience gets it, up to a limit, and jitter on top."""
-    wait = wait_seconds(failures, asked, lambda low, high: low + (high - low) * share)
+    wait = wait_seconds(failures, asked, uniform=lambda low, high: low + (high - low) * share)
     least = min(max(asked, 0.0), MAX_RETRY_AFTER_SECONDS)
     assert wait == pytest.approx(least + share * bound(failures))
 
@@ -68,3 +68,9 @@ def test_a_delay_that_is_no_time_asks_for_nothing() -> None:
     for delay in (Duration(seconds=-5), Duration(seconds=(1 << 63) - 1)):
         details = encode_status(grpc.StatusCode.UNAVAILABLE, "", [error_details_pb2.RetryInfo(retry_delay=delay)])
         assert retry_after(refusal(details)) == 0.0
+
+
+@given(failures=st.integers(0, 100), most=st.floats(0.1, 100.0))
+def test_who_has_less_time_waits_less(failures: int, most: float) -> None:
+    """W22, W35: a worker looks for its server several times before it gives its job up."""
+    assert wait_seconds(failures, most=most, uniform=lambda _, high: high) == min(bound(failures), most)
