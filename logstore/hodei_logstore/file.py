@@ -261,7 +261,11 @@ class FileLogStore(LogStore):
             return self._close(segment)
         target = self._path(key, "sealed")
         unfinished = target.with_suffix(".sealing")
-        sealed.write_sealed(unfinished, key, segment.records())
+        try:
+            sealed.write_sealed(unfinished, key, segment.records())
+        except BaseException:
+            unfinished.unlink(missing_ok=True)  # of a disk that is full it would take the last there is
+            raise
         with open_sealed(unfinished, key, sealed.read_index) as (pread, index):
             sealed.verify(pread, index)
         if (index.info.next_sequence, index.info.checksum) != (segment.info.next_sequence, segment.info.checksum):

@@ -95,7 +95,7 @@ class Bucket:
         self.fetched = 0
         self.requests = 0
         self._lock = threading.Lock()
-        self._client = _client(config)
+        self._made: Any = None
         options = {
             "StorageClass": config.storage_class,
             "ServerSideEncryption": config.encryption,
@@ -111,11 +111,20 @@ class Bucket:
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        if self._made is not None:
+            self._made.close()
 
     def reconnect(self) -> None:
-        """Make a new client, with the credentials that there are now; calls that are under way end as they do."""
-        self._client = _client(self.config)
+        """Let the next call make a new client, with the credentials there are then; those under way end as they do."""
+        self._made = None
+
+    @property
+    def _client(self) -> Any:
+        """The client; made by the first call, as its credentials may not be there before, or not whole."""
+        client = self._made
+        if client is None:
+            client = self._made = _client(self.config)
+        return client
 
     def put(self, name: str, content: Path | bytes, crc: int) -> None:
         """Store a file or some bytes under a name; S3 compares them with their CRC-32.

@@ -8,7 +8,8 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError, 
 
 from hodei_logstore.contract import LogStoreError, SegmentNotFoundError, StoreUnavailableError
 
-FOREIGN = (BotoCoreError, ClientError)
+#: The last is how botocore tells of credentials that have expired and could not be had anew.
+FOREIGN = (BotoCoreError, ClientError, RuntimeError)
 
 _MISSING = frozenset({"NoSuchKey", "404"})
 _REFUSED = frozenset(

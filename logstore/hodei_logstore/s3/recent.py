@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -45,6 +45,12 @@ class Recent(Generic[K, V]):
         """Forget an item, and return it."""
         with self._lock:
             return self._pop(key)
+
+    def pop_where(self, wanted: Callable[[K], bool]) -> None:
+        """Forget all items whose key is wanted."""
+        with self._lock:
+            for key in [key for key in self._items if wanted(key)]:
+                self._pop(key)
 
     def _pop(self, key: K) -> V | None:
         found = self._items.pop(key, None)

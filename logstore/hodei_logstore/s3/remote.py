@@ -92,3 +92,4 @@ class RemoteSegments:
     def forget(self, key: SegmentKey) -> None:
         """Let go of what is known of a segment."""
         self._indexes.pop(key)
+        self._frames.pop_where(lambda each: each[0] == key)

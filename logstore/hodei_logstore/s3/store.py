@@ -173,6 +173,7 @@ class S3LogStore(LogStore):
                 return
             self._must_not_lose(index.info)
         self.bucket.put(name, content, crc)
+        self._remote.forget(index.info.key)  # of what it has replaced
         reported = self.bucket.stat(name)
         if reported is None or not self._same(name, reported, wanted):
             raise StoreUnavailableError(f"S3 has {reported} of {name}, and not {wanted} that was sent")
@@ -215,8 +216,12 @@ class S3LogStore(LogStore):
 
     async def write_manifest(self, attempt_uid: str, manifest: Mapping[str, Any]) -> None:
         """Store what there is of a log."""
-        data = json.dumps(manifest, indent=1, sort_keys=True).encode()
-        await self._write(lambda: self.bucket.put(manifest_name(attempt_uid), data, zlib.crc32(data)))
+
+        def run() -> None:
+            data = json.dumps(manifest, indent=1, sort_keys=True).encode()
+            self.bucket.put(manifest_name(attempt_uid), data, zlib.crc32(data))
+
+        await self._write(run)
 
     async def read_manifest(self, attempt_uid: str) -> Mapping[str, Any]:
         """Return what `write_manifest` has stored; empty where there is none."""

@@ -26,6 +26,11 @@ _ARCHIVED = (
     .where(*_SAME, _columns.state == int(SegmentState.SEALED), _ON_DISK)
     .values(place=int(Place.DISK | Place.S3), stored_bytes=bindparam("to_stored"))
 )
+_LEFT = (
+    update(log_segments)
+    .where(*_SAME, _columns.state.in_([int(SegmentState.CUT), int(SegmentState.EXPIRED)]))
+    .values(place=int(Place.DISK | Place.S3))
+)
 _ATTEMPT = select(*attempts.c).where(attempts.c.attempt_uid == bindparam("uid"))
 
 
@@ -38,12 +43,14 @@ def waiting_segments(tx: Transaction, owner: str, limit: int) -> list[Segment]:
 def mark_archived(tx: Transaction, segments: Sequence[Segment]) -> list[Segment]:
     """Write down that segments are in S3, too, each with what it takes there.
 
-    :return: those that are not wanted any more: they were dropped or have expired in the meantime.
+    :return: those that are not wanted any more: they were dropped or have expired in the meantime. It is written down
+        that S3 has them, for whoever removes what is not wanted.
     """
     gone = []
     for each in segments:
         values = {"uid": each.attempt_uid, "first": each.first_sequence, "to_stored": each.stored_bytes}
         if not tx.execute(_ARCHIVED, values).rowcount:
+            tx.execute(_LEFT, {"uid": each.attempt_uid, "first": each.first_sequence})
             gone.append(each)
     return gone
 

@@ -27,6 +27,8 @@ def manifest(tx: Transaction, attempt_uid: str, stored: Sequence[Segment]) -> di
     there = {each.first_sequence: each for each in segments if each.place & Place.S3}
     there |= {each.first_sequence: each for each in stored}
     closed = [each for each in segments if each.state is not SegmentState.OPEN]
+    # What was dropped or has expired is told by the receipt, however much it is.
+    kept = [each for each in closed if each.state not in {SegmentState.CUT, SegmentState.EXPIRED}]
     receipt = sum_up(attempt_uid, attempt, closed) if attempt is not None else None
     return {
         "format": FORMAT,
@@ -34,13 +36,12 @@ def manifest(tx: Transaction, attempt_uid: str, stored: Sequence[Segment]) -> di
         "job_id": "" if attempt is None else attempt["job_id"],
         "attempt_number": 0 if attempt is None else attempt["number"],
         "receipt": {} if receipt is None else MessageToDict(receipt, preserving_proto_field_name=True),
-        "segments": [_entry(each, there.get(each.first_sequence)) for each in closed],
+        "segments": [_entry(each, there.get(each.first_sequence)) for each in kept],
     }
 
 
 def _entry(segment: Segment, stored: Segment | None) -> dict[str, Any]:
     """Return a segment's entry; one that is not in S3 has no object."""
-    wanted = segment.state not in {SegmentState.CUT, SegmentState.EXPIRED}
     return {
         "first_sequence": segment.first_sequence,
         "next_sequence": segment.next_sequence,
@@ -49,6 +50,6 @@ def _entry(segment: Segment, stored: Segment | None) -> dict[str, Any]:
         "checksum": encode_checksum(segment.checksum).hex(),
         "first_time_unix_nanos": segment.first_time,
         "last_time_unix_nanos": segment.last_time,
-        "object": object_name(segment.key) if stored is not None and wanted else None,
-        "object_bytes": stored.stored_bytes if stored is not None and wanted else None,
+        "object": object_name(segment.key) if stored is not None else None,
+        "object_bytes": stored.stored_bytes if stored is not None else None,
     }

@@ -23,10 +23,10 @@ from hodei_logstore.contract import (
     SegmentInfo,
     SegmentKey,
     SegmentNotFoundError,
+    SequenceError,
     StorageFullError,
     StoreUnavailableError,
 )
-from hodei_logstore.objects import object_name
 from hodei_logstore.s3 import Archived, S3LogStore
 from hodei_server.db.archive import mark_archived, mark_place, waiting_segments
 from hodei_server.db.database import Database
@@ -137,12 +137,21 @@ class Archiver:
             await self._database.write(lambda tx: mark_place(tx, empty, Place.NOWHERE))
         moved = [each for each in waiting if each.place is not Place.DISK] + stored
         for each in moved:
-            await self._store.drop(each.key)
+            await self._drop(each.key)
         await self._database.write(lambda tx: mark_place(tx, moved, Place.S3))
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
                 raise outcome
         return len(moved)
+
+    async def _drop(self, key: SegmentKey) -> None:
+        try:
+            await self._store.drop(key)
+        except SequenceError:
+            # It went from its open form, as a full disk had no room to seal it, and the server was started again since.
+            with contextlib.suppress(StorageFullError):
+                await self._store.seal(key)
+            await self._store.drop(key)
 
     async def _upload(self, segment: Segment) -> Segment | None:
         """Upload one; None when it can't be what its row says, which is told once."""
@@ -167,12 +176,14 @@ class Archiver:
             return await self._store.archive(key)
 
     async def _note(self, attempt_uid: str, stored: Sequence[Segment]) -> list[Segment]:
-        """Name segments in their log's manifest, then in the database; return those that are still wanted."""
+        """Name segments in their log's manifest, then in the database; return those that are still wanted.
+
+        Those that were dropped or have expired while they were uploaded are removed with all that is not wanted.
+        """
         told = await self._database.read(lambda tx: manifest(tx, attempt_uid, stored))
-        await self._store.write_manifest(attempt_uid, told)
+        if any(each["object"] for each in told["segments"]):  # a log without output has none, and leaves nothing
+            await self._store.write_manifest(attempt_uid, told)
         gone = await self._database.write(lambda tx: mark_archived(tx, stored))
-        # Dropped or expired while they were uploaded: what removed the rest did not know of these.
-        await self._store.remove_objects([object_name(each.key) for each in gone])
         return [each for each in stored if each not in gone]
 
 

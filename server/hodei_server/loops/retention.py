@@ -138,12 +138,12 @@ class Retention:
         archived = self._archive is not None
         while True:
             logs = await self._expire()
-            segments, archived = await self._remove(s3=archived)
+            segments, onward, archived = await self._remove(s3=archived)
             jobs = await self._remove_jobs()
             removed.logs += logs
             removed.segments += segments
             removed.jobs += jobs
-            if not (logs or segments or jobs):
+            if not (logs or onward or jobs):
                 break
             if time.monotonic() >= deadline:
                 removed.more = True
@@ -158,29 +158,37 @@ class Retention:
             await self._database.write(lambda tx: mark_expired(tx, found))
         return len(found)
 
-    async def _remove(self, *, s3: bool) -> tuple[int, bool]:
-        """Remove the bytes of a batch of segments; return how many have none left, and whether the archive answers."""
+    async def _remove(self, *, s3: bool) -> tuple[int, bool, bool]:
+        """Remove the bytes of a batch of segments.
+
+        What only the disk is said to have is removed from the archive, too: an upload may have been on its way.
+
+        :param s3: whether the archive is asked; one that does not answer keeps nothing on the disk that may go.
+        :return: how many have no bytes left, whether there may be more to do, and whether the archive answers.
+        """
         rows = await self._database.read(lambda tx: removable_segments(tx, self._owner, REMOVE_BATCH, s3=s3))
-        if here := [each.key for each in rows if each.place & Place.DISK]:
-            await self._disk.remove(here)
-        archived = [each for each in rows if each.place & Place.S3]
+        here = [each for each in rows if each.place & Place.DISK]
+        if here:
+            await self._disk.remove([each.key for each in here])
+        left = rows if self._archive is not None else []
+        answers = s3
         try:
-            if archived and self._archive is not None and s3:
-                expired = {each.attempt_uid for each in archived if each.state is SegmentState.EXPIRED}
-                names = [*(object_name(each.key) for each in archived), *map(manifest_name, sorted(expired))]
+            if left and self._archive is not None and s3:
+                expired = {each.attempt_uid for each in left if each.state is SegmentState.EXPIRED}
+                names = [*(object_name(each.key) for each in left), *map(manifest_name, sorted(expired))]
                 await self._archive.remove_objects(names)
-                archived = []
+                left = []
         except StoreUnavailableError as error:
             _log.warning("retention.archive_unavailable", error=str(error))
-            s3 = False
-        done = [each for each in rows if each not in archived]
+            answers = False
+        done = [each for each in rows if each not in left]
 
         def note(tx: Transaction) -> None:
             mark_place(tx, done, Place.NOWHERE)
-            mark_place(tx, archived, Place.S3)
+            mark_place(tx, left, Place.S3)
 
         await self._database.write(note)
-        return len(done), s3
+        return len(done), bool(done or here or answers != s3), answers
 
     async def _remove_jobs(self) -> int:
         await self._database.write(lambda tx: date_jobs(tx, self._job_ttl, EXPIRE_BATCH))

@@ -7,20 +7,20 @@ from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 from structlog.testing import capture_logs
 
 from hodei.v1 import types_pb2 as wire
-from hodei_logstore.contract import SegmentInfo, SegmentKey, SegmentNotFoundError
+from hodei_logstore.contract import SegmentInfo, SegmentKey, SegmentNotFoundError, StoreUnavailableError
 from hodei_logstore.memory import MemoryLogStore
 from hodei_server.db.attempts import Assignment, assign
-from hodei_server.db.database import Database
+from hodei_server.db.database import Database, Transaction
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import expired_jobs
-from hodei_server.db.schema import jobs
-from hodei_server.db.segments import Segment, SegmentState, close_segment, mark_segments
+from hodei_server.db.schema import jobs, log_segments
+from hodei_server.db.segments import Place, Segment, SegmentState, close_segment, mark_segments
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
-from hodei_server.loops.retention import EXPIRE_BATCH, TIME_BUDGET, Retention, sealing_loop
+from hodei_server.loops.retention import EXPIRE_BATCH, REMOVE_BATCH, TIME_BUDGET, Retention, sealing_loop
 
 
 class LosesSegments(MemoryLogStore):
@@ -62,12 +62,13 @@ class SlowToRemove(MemoryLogStore):
         self.now += 0.4 * TIME_BUDGET
 
 
-async def _closed_segment(database: Database) -> None:
+async def _closed_segment(database: Database) -> SegmentKey:
     uid, job_id = new_attempt_uid(), new_job_id()
     await database.write(lambda tx: insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous")))
     given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
     assert await database.write(lambda tx: assign(tx, given)) is not None
     await database.write(lambda tx: close_segment(tx, Segment(uid, 0, SegmentState.CLOSED, 5, size=10)))
+    return SegmentKey(uid, 0)
 
 
 async def _seal_one(database: Database, store: LosesSegments) -> list[str]:
@@ -113,3 +114,29 @@ async def test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn(
     assert len(await database.read(lambda tx: expired_jobs(tx, count))) == 2 * EXPIRE_BATCH
     assert (await retention.run()).logs == 2 * EXPIRE_BATCH
     assert store.removed == [EXPIRE_BATCH] * 5
+
+
+class NoAnswer:
+    """An archive that does not answer."""
+
+    async def remove_objects(self, names: Sequence[str]) -> None:
+        """Fail."""
+        raise StoreUnavailableError(f"{len(names)} objects stay")
+
+
+async def test_an_archive_that_does_not_answer_keeps_nothing_on_the_disk(database: Database) -> None:
+    """L22, L20: however much of what may go is in the archive only, the disk gets its room back."""
+    store = MemoryLogStore()
+    keys = [await _closed_segment(database) for _ in range(REMOVE_BATCH + 20)]
+    on_disk = [key.attempt_uid for key in keys[REMOVE_BATCH + 10 :]]
+
+    def unwanted(tx: Transaction) -> None:
+        tx.execute(update(log_segments).values(state=int(SegmentState.CUT), place=int(Place.S3)))
+        here = update(log_segments).where(log_segments.c.attempt_uid.in_(on_disk))
+        tx.execute(here.values(place=int(Place.DISK), owner="server"))
+
+    await database.write(unwanted)
+    retention = Retention(store, database, "server", job_ttl=86400.0, archive=NoAnswer())
+    await retention.run()
+    left = await database.read(lambda tx: set(tx.execute(select(log_segments.c.place)).scalars()))
+    assert left == {int(Place.S3)}

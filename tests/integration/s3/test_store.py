@@ -18,6 +18,7 @@ from hodei_logstore.contract import (
     SegmentInfo,
     SegmentKey,
     SegmentNotFoundError,
+    SequenceError,
     StoreUnavailableError,
 )
 from hodei_logstore.file import FileLogStore
@@ -236,3 +237,63 @@ async def test_appends_to_what_was_moved_are_refused_beside_others(store: S3LogS
     other = SegmentKey("other", 0)
     errors = await store.append([Append(KEY, block(10, b"x")), Append(other, block(0, b"y"))])
     assert [error is None for error in errors] == [False, True]
+
+
+async def test_what_is_forgotten_is_read_anew(store: S3LogStore, s3: Any) -> None:
+    """A bit that was flipped in the bucket is told to who asks for what is there, not for what was."""
+    await append_all(store, KEY, lines(100))
+    for step in (store.seal, store.archive, store.drop):
+        await step(KEY)
+    assert await read_all(store, KEY) == LINES
+    place = {"Bucket": store.bucket.config.bucket, "Key": store.bucket.config.prefix + NAME}
+    data = bytearray(s3.get_object(**place)["Body"].read())
+    data[20] ^= 1
+    s3.put_object(**place, Body=bytes(data))
+    await store.forget(KEY)
+    with pytest.raises(CorruptSegmentError):
+        await read_all(store, KEY)
+
+
+async def test_credentials_that_are_not_whole_are_an_outage_and_no_end(
+    config: S3Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L20: whoever renews them writes the file while it is read; the store opens, says so, and goes on later."""
+    file = tmp_path / "credentials"
+    with monkeypatch.context() as patch:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            patch.delenv(name)
+        patch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+        file.write_text("[default]\naws_access_key_id = half\n")
+        async with S3LogStore(FileLogStore(tmp_path / "logs", durability="process"), Bucket(config)) as store:
+            for _ in range(2):
+                with pytest.raises(StoreUnavailableError, match="credentials"):
+                    await store.objects()
+                await store.reconnect()
+            patch.undo()
+            await store.reconnect()
+            assert await store.objects() == []
+
+
+async def test_a_segment_without_room_to_be_sealed_leaves_the_disk_after_a_restart(
+    store: S3LogStore, config: S3Config, tmp_path: Path
+) -> None:
+    """L20: uploaded from its open form; the next server finds it open, and drops it once it is closed for good."""
+    from hodei_server.loops.archive import Archiver  # noqa: PLC0415 - of the extra "s3"
+
+    await append_all(store, KEY, lines(100))
+    await store.seal(KEY)
+    await store.archive(KEY)
+    await store.drop(KEY)
+    # As the disk was left: the open form is there still.
+    async with FileLogStore(tmp_path / "logs", durability="process", small_bytes=0) as disk:
+        await append_all(disk, KEY, lines(100))
+    async with S3LogStore(
+        FileLogStore(tmp_path / "logs", durability="process", small_bytes=0), Bucket(config)
+    ) as other:
+        with pytest.raises(SequenceError):
+            await other.drop(KEY)
+        archiver = Archiver.__new__(Archiver)
+        archiver._store = other
+        await archiver._drop(KEY)
+        assert files(tmp_path) == []
+        assert await read_all(other, KEY) == LINES
