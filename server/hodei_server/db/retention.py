@@ -8,8 +8,9 @@ from sqlalchemy import delete, exists, func, not_, select, text, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments
+from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments, workers
 from hodei_server.db.segments import Place, SegmentState
+from hodei_server.domain.workers import WorkerState
 
 #: What belongs to a job ends with its row, but for these.
 _DELETE_EVENTS = delete(job_events)
@@ -76,6 +77,9 @@ def remove_jobs(tx: Transaction, limit: int) -> int:
     )
     job_ids = list(tx.execute(found).scalars())
     if job_ids:
+        theirs = select(attempts.c.worker_id).where(attempts.c.job_id.in_(job_ids))
+        gone = workers.c.state == int(WorkerState.GONE)
+        tx.execute(delete(workers).where(gone, workers.c.worker_id.in_(theirs)))
         tx.execute(_DELETE_EVENTS.where(job_events.c.job_id.in_(job_ids)))
         tx.execute(delete(jobs).where(jobs.c.job_id.in_(job_ids)))
     return len(job_ids)

@@ -127,6 +127,7 @@ _BEGIN_REMOVAL = _update(
     removal_reason=func.coalesce(workers.c.removal_reason, bindparam("reason")),
     state=int(WorkerState.DRAINING),
 ).returning(*workers.c)
+_BEGIN_IDLE_REMOVAL = _BEGIN_REMOVAL.where(_attempt.is_(None))
 _CONFIRM_REMOVAL = _update(state=int(WorkerState.GONE), gone_at=bindparam("now"))
 
 
@@ -232,12 +233,13 @@ def drain_worker(tx: Transaction, worker_id: str) -> RowMapping | None:
     return worker_row(tx, worker_id)
 
 
-def begin_removal(tx: Transaction, worker_id: str, reason: str) -> RowMapping | None:
+def begin_removal(tx: Transaction, worker_id: str, reason: str, *, idle: bool = False) -> RowMapping | None:
     """Write down that a worker is to be removed, before it is: its session ends here.
 
-    :return: its row; None when it is gone already.
+    :param idle: only if it has no attempt: it may have been given one since it was looked at.
+    :return: its row; None when it is gone already, or has one.
     """
-    return _run(tx, _BEGIN_REMOVAL, worker_id, reason=reason)
+    return _run(tx, _BEGIN_IDLE_REMOVAL if idle else _BEGIN_REMOVAL, worker_id, reason=reason)
 
 
 def confirm_removal(tx: Transaction, worker_id: str) -> None:

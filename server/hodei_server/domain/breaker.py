@@ -38,6 +38,10 @@ class Breaker:
         """Note that a worker has said hello."""
         self.failures, self._open_until, self._probe_until = 0, 0.0, 0.0
 
+    def undecided(self) -> None:
+        """Note that a launch has shown nothing of the provider: where it was the one probe, another may be made."""
+        self._probe_until = 0.0
+
     def begin(self, now: float, seconds: float) -> None:
         """Note a launch; where the breaker is half-open it is the one probe.
 

@@ -69,12 +69,12 @@ class HealthWindow:
 
     def score(self, now: float) -> float:
         """Return how well it has been, from 0 to 1; 1 where nothing was seen."""
-        while self._seen and self._seen[0][0] < now - WINDOW_SECONDS:
-            self._seen.popleft()
-        if not self._seen:
+        # Of a copy: others add to it from their own threads.
+        seen = [each for each in list(self._seen) if each[0] >= now - WINDOW_SECONDS]
+        if not seen:
             return 1.0
-        share = sum(well for _, well, _ in self._seen) / len(self._seen)
-        answers = [latency for _, well, latency in self._seen if well and latency]
+        share = sum(well for _, well, _ in seen) / len(seen)
+        answers = [latency for _, well, latency in seen if well and latency]
         slowness = min(sum(answers) / len(answers) / SLOW_SECONDS, MOST_SLOWNESS) if answers else 0.0
         return round(max(share - slowness, 0.0), 3)
 

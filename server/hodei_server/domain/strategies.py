@@ -90,6 +90,19 @@ NAMES: Mapping[int, str] = {
 }
 
 
+class NotInstalledError(LookupError):
+    """A strategy that a job names is not there, or not any more."""
+
+
+def score_of(name: str, strategies: Mapping[str, Score]) -> Score:
+    """Return a strategy; for one that is not there, what says so of every provider."""
+
+    def missing(_spec: wire.JobSpec, _candidate: Candidate, _inputs: Inputs) -> float:
+        raise NotInstalledError(f"the strategy {name} is not installed")
+
+    return strategies.get(name, missing)
+
+
 def strategy_of(spec: wire.JobSpec, default: str) -> str:
     """Return the name of a job's strategy.
 
@@ -178,7 +191,9 @@ def not_now(asked: wire.Resources, candidate: Candidate) -> tuple[Standing, str]
     if not candidate.room:
         return Standing.FULL, f"it holds {candidate.held} of at most {candidate.max_workers} workers"
     for name, left in candidate.free.items():
-        if getattr(asked, name) > left:
+        wanted = getattr(asked, name)
+        # Less than nothing is left where room is kept for another job: no reason against one that asks for none.
+        if wanted and wanted > left:
             return Standing.FULL, f"resources.{name}: {_amount(name, left)} are left"
     return None
 
@@ -199,6 +214,8 @@ def judge(spec: wire.JobSpec, candidate: Candidate, score: Score, *, ready: bool
         return Verdict(candidate.name, Standing.NEVER, 0.0, against, inputs)
     try:
         points = float(score(spec, candidate, inputs))
+    except NotInstalledError as error:
+        return Verdict(candidate.name, Standing.NO_SCORE, 0.0, str(error), inputs)
     except Exception as error:  # noqa: BLE001 - a stranger's code; the job waits, and the reason is told
         return Verdict(candidate.name, Standing.NO_SCORE, 0.0, f"its strategy failed: {error!r}", inputs)
     if math.isnan(points):
@@ -226,5 +243,5 @@ def rank(
 
     :param default: the strategy of a job that names none.
     """
-    score = strategies[strategy_of(spec, default)]
+    score = score_of(strategy_of(spec, default), strategies)
     return sorted((judge(spec, candidate, score) for candidate in candidates), key=order)

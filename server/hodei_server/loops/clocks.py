@@ -50,8 +50,8 @@ async def _sweep(
         if row["state"] == int(JobState.STARTING) and now > row["start_deadline"]:
             attempts.start_too_late(live)
         elif row["run_deadline"] is not None and now > row["run_deadline"]:
-            # The worker should have ended it long ago. Where it can't say so, its lease decides: one that was heard only of
-            # as the server came back may have said that before, and be gone since.
+            # The worker should have ended it long ago. Where it can't say so, its lease decides: what was heard as the
+            # server came back, it may have said before that, and be gone since.
             session = sessions.get(live.worker_id)
             if session is None or session.heard_at < presence.since() + attempts.settings.run_margin:
                 continue

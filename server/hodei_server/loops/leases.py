@@ -70,7 +70,7 @@ class Leases:
                     if warm[kind] <= self._pools.kept(kind):
                         continue
                 if time.monotonic() - idle[worker_id] > self._pools.idle_timeout(provider):
-                    self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True)
+                    self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True, idle=True)
             elif not connected:
                 await self._check_silent(row)
         self._idle_since = idle

@@ -256,8 +256,9 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         if place:
             ready = row["not_before"] <= row["submitted_at"] or not row["attempt_number"]
             why = "" if ready else " (after a back-off)"
-            last = decisions[0]["decision"] if decisions else b""
-            reason = wire.Decision.FromString(last).reason or plan.reason
+            last = wire.Decision.FromString(decisions[0]["decision"] if decisions else b"")
+            # The last decision of a job that was placed before says why it was, not why it waits.
+            reason = last.reason if last.reason and not last.attempt_number else plan.reason
             response.summary = f"Waits at place {place} of its tenant's queue{why}: {reason}"
         live = self._attempts.live.of_job(job_id)
         if live is not None:

@@ -95,7 +95,7 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         if session is not None:
             session.send(drain)
         if row["attempt_uid"] is None:
-            self._scheduler.fleet.remove_soon(worker_id, "Drained", leave_time=True)
+            self._scheduler.fleet.remove_soon(worker_id, "Drained", leave_time=True, idle=True)
         live = self._attempts.live.of_worker(worker_id)
         message = {**row, "job_id": live.job_id if live is not None else ""}
         return wire.DrainWorkerResponse(worker=worker_message(message, connected=session is not None))

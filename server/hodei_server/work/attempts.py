@@ -347,6 +347,8 @@ class Attempts:
         elif cause is Cause.START_TIMEOUT:
             never_came = self._sessions.get(live.worker_id) is None and not live.run_sent
             self._fleet.failed(live.provider, own_fault=never_came and not live.spec.image)
+        elif not live.run_sent:
+            self._fleet.undecided(live.provider)
 
     async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
         """End an attempt by the server's own word; its worker must be gone, or never have been there."""

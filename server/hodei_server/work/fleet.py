@@ -211,26 +211,27 @@ class Fleet:
         row = await self._database.read(lambda tx: worker_row(tx, worker_id))
         return Handle(worker_id, json.loads(row["handle"]) if row is not None and row["handle"] else {})
 
-    async def remove(self, worker_id: str, reason: str, *, leave_time: bool = False) -> bool:
+    async def remove(self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False) -> bool:
         """Remove a worker and all it started, trying until it is confirmed; end its session first.
 
         Return only once it is gone, whoever has begun to remove it.
 
         :param leave_time: the worker is done and ends by itself: give it a moment.
+        :param idle: only if it still has no attempt.
         :return: whether there was something to remove.
         """
         task = self._removing.get(worker_id)
         if task is None:
             task = asyncio.create_task(
-                self._remove(worker_id, reason, leave_time=leave_time), name=f"remove {worker_id}"
+                self._remove(worker_id, reason, leave_time=leave_time, idle=idle), name=f"remove {worker_id}"
             )
             self._removing[worker_id] = task
             task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
             self._keep(task)
         return await asyncio.shield(task)
 
-    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool) -> bool:
-        row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason))
+    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool) -> bool:
+        row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason, idle=idle))
         if row is None:
             return False
         session = self._sessions.get(worker_id)
@@ -260,9 +261,9 @@ class Fleet:
             await asyncio.sleep(REMOVAL_RETRY_SECONDS[min(attempt, len(REMOVAL_RETRY_SECONDS) - 1)])
             attempt += 1
 
-    def remove_soon(self, worker_id: str, reason: str, *, leave_time: bool = False) -> None:
-        """Remove a worker in the background."""
-        self.start(self.remove(worker_id, reason, leave_time=leave_time), f"remove {worker_id}")
+    def remove_soon(self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False) -> None:
+        """Remove a worker in the background; see `remove`."""
+        self.start(self.remove(worker_id, reason, leave_time=leave_time, idle=idle), f"remove {worker_id}")
 
     def start(self, coroutine: Any, name: str) -> None:
         """Run something in the background; its failure is logged, and what it left open is found by the sweep."""
@@ -307,6 +308,13 @@ class Fleet:
             self.breakers[provider].failed(now)
             # What is out of reach is known to be so before the next job is sent there.
             self.start(self.check_health(), "health after a failure")
+        else:
+            self.breakers[provider].undecided()
+
+    def undecided(self, provider: str) -> None:
+        """Note a launch that has shown nothing of its provider, as its job was cancelled or has no such image."""
+        if provider in self.breakers:
+            self.breakers[provider].undecided()
 
     async def check_health(self) -> None:
         """Ask every provider how it is, and note how long it took to say so."""

@@ -20,6 +20,7 @@ from hodei_server.domain.strategies import (
     judge,
     order,
     refused_names,
+    score_of,
     strategy_of,
 )
 
@@ -206,7 +207,7 @@ class Placing:
             changed = set(self._candidates)
         else:
             changed = set(self._changes[judged.changes :])
-        score = self._strategies[strategy_of(spec, self._strategy)]
+        score = score_of(strategy_of(spec, self._strategy), self._strategies)
         for name in changed:
             ready = any(self._idle.get((name, owner, spec.image, resources)) for owner in (tenant, NO_TENANT))
             judged.verdicts[name] = judge(spec, self._candidates[name], score, ready=ready)

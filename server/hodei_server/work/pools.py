@@ -130,7 +130,7 @@ class Pools:
             self._fleet.start(self._launch(worker_id), f"launch {worker_id}")
         for row in late:
             self._failed(kind_of(row))
-            self._fleet.remove_soon(row["worker_id"], "Did not start in time")
+            self._fleet.remove_soon(row["worker_id"], "Did not start in time", idle=True)
 
     def _may_launch(self, kind: Kind) -> bool:
         if not self._fleet.health[kind[0]].healthy or kind[0] in self._scheduler.crowded:

@@ -254,7 +254,7 @@ class Scheduler:
                 self.attempts.run_on(session, live)
             self.fleet.start(self._tell_purpose(live, each.tenant), f"purpose of {each.worker_id}")
         for worker_id in look.in_the_way:
-            self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True)
+            self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True, idle=True)
         if look.given:
             self.taken.moved()
         return len(look.given)

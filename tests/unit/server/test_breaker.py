@@ -57,3 +57,13 @@ def test_who_never_comes_back_from_a_trial_blocks_nobody_for_ever() -> None:
     breaker.begin(FIRST_SECONDS, PROBE)
     assert breaker.refusal(FIRST_SECONDS + PROBE - 0.1)
     assert breaker.half_open(FIRST_SECONDS + PROBE)
+
+
+def test_a_trial_that_shows_nothing_lets_the_next_one_try() -> None:
+    """W28: a probe whose job has no such image, or is cancelled, tells nothing of its provider."""
+    breaker = failing(THRESHOLD)
+    breaker.begin(100.0, 300.0)
+    assert breaker.refusal(101.0)
+    breaker.undecided()
+    assert breaker.refusal(101.0) == ""
+    assert breaker.failures == THRESHOLD

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from typing import Any
 
 import pytest
@@ -174,3 +175,34 @@ def test_a_provider_without_room_is_waited_for(change: dict[str, Any]) -> None:
     verdict = rank(wire.JobSpec(), [dataclasses.replace(BASE, **change)], "lowest-cost")[0]
     assert verdict.eligible
     assert not verdict.room
+
+
+def test_room_that_is_kept_is_no_reason_against_who_asks_for_none() -> None:
+    """W15: less than nothing is left where room is kept for a large job; a job without resources goes there."""
+    candidate = other(resource_limits=True, free={"memory_bytes": -(1 << 30)})
+    assert judge(wire.JobSpec(), candidate, STRATEGIES["most-capacity"]).room
+    asks = wire.JobSpec(resources=wire.Resources(memory_bytes=1))
+    assert judge(asks, candidate, STRATEGIES["most-capacity"]).standing is Standing.FULL
+
+
+def test_a_strategy_that_is_not_there_any_more_keeps_its_jobs_waiting_and_says_so() -> None:
+    """A job that was accepted may outlive the package that brought its strategy."""
+    [verdict] = rank(wire.JobSpec(custom_strategy="gone"), [BASE], "lowest-cost")
+    assert (verdict.standing, verdict.reason) == (Standing.NO_SCORE, "the strategy gone is not installed")
+
+
+def test_health_is_read_while_others_add_to_it() -> None:
+    """Looks and observations come from different threads."""
+    window, over = HealthWindow(), threading.Event()
+
+    def add() -> None:
+        while not over.is_set():
+            window.add(0.0, well=True)
+
+    adding = threading.Thread(target=add)
+    adding.start()
+    try:
+        assert {window.score(0.0) for _ in range(2000)} == {1.0}
+    finally:
+        over.set()
+        adding.join()
