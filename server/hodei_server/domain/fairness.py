@@ -7,6 +7,10 @@ Between tenants: the next job is one of the tenant that has least for its weight
 its jobs that have a worker; a job counts as its processors, or as its memory where that is more (4 GiB are a
 processor), and at least as one. So whoever submits ten thousand jobs waits for themselves, and a tenant that has
 nothing is next.
+
+A look sees so many jobs of each tenant and no more. Half of them are from the front; the other half goes on where the
+look before has ended, and begins anew behind the front at the queue's end. So jobs that have a place have their turn
+however many are before them that have none.
 """
 
 from __future__ import annotations
@@ -81,8 +85,8 @@ def queue_rank(submitted_at: int, priority: int, ageing: float) -> int:
     return submitted_at - int(priority * ageing * 1e6)
 
 
-#: Returns a tenant's waiting jobs in order, so many at most, after the last one of those it returned before.
-Pull = Callable[[str, Any, int], Sequence[Mapping[Any, Any]]]
+#: Returns a tenant's waiting jobs in order, so many at most, after one; None is before the first.
+Pull = Callable[[str, Mapping[Any, Any] | None, int], Sequence[Mapping[Any, Any]]]
 
 
 class FairQueue:
@@ -93,6 +97,8 @@ class FairQueue:
     :param limits: by tenant; of `ANYBODY` for those that are not named.
     :param first: how many jobs of each tenant are pulled at first.
     :param most: how many jobs of each tenant are looked at.
+    :param left_off: where the look before has ended, by tenant; all are from the front where None.
+    :ivar left_off: where this one has ended, as far as it was behind the front.
     :ivar capped: tenants that had to stop, and why.
     """
 
@@ -106,12 +112,15 @@ class FairQueue:
         first: int,
         page: int,
         most: int,
+        left_off: Mapping[str, Mapping[Any, Any]] | None = None,
     ) -> None:
         self.capped: dict[str, str] = {}
+        self.left_off = {tenant: row for tenant, row in (left_off or {}).items() if tenant in tenants}
         self._usage = usage
         self._limits = limits
         self._pull = pull
-        self._first, self._page, self._most = first, page, most
+        self._first, self._page = first, page
+        self._front, self._behind = (most, 0) if left_off is None else (max(most - most // 2, 1), most // 2)
         self._jobs = {tenant: self._of(tenant) for tenant in tenants}
 
     def limits(self, tenant: str) -> Limits:
@@ -119,16 +128,30 @@ class FairQueue:
         return limits_of(self._limits, tenant)
 
     def _of(self, tenant: str) -> Iterator[Mapping[Any, Any]]:
-        last, seen, limit = None, 0, min(self._first, self._most)
-        while seen < self._most:
-            page = self._pull(tenant, last, limit)
+        last = None
+        for last in self._some(tenant, None, self._front):
+            yield last
+        if last is None or not self._behind:
+            return
+        after = max(last, self.left_off.get(tenant, last), key=_standing)
+        for row in self._some(tenant, after, self._behind):
+            yield row
+            # Only now: where its tenant had to stop at it, it is the next one, too.
+            self.left_off[tenant] = {"queue_rank": row["queue_rank"], "number": row["number"]}
+
+    def _some(self, tenant: str, after: Mapping[Any, Any] | None, most: int) -> Iterator[Mapping[Any, Any]]:
+        limit = min(self._first, most)
+        while most > 0:
+            page = self._pull(tenant, after, limit)
             yield from page
             if len(page) < limit:
+                self.left_off.pop(tenant, None)
                 return
-            last, seen, limit = page[-1], seen + len(page), self._page
+            after, most = page[-1], most - len(page)
+            limit = min(self._page, most)
 
     def __iter__(self) -> Iterator[Mapping[Any, Any]]:
-        """Yield jobs: mappings with ``tenant`` and ``queue_rank`` at least."""
+        """Yield jobs: mappings with ``tenant``, ``queue_rank`` and ``number`` at least."""
         heads: list[tuple[float, int, str, Mapping[Any, Any]]] = []
 
         def push(tenant: str) -> None:
@@ -155,6 +178,10 @@ class FairQueue:
     def placed(self, tenant: str, asked: wire.Resources) -> None:
         """Count a job that has got a place."""
         self._usage.setdefault(tenant, Usage()).add(asked)
+
+
+def _standing(job: Mapping[Any, Any]) -> tuple[int, int]:
+    return job["queue_rank"], job["number"]
 
 
 def limits_of(limits: Mapping[str, Limits], tenant: str) -> Limits:

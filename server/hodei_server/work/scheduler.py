@@ -101,6 +101,7 @@ class Look:
     :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
     :param reservations: room that is kept for large jobs from now on.
     :param waiting: jobs whose verdicts were written down, and their gist.
+    :param left_off: where it has ended in each tenant's queue; see `FairQueue`.
     """
 
     given: list[Given]
@@ -109,6 +110,7 @@ class Look:
     in_the_way: list[str]
     reservations: Reservations
     waiting: dict[str, Gist]
+    left_off: Mapping[str, Mapping[Any, Any]]
 
 
 class Scheduler:
@@ -137,6 +139,7 @@ class Scheduler:
         self._prices = {name: self.prices_of(name) for name in fleet.providers}
         self._reservations = Reservations(settings.slip, settings.slip_hold)
         self._remembered = Remembered()
+        self._left_off: Mapping[str, Mapping[Any, Any]] = {}
 
     @property
     def ageing(self) -> float:
@@ -239,7 +242,7 @@ class Scheduler:
         connected = self._sessions.connected()
         look = await self._database.write(lambda tx: self._give(tx, connected))
         self.full = look.free <= 0
-        self._reservations = look.reservations
+        self._reservations, self._left_off = look.reservations, look.left_off
         self._remembered.keep(look.waiting, [given.job["job_id"] for given in look.given])
         self.crowded = look.crowded
         for each in look.given:
@@ -274,8 +277,10 @@ class Scheduler:
             first=min(placing.free, PAGE) or FULL_PAGE,
             page=PAGE,
             most=max(MOST_LOOKED_AT // max(len(tenants), 1), PAGE) if placing.free else FULL_PAGE,
+            left_off=self._left_off if placing.free else None,
         )
-        look = Look([], free=0, crowded=frozenset(), in_the_way=[], reservations=reservations, waiting={})
+        left_off = queue.left_off if placing.free else self._left_off
+        look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off)
         beyond = 0
         for job in queue:
             one = self._give_one(tx, job, placing, queue, look.waiting)

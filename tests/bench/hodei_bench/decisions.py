@@ -26,7 +26,9 @@ def decisions_a_second(queued: int) -> float:
     spec = wire.JobSpec(argv=["true"]).SerializeToString()
     tenants = [f"t{n}" for n in range(10)]
     rows = {
-        tenant: [{"tenant": tenant, "queue_rank": n, "job_id": f"{tenant}-{n}"} for n in range(queued // 10)]
+        tenant: [
+            {"tenant": tenant, "queue_rank": n, "number": n, "job_id": f"{tenant}-{n}"} for n in range(queued // 10)
+        ]
         for tenant in tenants
     }
 

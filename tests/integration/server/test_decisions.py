@@ -176,3 +176,23 @@ async def test_what_cannot_be_used_is_refused_at_the_start(
     with pytest.raises(SettingsError, match=variable):
         async with Server(make_settings(providers="cheap=process,dear=process"), ephemeral=True):
             raise AssertionError("it has started")
+
+
+async def test_a_job_behind_many_that_have_no_place_has_its_turn(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though one look at the queue never comes as far as to it: the next ones go on where the one before has ended."""
+    monkeypatch.setattr("hodei_server.work.scheduler.PAGE", 4)
+    monkeypatch.setattr("hodei_server.work.scheduler.MOST_LOOKED_AT", 4)
+    settings = make_settings(providers="cheap=process,dear=process")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_DISABLED)
+        for _ in range(11):
+            await client.submit(["true"], providers=["dear"])
+        job = await client.submit(["true"])
+        async with asyncio.timeout(60):
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        # All that it has passed are where they were, the first one of them, too.
+        await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_ENABLED)
+        async for each in client.list():
+            assert (await client.wait(each.job_id)).state == wire.JOB_STATE_SUCCEEDED
