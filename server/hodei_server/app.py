@@ -47,7 +47,6 @@ from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
 from hodei_server.metrics.listener import serve_metrics
 from hodei_server.opening import open_providers
-from hodei_server.pool_settings import PoolSettingsError
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
@@ -82,7 +81,6 @@ STARTUP_ERRORS = (
     DatabaseEncodingError,
     DataFolderError,
     ListenerError,
-    PoolSettingsError,
     ProviderSetupError,
     SchemaVersionError,
     SettingsError,

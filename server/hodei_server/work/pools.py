@@ -25,7 +25,8 @@ from hodei_server.db.workers import NewWorker, counts_by_provider, insert_worker
 from hodei_server.domain.ids import new_worker_id
 from hodei_server.domain.strategies import never
 from hodei_server.domain.workers import WorkerState
-from hodei_server.pool_settings import MOST_READY, Pool, PoolSettings, PoolSettingsError
+from hodei_server.settings import SettingsError
+from hodei_server.settings.pools import MOST_READY, Pool, PoolSettings
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.placing import NO_TENANT
 from hodei_server.work.scheduler import Scheduler
@@ -52,7 +53,7 @@ class Pools:
     :param settings: of every provider.
     :param max_jobs: how many jobs a worker may run.
     :param start_timeout: seconds from a worker's launch to its hello.
-    :raise PoolSettingsError: a pool that its provider could never fill; names the variable and what stands against it.
+    :raise SettingsError: a pool that its provider could never fill; names the variable and what stands against it.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Pools:
             spec = wire.JobSpec(image=image, resources=wire.Resources.FromString(resources))
             against = never(spec, candidates[name])
             if against is not None:
-                raise PoolSettingsError(f"{pool.variable}: provider {name} can't run such workers: {against}")
+                raise SettingsError(f"{pool.variable}: provider {name} can't run such workers: {against}")
 
     def _note_taken(self, provider: str, image: str, resources: bytes) -> None:
         taken = self._taken.get((provider, image, resources))

@@ -30,7 +30,7 @@ from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
 from hodei_server.domain.strategies import STRATEGIES, Score, strategy_of
 from hodei_server.logs.changes import Change
 from hodei_server.metrics.instruments import QUEUE_WAIT
-from hodei_server.placing_settings import PlacingSettings
+from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of
 from hodei_server.work.fleet import Fleet, cause_of

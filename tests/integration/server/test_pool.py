@@ -12,7 +12,6 @@ from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
-from hodei_server.pool_settings import PoolSettingsError
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work import pools
 
@@ -198,6 +197,6 @@ async def test_a_pool_that_its_provider_can_never_fill_is_refused(
 ) -> None:
     """By the variable, and with the provider's reason."""
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOLS", '[{"image": "debian", "min_ready": 1}]')
-    with pytest.raises(PoolSettingsError, match=r"PROCESS_POOLS\[0\].*no container images"):
+    with pytest.raises(SettingsError, match=r"PROCESS_POOLS\[0\].*no container images"):
         async with Server(make_settings(), ephemeral=True):
             raise AssertionError("it has started")

@@ -9,8 +9,9 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_providers.config import Given
-from hodei_server.pool_schedule import read_schedule
-from hodei_server.pool_settings import Pool, PoolSettingsError, is_pool_option, read_pools
+from hodei_server.settings import SettingsError
+from hodei_server.settings.pool_schedule import read_schedule
+from hodei_server.settings.pools import Pool, is_pool_option, read_pools
 
 PREFIX = "HODEI_PROVIDER_CLUSTER_"
 
@@ -99,7 +100,7 @@ def test_pools_are_read_by_image_and_size() -> None:
 )
 def test_what_cannot_be_is_told_by_its_variable(option: str, text: str, complaint: str) -> None:
     """And by its place in the list."""
-    with pytest.raises(PoolSettingsError, match=f"{PREFIX}.*{complaint}|{complaint}"):
+    with pytest.raises(SettingsError, match=f"{PREFIX}.*{complaint}|{complaint}"):
         read_pools({"cluster": given({option.lower(): text})}, 300.0)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hodei_server.settings import SettingsError, load_settings, markdown, show, unknown_variables
+from hodei_server.settings import Settings, SettingsError, load_settings, markdown, show, unknown_variables
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,41 @@ def test_passwords_are_not_shown() -> None:
     """Neither in the output of `config show` nor anywhere else that uses it."""
     shown = show(load_settings({"database_url": "postgresql://me:hunter2@db/hodei"}))
     assert shown["database_url"] == "postgresql://me:***@db/hodei"
+
+
+def test_what_the_server_goes_by_of_a_provider_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pools and its prices, beside its kind's own options."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "2")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_PRICE_CPU_HOUR", "0.04,node=spot:0.012")
+    shown = show(load_settings())
+    assert shown["provider_process_pool_min_ready"] == "2"
+    assert shown["provider_process_price_cpu_hour"] == "0.04,node=spot:0.012"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "complaint"),
+    [
+        ("HODEI_LOG_TTL_TENANTS", "a", "no TENANT=VALUE"),
+        ("HODEI_LOG_TTL_TENANTS", "*=1h", "no TENANT=VALUE"),
+        ("HODEI_LOG_TTL_TENANTS", "a=1h,a=2h", "second"),
+        ("HODEI_TENANT_MAX_JOBS", "a=1,a=2", "second"),
+        ("HODEI_TENANT_MAX_CPU", "A b=1", "no TENANT=VALUE"),
+        ("HODEI_TENANT_MAX_MEMORY", "*=lots", "not a size"),
+    ],
+)
+def test_a_wrong_entry_of_a_tenant_is_named(
+    monkeypatch: pytest.MonkeyPatch, variable: str, text: str, complaint: str
+) -> None:
+    """A value that nobody would have, or two of one tenant, are typing errors."""
+    monkeypatch.setenv(variable, text)
+    with pytest.raises(SettingsError, match=f"{variable}: .*{complaint}"):
+        load_settings()
+
+
+def test_every_setting_has_its_row_in_the_docs() -> None:
+    """Each stands in a group."""
+    page = markdown()
+    assert [name for name in Settings.model_fields if page.count(f"| `HODEI_{name.upper()}` |") != 1] == []
 
 
 def test_typing_errors_in_variables_are_found() -> None:

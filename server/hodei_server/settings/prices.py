@@ -1,6 +1,6 @@
-"""What placing takes from settings: prices and keys of annotations of each provider, weights and caps of tenants.
+"""What placement goes by of each provider: its prices, and the annotations it is compared by.
 
-Options of each provider:
+Options of a provider:
 
 price_worker_hour     of a worker, whatever it is given; default: the provider's own cost_per_hour
 price_cpu_hour        of a processor
@@ -16,20 +16,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from hodei.quantities import parse_cpu, parse_size
 from hodei_providers.config import Given
-from hodei_server.domain.fairness import ANYBODY, Limits
 from hodei_server.domain.prices import Prices, Rate
-
-_TENANT = re.compile(r"\*|[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?")
-
-
-class PlacingSettingsError(ValueError):
-    """Options that can't be used; the message names the variable or the file's key."""
+from hodei_server.settings.values import SettingsError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,7 +90,7 @@ def read_placing(given: Mapping[str, Mapping[str, Given]]) -> dict[str, PlacingS
     """Read what is set of all providers.
 
     :param given: of each provider by its name, by option.
-    :raise PlacingSettingsError: an option is unknown or can't be read.
+    :raise SettingsError: an option is unknown or can't be read.
     """
     return {name: _of_provider(options) for name, options in given.items()}
 
@@ -107,48 +99,10 @@ def _of_provider(options: Mapping[str, Given]) -> PlacingSettings:
     values: dict[str, Any] = {}
     for option, each in options.items():
         if option not in _READERS:
-            raise PlacingSettingsError(f"{each.variable}: there is no such option; known are: {', '.join(_READERS)}")
+            raise SettingsError(f"{each.variable}: there is no such option; known are: {', '.join(_READERS)}")
         field, read = _READERS[option]
         try:
             values[field] = read(each.text)
         except ValueError as error:
-            raise PlacingSettingsError(f"{each.variable}: {each.text!r} can't be used: {error}") from None
+            raise SettingsError(f"{each.variable}: {each.text!r} can't be used: {error}") from None
     return PlacingSettings(**values)
-
-
-def read_limits(weights: str, jobs: str, cpu: str, memory: str) -> dict[str, Limits]:
-    """Read weights and caps of tenants, each ``TENANT=VALUE,…``; `*` is every tenant that is not named.
-
-    :raise PlacingSettingsError: one can't be read.
-    """
-    given: dict[str, dict[str, Any]] = {}
-    for setting, field, text, read in (
-        ("TENANT_WEIGHTS", "weight", weights, _weight),
-        ("TENANT_MAX_JOBS", "jobs", jobs, _count),
-        ("TENANT_MAX_CPU", "cpu_millis", cpu, parse_cpu),
-        ("TENANT_MAX_MEMORY", "memory_bytes", memory, parse_size),
-    ):
-        for entry in filter(None, (each.strip() for each in text.split(","))):
-            tenant, equals, value = entry.partition("=")
-            if not equals or not _TENANT.fullmatch(tenant):
-                raise PlacingSettingsError(f"HODEI_{setting}: {entry!r} can't be used: it is TENANT=VALUE, or *=VALUE")
-            try:
-                given.setdefault(tenant, {})[field] = read(value)
-            except ValueError as error:
-                raise PlacingSettingsError(f"HODEI_{setting}: {entry!r} can't be used: {error}") from None
-    everybody = given.get(ANYBODY, {})
-    return {tenant: Limits(**(everybody | own)) for tenant, own in given.items()}
-
-
-def _weight(text: str) -> float:
-    weight = float(text)
-    if not math.isfinite(weight) or weight <= 0:
-        raise ValueError("a weight is more than nothing")
-    return weight
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise ValueError("it is at least 1")
-    return count

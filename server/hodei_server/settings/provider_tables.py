@@ -9,46 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hodei_providers.config import Given
+from hodei_server.settings.values import SettingsError
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _VARIABLE = re.compile(r"HODEI_PROVIDER_([A-Z0-9_]+)")
-#: What docs/configuration.md says of it.
-PAGE = """\
-## Providers
-
-In the file each provider is a table, with its name, its kind and its options in lower case; there may be several
-of one kind:
-
-```toml
-lease = "20s"                       # HODEI_LEASE
-
-[providers.eu-west]                 # the name that jobs use
-kind = "docker"                     # the name itself when absent
-host = "tcp://docker.eu.example:2376"
-max_workers = 20
-container_labels = { team = "ops" } # team=ops in a variable
-mounts = ["/data:/data:ro"]
-pool_min_ready = 2
-
-[providers.batch]
-kind = "kubernetes"
-context = "batch"
-tolerations = [{ key = "pool", operator = "Exists" }] # JSON in a variable
-```
-
-A file with such tables has no other providers but what `…_ENABLED` adds, unless `HODEI_PROVIDERS` lists them; then it
-chooses among the file's by their names. The variable of one provider's option is `HODEI_PROVIDER_<NAME>_<OPTION>`, its
-name's dashes written `_` (`HODEI_PROVIDER_EU_WEST_HOST`). It wins over the file, and the file over the kind's variables
-below. A name is at most 63 lower-case letters, digits and dashes. Drain a provider before you take it out of the
-configuration: what it still holds is then nobody's to remove.
-
-"""
 NAME_RULE = "a name is at most 63 lower-case letters, digits and dashes"
-
-
-class ProviderSettingsError(ValueError):
-    """What is said of providers can't be used; a line for each, naming the variable or the file's key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -65,7 +31,7 @@ class ProviderTable:
 def read_tables(providers: Mapping[str, Any]) -> dict[str, ProviderTable]:
     """Read the file's table `providers`.
 
-    :raise ProviderSettingsError: see there.
+    :raise SettingsError: a line for each name, key or value that can't be used.
     """
     found: dict[str, ProviderTable] = {}
     wrong: list[str] = []
@@ -88,7 +54,7 @@ def read_tables(providers: Mapping[str, Any]) -> dict[str, ProviderTable]:
         kind = options.pop("kind", Given("", name)).text
         found[name] = ProviderTable(kind, options)
     if wrong:
-        raise ProviderSettingsError("\n".join(wrong))
+        raise SettingsError("\n".join(wrong))
     return found
 
 
@@ -129,7 +95,7 @@ def _part(value: object, more: str = "") -> str:
 def named_kinds(text: str, tables: Mapping[str, ProviderTable]) -> dict[str, str]:
     """Read `HODEI_PROVIDERS`: the kind of each provider by its name, in order.
 
-    :raise ProviderSettingsError: a name can't be used, or is there twice.
+    :raise SettingsError: a name can't be used, or is there twice.
     """
     kinds: dict[str, str] = {}
     for entry in text.split(","):
@@ -137,9 +103,9 @@ def named_kinds(text: str, tables: Mapping[str, ProviderTable]) -> dict[str, str
         if not name and not kind:
             continue
         if not _NAME.fullmatch(name):
-            raise ProviderSettingsError(f"HODEI_PROVIDERS: {name!r} can't be used: {NAME_RULE}")
+            raise SettingsError(f"HODEI_PROVIDERS: {name!r} can't be used: {NAME_RULE}")
         if name in kinds:
-            raise ProviderSettingsError(f"HODEI_PROVIDERS: {name} is there twice")
+            raise SettingsError(f"HODEI_PROVIDERS: {name} is there twice")
         kinds[name] = kind or (tables[name].kind if name in tables else name)
     return kinds
 

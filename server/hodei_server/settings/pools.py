@@ -28,13 +28,10 @@ from typing import Any
 from hodei.quantities import parse_cpu, parse_duration, parse_size
 from hodei.v1 import types_pb2 as wire
 from hodei_providers.config import Given, own_variable
-from hodei_server.pool_schedule import Window, read_schedule
+from hodei_server.settings.pool_schedule import Window, read_schedule
+from hodei_server.settings.values import SettingsError
 
 MOST_READY = 1000
-
-
-class PoolSettingsError(ValueError):
-    """Options that can't be used; the message names the variable or the file's key."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -97,7 +94,7 @@ def read_pools(given: Mapping[str, Mapping[str, Given]], idle_timeout: float) ->
 
     :param given: of each provider by its name, by option.
     :param idle_timeout: where a provider names none.
-    :raise PoolSettingsError: an option is unknown or can't be read.
+    :raise SettingsError: an option is unknown or can't be read.
     """
     return {name: _of_provider(name, options, idle_timeout) for name, options in given.items()}
 
@@ -120,16 +117,16 @@ def _of_provider(name: str, options: Mapping[str, Given], idle_timeout: float) -
             plain[field] = _read(each.variable, each.text, _OF_POOL[field])
         else:
             known = ", ".join([*_OF_PROVIDER, *(f"pool_{field}" for field in _OF_POOL), "pools"])
-            raise PoolSettingsError(f"{each.variable}: there is no such option; known are: {known}")
+            raise SettingsError(f"{each.variable}: there is no such option; known are: {known}")
     pools = [Pool(variable=place("pool_min_ready"), **plain), *more]
     kinds = [(pool.image, pool.resources) for pool in pools]
     if len(set(kinds)) < len(kinds):
-        raise PoolSettingsError(f"{place('pools')}: two pools are for the same jobs")
+        raise SettingsError(f"{place('pools')}: two pools are for the same jobs")
     for pool in pools:
         if pool.max_ready and pool.max_ready < pool.min_ready:
-            raise PoolSettingsError(f"{pool.variable}: MAX_READY is at least MIN_READY")
+            raise SettingsError(f"{pool.variable}: MAX_READY is at least MIN_READY")
     if values["most"] is not None and values["most"] < sum(pool.min_ready for pool in pools):
-        raise PoolSettingsError(f"{place('pool_max')}: it is at least POOL_MIN_READY, of all pools together")
+        raise SettingsError(f"{place('pool_max')}: it is at least POOL_MIN_READY, of all pools together")
     return PoolSettings(pools=tuple(pool for pool in pools if not pool.empty), **values)
 
 
@@ -137,9 +134,9 @@ def _more(variable: str, text: str) -> list[Pool]:
     try:
         entries = json.loads(text)
     except ValueError as error:
-        raise PoolSettingsError(f"{variable}: it is no JSON: {error}") from None
+        raise SettingsError(f"{variable}: it is no JSON: {error}") from None
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise PoolSettingsError(f"{variable}: it is a JSON list of objects")
+        raise SettingsError(f"{variable}: it is a JSON list of objects")
     pools = []
     for number, entry in enumerate(entries):
         values: dict[str, Any] = {"variable": f"{variable}[{number}]"}
@@ -155,7 +152,7 @@ def _more(variable: str, text: str) -> list[Pool]:
                 values["image"] = str(value)
             else:
                 known = ", ".join(["image", *_RESOURCES, *_OF_POOL])
-                raise PoolSettingsError(f"{where}: there is no such option; known are: {known}")
+                raise SettingsError(f"{where}: there is no such option; known are: {known}")
         pools.append(Pool(resources=resources.SerializeToString(deterministic=True), **values))
     return pools
 
@@ -164,7 +161,7 @@ def _read(variable: str, text: str, read: Callable[[str], object]) -> Any:
     try:
         return read(text)
     except (ValueError, zoneinfo.ZoneInfoNotFoundError) as error:
-        raise PoolSettingsError(f"{variable}: {text!r} can't be used: {error}") from None
+        raise SettingsError(f"{variable}: {text!r} can't be used: {error}") from None
 
 
 def _count(least: int) -> Callable[[str], int]:
