@@ -104,20 +104,34 @@ job-k8s-hello: (_job "kubernetes" "hello")
 job-k8s-cpu: (_job "kubernetes" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")
 job-k8s-memory: (_job "kubernetes" "memory" "--memory 256Mi -e MEBIBYTES=256")
 job-k8s-data: (_job "kubernetes" "data" "--cpu 500m --memory 256Mi")
-# ends with 125, and says why, where the cluster has no GPU for it within a minute
-job-k8s-gpu: (_job "kubernetes" "hello" "--gpus 1 --start-timeout 1m --infrastructure-retries 0")
-job-k8s-all: job-k8s-hello job-k8s-cpu job-k8s-memory job-k8s-data
+job-k8s-ml: (_job "kubernetes" "ml" "--cpu 1 --memory 256Mi" + ml)
+job-k8s-build: (_job "kubernetes" "build" "--cpu 1 --memory 512Mi" + build)
+# ends with 125, and says why, where there is no GPU for it within a minute; the others' -all leaves it out
+job-k8s-gpu: (_job "kubernetes" "gpu" gpu)
+job-k8s-all: job-k8s-hello job-k8s-cpu job-k8s-memory job-k8s-data job-k8s-ml job-k8s-build
 
 job-docker-hello: (_job "docker" "hello")
 job-docker-cpu: (_job "docker" "cpu" "--cpu 1 --memory 128Mi -e PROCESSORS=1")
 job-docker-memory: (_job "docker" "memory" "--memory 256Mi -e MEBIBYTES=256")
 job-docker-data: (_job "docker" "data" "--cpu 500m --memory 256Mi")
-job-docker-all: job-docker-hello job-docker-cpu job-docker-memory job-docker-data
+job-docker-ml: (_job "docker" "ml" "--cpu 1 --memory 256Mi" + ml)
+job-docker-build: (_job "docker" "build" "--cpu 1 --memory 512Mi" + build)
+job-docker-gpu: (_job "docker" "gpu" gpu)
+job-docker-all: job-docker-hello job-docker-cpu job-docker-memory job-docker-data job-docker-ml job-docker-build
 
 job-local-hello: (_job "process" "hello")
 job-local-cpu: (_job "process" "cpu")
+job-local-memory: (_job "process" "memory" "-e MEBIBYTES=256")
 job-local-data: (_job "process" "data")
-job-local-all: job-local-hello job-local-cpu job-local-data
+job-local-ml: (_job "process" "ml")
+job-local-build: (_job "process" "build")
+job-local-gpu: (_job "process" "gpu" gpu)
+job-local-all: job-local-hello job-local-cpu job-local-memory job-local-data job-local-ml job-local-build
+
+gpu := "--gpus 1 --start-timeout 1m --infrastructure-retries 0"
+# an image with a python3, and one with a C compiler: HODEI_BUILD_IMAGE=gcc:14 just job-k8s-build; else the worker's
+ml := if env("HODEI_ML_IMAGE", "") == "" { "" } else { " --image " + env("HODEI_ML_IMAGE") }
+build := if env("HODEI_BUILD_IMAGE", "") == "" { "" } else { " --image " + env("HODEI_BUILD_IMAGE") }
 
 _job provider name options="":
     {{bin}}/hodei run --provider {{provider}} --name {{name}} {{options}} --script deploy/jobs/{{name}}.sh
