@@ -250,6 +250,8 @@ class Health:
     :param details: figures of this moment, such as how long it took to answer.
     :param total: what the infrastructure has in all for this installation's workers, as it says now; None where it
         doesn't, and 0 in a field where nothing bounds the sum over all workers.
+    :param elastic: a worker for which there is no room may be launched all the same: it waits there, or room is added
+        for it. `total` is for comparing then, and no bound.
     """
 
     healthy: bool
@@ -257,6 +259,7 @@ class Health:
     degraded: bool = False
     details: str = dataclasses.field(default="", compare=False)
     total: Resources | None = dataclasses.field(default=None, compare=False)
+    elastic: bool = dataclasses.field(default=False, compare=False)
 
 
 class Provider(ABC):

@@ -25,6 +25,10 @@ class Distribution:
         self.total += value
 
 
+#: Figures by the values of their labels.
+Samples = Mapping[tuple[str, ...], float | Distribution]
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Metric:
     """One family of figures, as Prometheus has them.
@@ -40,4 +44,4 @@ class Metric:
     kind: Literal["counter", "gauge", "histogram"]
     description: str
     labels: tuple[str, ...] = ()
-    samples: Mapping[tuple[str, ...], float | Distribution] = dataclasses.field(default_factory=dict)
+    samples: Samples = dataclasses.field(default_factory=dict)

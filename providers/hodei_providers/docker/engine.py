@@ -31,6 +31,7 @@ class EngineFacts:
     """What an engine has.
 
     :param gateway: of the workers' network, or the `host-gateway` that is set; empty where there is none.
+    :param running: how many containers run there, whosever they are; so with `paused` and `stopped`.
     :param warnings: what it can't do, in its own words.
     :param architecture: of its processors, as the kernel names it.
     """
@@ -40,6 +41,8 @@ class EngineFacts:
     gateway: str = ""
     storage: str = ""
     running: int = dataclasses.field(default=0, compare=False)
+    paused: int = dataclasses.field(default=0, compare=False)
+    stopped: int = dataclasses.field(default=0, compare=False)
     warnings: tuple[str, ...] = ()
     architecture: str = ""
 
@@ -123,6 +126,8 @@ class Engine:
                 gateway=await self._gateway(),
                 storage=f"{info.get('Driver', '')} on {backing}" if backing else str(info.get("Driver", "")),
                 running=int(info.get("ContainersRunning", 0)),
+                paused=int(info.get("ContainersPaused", 0)),
+                stopped=int(info.get("ContainersStopped", 0)),
                 warnings=tuple(info.get("Warnings") or ()),
                 architecture=str(info.get("Architecture", "")),
             )

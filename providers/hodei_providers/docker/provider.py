@@ -36,6 +36,7 @@ from hodei_providers.docker.images import Images
 from hodei_providers.docker.launches import Launches
 from hodei_providers.docker.spec import HOST_GATEWAY_NAME, WORKER_LABEL, check_resources, container_name, own_labels
 from hodei_providers.docker.watch import ContainerWatch
+from hodei_providers.metrics import Metric, Samples
 from hodei_providers.registry import ProviderSetupError
 
 #: Where what was last known of the engine is kept, so that a server comes up while its engine is down.
@@ -67,6 +68,8 @@ class DockerProvider(Provider):
         self._destroying: set[str] = set()
         self._capabilities = Capabilities(max_workers=1)
         self._route: Route | None = None
+        #: What the engine said when it was last asked how it is; None while it doesn't answer.
+        self._seen: EngineFacts | None = None
 
     async def __aenter__(self) -> Self:
         """Learn what the engine has, or what it had when it was last seen.
@@ -179,7 +182,9 @@ class DockerProvider(Provider):
         try:
             facts = await self._engine.facts()
         except ProviderError as error:
+            self._seen = None
             return Health(healthy=False, message=str(error))
+        self._seen = facts
         took = time.monotonic() - began
         reasons = [text for text in facts.warnings if any(each in text.lower() for each in SERIOUS_WARNINGS)]
         if took > SLOW_SECONDS:
@@ -188,6 +193,15 @@ class DockerProvider(Provider):
         # Processors are shared by turns; memory is not.
         total = Resources(memory_bytes=facts.memory_bytes, gpu_count=self.config.gpus)
         return Health(healthy=True, message="; ".join(reasons), degraded=bool(reasons), details=details, total=total)
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return how many containers the engine has; nothing while it doesn't answer."""
+        if self._seen is None:
+            return ()
+        seen = self._seen
+        states: Samples = {("running",): seen.running, ("paused",): seen.paused, ("stopped",): seen.stopped}
+        text = "The engine's containers, whosever they are, by state."
+        return [Metric("docker_containers", "gauge", text, ("state",), states)]
 
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker in a container; see the contract. An image that may come yet is waited for."""

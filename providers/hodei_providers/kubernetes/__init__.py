@@ -18,6 +18,11 @@ state            what a pod's object says of its worker
 errors           what the API's refusals mean
 api              calls of the cluster's API; the only module that knows the SDK
 watching         pods as they change
+figures          what is counted of them, and what all figures are called
+capacity         what a cluster has for workers, as pure functions
+survey           looks at it from time to time
+health           whether the cluster can be used
+removal          takes pods away
 provider         the provider
 """
 

@@ -223,6 +223,13 @@ class KubernetesConfig:
     network_egress: tuple[Mapping[str, Any], ...] = option(
         (), "What else jobs may reach: more rules of a NetworkPolicy's `egress`, a JSON list.", reading.objects
     )
+    fixed_size: bool = option(
+        default=False,
+        description="Nobody adds nodes for pods that wait: jobs wait in the queue while nodes, or the quota, have less "
+        "left than they ask for.",
+        read=boolean,
+        written="false",
+    )
     max_pods: int = option(100, "Workers at once.", positive, written="100")
     api_timeout: float = option(15.0, "How long one call of the API may take.", duration, written="15s")
     api_rate: float = option(50.0, "Calls of the API a second, at most.", amount, written="50")

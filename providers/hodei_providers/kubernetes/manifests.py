@@ -37,6 +37,8 @@ JOBS_RULES: Sequence[Mapping[str, Sequence[str]]] = (
 )
 #: Nodes belong to no namespace: whether one is lost is asked of the cluster.
 NODES_RULE = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
+#: What nodes use, where somebody measures it.
+USAGE_RULE = {"apiGroups": ["metrics.k8s.io"], "resources": ["nodes"], "verbs": ["get", "list"]}
 
 
 def _metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> Manifest:
@@ -212,6 +214,7 @@ def make_cluster_roles(identity: str) -> list[Manifest]:
     make = ["get", "create", "patch"]
     rules = [
         NODES_RULE,
+        USAGE_RULE,
         {"apiGroups": [""], "resources": ["namespaces"], "verbs": [*make, "list"]},
         {"apiGroups": [""], "resources": namespaced, "verbs": make},
         {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": make},

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
-import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,6 @@ from hodei_providers.contract import (
     Provider,
     ProviderError,
     Purpose,
-    QuotaExceededError,
     Route,
     WorkerPhase,
 )
@@ -31,25 +29,24 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.diagnosis import read_events, read_output
 from hodei_providers.kubernetes.errors import NotThereError
+from hodei_providers.kubernetes.figures import Figures
+from hodei_providers.kubernetes.health import check_health
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.launches import Launches
 from hodei_providers.kubernetes.metadata import refused_names
 from hodei_providers.kubernetes.nodes import Nodes
-from hodei_providers.kubernetes.paths import pod_path, pods_path
-from hodei_providers.kubernetes.pod import Owner, image_user, make_pod
+from hodei_providers.kubernetes.paths import pod_path
+from hodei_providers.kubernetes.pod import image_user
+from hodei_providers.kubernetes.removal import remove
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.spaces import Spaces
 from hodei_providers.kubernetes.state import handle_of, read_pod
+from hodei_providers.kubernetes.survey import Survey
 from hodei_providers.kubernetes.unowned import Unowned
 from hodei_providers.kubernetes.watching import PodWatch, Troubles
+from hodei_providers.metrics import Metric
 from hodei_providers.registry import ProviderSetupError
 
-#: Seconds that `destroy` waits for a pod's end beyond the grace that it was given.
-DESTROY_WAIT_SECONDS = 20.0
-#: Seconds between looks at a pod that is being deleted: from, and at most.
-POLL_SECONDS = (0.1, 0.5)
-#: Seconds that three calls of a cluster in order don't take.
-SLOW_SECONDS = 3.0
 #: Diagnoses that are kept of pods that were removed before anybody has asked.
 KEPT_DIAGNOSES = 1000
 
@@ -82,6 +79,8 @@ class KubernetesProvider(Provider):
         self._diagnoses: dict[str, Sequence[str]] = {}
         self._unowned = Unowned(data_dir / "unowned" if data_dir is not None else None)
         self._spaces = Spaces(self._api, self.config)
+        self._figures = Figures()
+        self._survey = Survey(self._api, self.config, self._figures.pods.values)
         self._upkeep: asyncio.Task[None] | None = None
         self._launches = Launches(self._api, self._infrastructure, self.config, name, self._unowned)
         self._capabilities = Capabilities(
@@ -126,13 +125,15 @@ class KubernetesProvider(Provider):
         await self._api.__aexit__(exc_type, exc, traceback)
 
     async def _keep_up(self) -> None:
-        """See to tenants' namespaces, and to what the process before has left, from time to time."""
+        """See to tenants' namespaces, to what the process before has left and what there is, from time to time."""
         while True:
             with contextlib.suppress(ProviderError):
                 await self._spaces.refresh()
                 await self._infrastructure.keep_current(dict(self._spaces.known))
             with contextlib.suppress(ProviderError):
                 await self._launches.sweep()
+            with contextlib.suppress(ProviderError):
+                await self._survey.look()
             await asyncio.sleep(self.config.resync)
 
     def check_orphan_after(self, seconds: float) -> None:
@@ -157,28 +158,19 @@ class KubernetesProvider(Provider):
         return self._route
 
     async def health(self) -> Health:
-        """Tell whether pods can be listed and made, and how long the API takes to say so."""
-        namespace = self.config.namespace
-        request = LaunchRequest("health-probe", "health-probe", "127.0.0.1:1", "")
-        probe = make_pod(request, namespace, self.config, Owner(self.name))
-        began = time.monotonic()
-        try:
-            await self._infrastructure.ensure(namespace)
-            await self._api.get(pods_path(namespace), limit="1")
-            with contextlib.suppress(QuotaExceededError):
-                await self._api.create(pods_path(namespace), probe, dryRun="All")
-        except ProviderError as error:
-            problems = self._infrastructure.problems.get(namespace, ())
-            return Health(healthy=False, message="; ".join([str(error), *problems]))
-        problems = [line for lines in self._infrastructure.problems.values() for line in lines]
-        if self._spaces.problem:
-            problems.append(self._spaces.problem)
-        took = time.monotonic() - began
-        details = f"three calls of the API took {took:.2f} s"
-        slow = ["the API is slow to answer"] if took > SLOW_SECONDS else []
-        return Health(
-            healthy=True, message="; ".join([*slow, *problems]), degraded=bool(slow or problems), details=details
+        """Tell whether pods can be listed and made; see `hodei_providers.kubernetes.health`."""
+        return await check_health(
+            self.name,
+            self._api,
+            self.config,
+            self._infrastructure,
+            spaces=self._spaces,
+            cluster=self._survey.cluster,
         )
+
+    def metrics(self) -> Sequence[Metric]:
+        """Return figures of the pods, the API's calls and the nodes; see docs/metrics.md."""
+        return [*self._figures.families(self._api.calls, self._survey.cluster)]
 
     async def launch(self, request: LaunchRequest) -> Handle:
         """Start a worker; see the contract."""
@@ -212,15 +204,11 @@ class KubernetesProvider(Provider):
         return pod_path(await self._spaces.find(handle), handle.worker_id)
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
-        """End a worker and all it started; see the contract.
-
-        A pod's last second is its kubelet's: only what that has confirmed is gone. That of a lost node says nothing any
-        more; its workers count as gone once they must have ended by themselves.
-        """
+        """End a worker and all it started; see the contract, and `hodei_providers.kubernetes.removal`."""
         await self._launches.settle(handle.worker_id)
+        self._figures.removing(handle.worker_id)
         namespace = await self._spaces.find(handle)
-        path = pod_path(namespace, handle.worker_id)
-        if not await self._delete(path, grace) and not await self._give_up(handle.worker_id, path):
+        if not await remove(self._api, self._nodes, handle.worker_id, namespace, grace=grace):
             return False
         self._troubles.forget(handle.worker_id)
         self._nodes.forget(handle.worker_id)
@@ -228,31 +216,6 @@ class KubernetesProvider(Provider):
         self._diagnoses.pop(handle.worker_id, None)
         await self._launches.remove_secret(handle.worker_id, namespace)
         self._spaces.forget(handle.worker_id)
-        return True
-
-    async def _delete(self, path: str, grace: float) -> bool:
-        deadline = time.monotonic() + grace + DESTROY_WAIT_SECONDS
-        wait, most = POLL_SECONDS
-        try:
-            # Zero would take the object away without asking the kubelet whether its processes are gone.
-            await self._api.delete(path, grace=max(1, math.ceil(grace)))
-            while time.monotonic() < deadline:
-                await self._api.get(path)
-                await asyncio.sleep(wait)
-                wait = min(most, wait * 1.5)
-        except NotThereError:
-            return True
-        return False
-
-    async def _give_up(self, worker_id: str, path: str) -> bool:
-        """Take away the object of a pod whose node has been lost for so long that nothing can run there any more."""
-        try:
-            pod = await self._api.get(path)
-            if not await self._nodes.lost_for_good(worker_id, pod):
-                return False
-            await self._api.delete(path, grace=0, uid=pod["metadata"]["uid"])
-        except NotThereError:
-            pass
         return True
 
     async def list(self, installation_id: str) -> Sequence[Handle]:
@@ -268,6 +231,7 @@ class KubernetesProvider(Provider):
                 path,
                 names.selector(installation_id),
                 self._troubles,
+                self._figures,
                 resync_seconds=self.config.resync,
                 listed=self._sweep,
                 waiting=self._report,

@@ -14,6 +14,7 @@ from typing import Any
 from hodei_providers.contract import Description, ExitReason, ProviderError, WorkerPhase
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.errors import GoneError
+from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.state import Seen, handle_of, read_deleted, read_pod
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
@@ -75,6 +76,7 @@ async def list_pods(api: Api, path: str, selector: str) -> tuple[list[Mapping[st
 class PodWatch:
     """What became of an installation's pods under one path: a namespace, or the whole cluster.
 
+    :param figures: counts what is seen.
     :param listed: called with all pods after each full list.
     :param waiting: called with a worker that can't start yet, whenever the reason is another one.
     """
@@ -85,6 +87,7 @@ class PodWatch:
         path: str,
         selector: str,
         troubles: Troubles,
+        figures: Figures,
         *,
         resync_seconds: float,
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
@@ -94,6 +97,7 @@ class PodWatch:
         self._path = path
         self._selector = selector
         self._troubles = troubles
+        self._figures = figures
         self._resync_seconds = resync_seconds
         self._listed = listed
         self._waiting = waiting
@@ -161,6 +165,7 @@ class PodWatch:
         return self._news(pod)
 
     def _news(self, pod: Mapping[str, Any]) -> list[Description]:
+        self._figures.see(pod)
         seen = read_pod(pod)
         description = self._troubles.judge(seen)
         worker_id = description.handle.worker_id
@@ -177,6 +182,7 @@ class PodWatch:
         self._told.pop(worker_id, None)
         self._reasons.pop(worker_id, None)
         self._troubles.forget(worker_id)
+        self._figures.gone(worker_id)
         return found
 
     def _tell(self, description: Description) -> list[Description]:
@@ -184,4 +190,5 @@ class PodWatch:
         if self._told.get(worker_id) == key:
             return []
         self._told[worker_id] = key
+        self._figures.told(description)
         return [description]

@@ -22,6 +22,7 @@ class Candidate:
     :param refused_resources: what it can't honour of them all the same, with the reason.
     :param held: workers there now, those that are starting or being removed included.
     :param free: what the engine has left beside the workers held; a resource that is not named has no known bound.
+    :param elastic: what is left bounds nothing: more may wait there.
     :param architectures: of its processors; empty where it doesn't say.
     :param start: how long a launch with an image is expected to take.
     :param health: from 0 to 1, over the last minutes.
@@ -50,6 +51,7 @@ class Candidate:
     health_message: str = ""
     health: float = 1.0
     free: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    elastic: bool = False
     closed: str = "it is not enabled"
 
     @property

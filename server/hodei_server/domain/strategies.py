@@ -193,7 +193,7 @@ def not_now(asked: wire.Resources, candidate: Candidate) -> tuple[Standing, str]
     for name, left in candidate.free.items():
         wanted = getattr(asked, name)
         # Less than nothing is left where room is kept for another job: no reason against one that asks for none.
-        if wanted and wanted > left:
+        if wanted and wanted > left and not candidate.elastic:
             return Standing.FULL, f"resources.{name}: {_amount(name, left)} are left"
     return None
 

@@ -179,6 +179,7 @@ class Scheduler:
             # One that is half-open gets one more.
             max_workers=min(offers.max_workers, held + 1) if breaker.half_open(now) else offers.max_workers,
             free=_free(health.total, groups),
+            elastic=health.elastic,
             images=offers.images,
             resource_limits=offers.resource_limits,
             refused_resources=offers.refused_resources,

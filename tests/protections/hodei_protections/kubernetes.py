@@ -217,9 +217,9 @@ KUBERNETES: tuple[Protection, ...] = (
     _Protection(
         "W36",
         "a provider that can't make pods gets no jobs, and `explain` has the cluster's words",
-        f"{PROVIDER}/provider.py",
-        '            return Health(healthy=False, message="; ".join([str(error), *problems]))\n',
-        '            return Health(healthy=True, message="; ".join([*problems]))\n',
+        f"{PROVIDER}/health.py",
+        "        return Health(healthy=False, message=",
+        "        return Health(healthy=True, message=",
         f"{TESTS}/test_admission.py::test_what_the_pod_security_standard_refuses_is_waited_for_until_it_is_settled",
         "jobs are given to it one after the other",
     ),

@@ -185,6 +185,15 @@ def test_room_that_is_kept_is_no_reason_against_who_asks_for_none() -> None:
     assert judge(asks, candidate, STRATEGIES["most-capacity"]).standing is Standing.FULL
 
 
+def test_an_elastic_provider_takes_what_it_has_no_room_for() -> None:
+    """It may wait there; where most is left is told all the same."""
+    spec = wire.JobSpec(resources=wire.Resources(memory_bytes=2 << 30))
+    full = other(resource_limits=True, free={"memory_bytes": 1 << 30})
+    assert judge(spec, full, STRATEGIES["most-capacity"]).standing is Standing.FULL
+    verdict = judge(spec, dataclasses.replace(full, elastic=True), STRATEGIES["most-capacity"])
+    assert (verdict.standing, verdict.score) == (Standing.OPEN, 0.0)
+
+
 def test_a_strategy_that_is_not_there_any_more_keeps_its_jobs_waiting_and_says_so() -> None:
     """A job that was accepted may outlive the package that brought its strategy."""
     [verdict] = rank(wire.JobSpec(custom_strategy="gone"), [BASE], "lowest-cost")

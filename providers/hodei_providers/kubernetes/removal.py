@@ -1,0 +1,57 @@
+"""Takes a worker's pod away.
+
+A pod's last second is its kubelet's: only what that has confirmed is gone. That of a lost node says nothing any more;
+its workers count as gone once they must have ended by themselves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import NotThereError
+from hodei_providers.kubernetes.nodes import Nodes
+from hodei_providers.kubernetes.paths import pod_path
+
+#: Seconds that a pod's end is waited for beyond the grace that it was given.
+WAIT_SECONDS = 20.0
+#: Seconds between looks at a pod that is being deleted: from, and at most.
+POLL_SECONDS = (0.1, 0.5)
+
+
+async def remove(api: Api, nodes: Nodes, worker_id: str, namespace: str, *, grace: float) -> bool:
+    """Delete a worker's pod and wait for its end; return whether it is gone.
+
+    :param grace: seconds between SIGTERM and SIGKILL.
+    """
+    path = pod_path(namespace, worker_id)
+    return await _delete(api, path, grace) or await _give_up(api, nodes, worker_id, path)
+
+
+async def _delete(api: Api, path: str, grace: float) -> bool:
+    deadline = time.monotonic() + grace + WAIT_SECONDS
+    wait, most = POLL_SECONDS
+    try:
+        # Zero would take the object away without asking the kubelet whether its processes are gone.
+        await api.delete(path, grace=max(1, math.ceil(grace)))
+        while time.monotonic() < deadline:
+            await api.get(path)
+            await asyncio.sleep(wait)
+            wait = min(most, wait * 1.5)
+    except NotThereError:
+        return True
+    return False
+
+
+async def _give_up(api: Api, nodes: Nodes, worker_id: str, path: str) -> bool:
+    """Take away the object of a pod whose node has been lost for so long that nothing can run there any more."""
+    try:
+        pod = await api.get(path)
+        if not await nodes.lost_for_good(worker_id, pod):
+            return False
+        await api.delete(path, grace=0, uid=pod["metadata"]["uid"])
+    except NotThereError:
+        pass
+    return True
