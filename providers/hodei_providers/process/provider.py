@@ -188,8 +188,9 @@ class ProcessProvider(Provider):
         if pid is None:
             pid = self._execute(folder, request.worker_id, environment)
         process = procfs.look_up(pid)
-        if process is not None:
-            folder.write(dataclasses.replace(record, pid=pid, start=process.start, boot_id=procfs.boot_id()))
+        # One that has ended already was launched all the same: no other process is taken for it, without a start.
+        start = 0 if process is None else process.start
+        folder.write(dataclasses.replace(record, pid=pid, start=start, boot_id=procfs.boot_id()))
         return _handle(request.worker_id, process)
 
     def _fork(self, folder: WorkerFolder, record: Record, environment: Mapping[str, str]) -> int | None:

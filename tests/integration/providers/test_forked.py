@@ -8,12 +8,14 @@ import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hodei_providers.contract import Handle, LaunchRequest, Provider, WorkerPhase
 from hodei_providers.process import ProcessProvider, procfs
 from hodei_providers.process.folder import Record, WorkerFolder
+from hodei_providers.process.fork_client import ForkClient
 from hodei_providers.testing import INSTALLATION, EndWorker, MakeProvider, ProviderContract, make_request, until
 
 #: Launches a worker, says who runs, and waits for its end.
@@ -104,6 +106,23 @@ async def test_how_a_forked_worker_has_ended_is_told(provider: ProcessProvider) 
     await until(provider, killed, WorkerPhase.EXITED)
     assert (await provider.describe(killed)).signal == signal.SIGKILL
     assert not Path("/proc", killed.data["pid"]).exists()
+
+
+async def test_a_worker_that_ends_before_its_launch_does_is_told_as_one_that_has_ended(
+    provider: ProcessProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W18: however soon it ends, it is none whose launch was never finished."""
+    launch = ForkClient.launch
+
+    def launch_and_dawdle(*arguments: Any) -> int:
+        pid = launch(*arguments)
+        asyncio.run(gone(pid))
+        return pid
+
+    monkeypatch.setattr(ForkClient, "launch", launch_and_dawdle)
+    handle = await provider.launch(make_request(environment={"HODEI_SPOOL_BYTES": "much"}))
+    description = await provider.describe(handle)
+    assert (description.phase, description.exit_code) == (WorkerPhase.EXITED, 2)
 
 
 async def test_launches_go_on_when_the_fork_server_dies(provider: ProcessProvider) -> None:
