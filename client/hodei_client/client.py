@@ -283,8 +283,11 @@ class Client:
             async with Responses(self._logs.VerifyLogs(request, metadata=connection.metadata())) as responses:
                 async for response in responses:
                     yield response
+                return
         except aio.AioRpcError as error:
-            raise connection.failure(error) from None
+            failure = connection.failure(error)
+        # Not there: it would be raised from what holds the call.
+        raise failure
 
     async def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to; the newest attempt's unless one is named."""

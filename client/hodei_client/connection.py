@@ -7,7 +7,7 @@ import os
 import random
 import re
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
@@ -38,7 +38,8 @@ class Responses(Generic[T]):
     """A streaming call's answers. An asynchronous context manager, after which the call is over.
 
     The call and what iterates over it hold each other. Left half-way, both would be there until the garbage collector
-    comes by, and with them the connection, even once its channel is closed.
+    comes by, and with them the connection, even once its channel is closed. Who uses it gives the call no name: the
+    frame lives in what is raised there.
     """
 
     def __init__(self, call: aio.UnaryStreamCall[Any, T]) -> None:
@@ -58,6 +59,17 @@ class Responses(Generic[T]):
         """Cancel what is still under way."""
         self._call.cancel()
         await self._responses.aclose()
+        if isinstance(exc, asyncio.CancelledError):
+            forget_frames(exc)
+
+
+def forget_frames(cancelled: asyncio.CancelledError) -> None:
+    """Have a cancellation forget where it was raised: in gRPC's frames, which hold the call.
+
+    A task that was cancelled keeps it, and a time-out that was made of it does. Whoever has one of them for longer than
+    the client would have its connection, too.
+    """
+    cancelled.__traceback__ = None
 
 
 class Connection:
@@ -125,5 +137,8 @@ class Connection:
     async def _once(self, method: Callable[..., Any], request: Any) -> Any:
         # Not in `call`: its frame lives in what it raises, and would keep a failed call, and so the connection.
         await self.reach()
-        call: Awaitable[Any] = method(request, timeout=CALL_SECONDS, metadata=self.metadata())
-        return await call
+        try:
+            return await method(request, timeout=CALL_SECONDS, metadata=self.metadata())
+        except asyncio.CancelledError as cancelled:
+            forget_frames(cancelled)
+            raise

@@ -221,8 +221,8 @@ class LogReader(AttemptsReader):
         return request
 
     async def _stream(self) -> AsyncGenerator[LogEvent, None]:
-        call = self._stub.StreamLogs(self._request(), metadata=self._connection.metadata())
-        async with Responses(call) as responses:
+        request, metadata = self._request(), self._connection.metadata()
+        async with Responses(self._stub.StreamLogs(request, metadata=metadata)) as responses:
             async for response in responses:
                 kind = response.WhichOneof("event")
                 if kind == "start":

@@ -64,8 +64,8 @@ class LogSearch(AttemptsReader):
         return request
 
     async def _stream(self) -> AsyncGenerator[SearchEvent, None]:
-        call = self._stub.SearchLogs(self._request(), metadata=self._connection.metadata())
-        async with Responses(call) as responses:
+        request, metadata = self._request(), self._connection.metadata()
+        async with Responses(self._stub.SearchLogs(request, metadata=metadata)) as responses:
             async for response in responses:
                 kind = response.WhichOneof("event")
                 if kind == "start":

@@ -141,6 +141,15 @@ LOGS: tuple[Protection, ...] = (
         "the broken ones use up the bound, and the next is refused",
     ),
     Protection(
+        "L10",
+        "a client that is closed leaves no connection, whoever keeps what its calls ended with",
+        "client/hodei_client/connection.py",
+        "    cancelled.__traceback__ = None\n",
+        "    del cancelled\n",
+        f"{SERVER}/test_closing.py::test_a_cancelled_call_that_somebody_keeps_does_not_keep_its_connection[follow]",
+        "the task that was cancelled keeps the connection",
+    ),
+    Protection(
         "L11",
         "a line may have any length and no end",
         "worker/hodei_worker/output.py",

@@ -47,6 +47,17 @@ PROCESSES: tuple[Protection, ...] = (
         "the job never ends",
     ),
     Protection(
+        "W18",
+        "a worker that ends before its launch was written down has ended, and how is told",
+        "providers/hodei_providers/process/provider.py",
+        "        start = 0 if process is None else process.start\n",
+        "        if process is None:\n            return _handle(request.worker_id, process)\n"
+        "        start = process.start\n",
+        "tests/integration/providers/test_forked.py"
+        "::test_a_worker_that_ends_before_its_launch_does_is_told_as_one_that_has_ended",
+        "the worker is one whose launch was never finished",
+    ),
+    Protection(
         "W23",
         "gRPC keeps out of the forks that start workers and jobs",
         "server/hodei_server/app.py",
