@@ -204,6 +204,7 @@ class Server:
             attempts,
             fleet,
             sessions,
+            database,
             lease=settings.lease,
             orphan_after=settings.orphan_after,
             pools=pools,

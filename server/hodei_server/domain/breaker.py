@@ -10,7 +10,7 @@ import dataclasses
 
 #: Failures in a row before it is left alone.
 THRESHOLD = 3
-#: Seconds it is left alone for, the first time; doubles with each failure.
+#: Seconds it is left alone for, the first time; doubles with each probe that fails.
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 60.0
 
@@ -20,23 +20,26 @@ class Breaker:
     """Closed (all may), open (nobody may), half-open (one may try).
 
     :ivar failures: in a row.
+    :ivar openings: how often it has opened since a success.
     """
 
     failures: int = 0
+    openings: int = 0
     _open_until: float = 0.0
     _probe_until: float = 0.0
 
     def failed(self, now: float) -> None:
         """Note a failure that was the provider's own."""
         self.failures += 1
-        self._probe_until = 0.0
-        over = self.failures - THRESHOLD
-        if over >= 0:
-            self._open_until = now + min(FIRST_SECONDS * 2.0**over, MOST_SECONDS)
+        # Of launches made at once each fails, and while it is open all that comes is of those: they are one failure.
+        if self.failures >= THRESHOLD and now >= self._open_until:
+            self._open_until = now + min(FIRST_SECONDS * 2.0 ** min(self.openings, 10), MOST_SECONDS)
+            self.openings += 1
+            self._probe_until = 0.0
 
     def succeeded(self) -> None:
         """Note that a worker has said hello."""
-        self.failures, self._open_until, self._probe_until = 0, 0.0, 0.0
+        self.failures, self.openings, self._open_until, self._probe_until = 0, 0, 0.0, 0.0
 
     def undecided(self) -> None:
         """Note that a launch has shown nothing of the provider: where it was the one probe, another may be made."""

@@ -5,26 +5,32 @@ from __future__ import annotations
 import asyncio
 import collections
 import time
+from collections.abc import Sequence
 
 from sqlalchemy.engine import RowMapping
 
 from hodei_providers.contract import Description, WorkerPhase
 from hodei_server.db.database import Database
-from hodei_server.db.workers import live_workers, touch
+from hodei_server.db.workers import live_workers, touch, worker_row
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.loops.presence import Presence
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.work.attempts import CAUSES, Attempts
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.live import LiveAttempt
 from hodei_server.work.placing import NO_TENANT
 from hodei_server.work.pools import Kind, Pools, kind_of
 from hodei_server.work.sessions import Sessions
 
+#: Seconds beyond those after which a worker has ended its job by itself, before that is relied on.
+ORPHAN_MARGIN = 10.0
+
 
 class Leases:
-    """Judges workers that are not connected.
+    """Judges workers that are not connected, and attempts whose worker is not there any more.
 
+    :param database: holds the workers.
     :param lease: seconds of silence after which a worker's provider is asked.
     :param orphan_after: seconds of silence after which a worker has ended its job by itself.
     :param pools: say how long workers may wait for a job.
@@ -36,6 +42,7 @@ class Leases:
         attempts: Attempts,
         fleet: Fleet,
         sessions: Sessions,
+        database: Database,
         *,
         lease: float,
         orphan_after: float,
@@ -45,20 +52,24 @@ class Leases:
         self._attempts = attempts
         self._fleet = fleet
         self._sessions = sessions
+        self._database = database
         self._lease = lease
         self._orphan_after = orphan_after
         self._pools = pools
         self.presence = presence
         self._idle_since: dict[str, float] = {}
 
-    async def check(self, rows: list[RowMapping]) -> None:
-        """Look at every worker once."""
+    async def check(self, rows: Sequence[RowMapping]) -> None:
+        """Look at every worker and every attempt once.
+
+        :param rows: the workers that are not gone.
+        """
         idle: dict[str, float] = {}
         warm: collections.Counter[Kind] = collections.Counter()
         for row in rows:
             worker_id = row["worker_id"]
             if row["removal_reason"] is not None:
-                self._fleet.remove_soon(worker_id, row["removal_reason"])
+                self._check_removed(row)
                 continue
             connected = self._sessions.get(worker_id) is not None
             if connected and row["state"] == int(WorkerState.IDLE):
@@ -74,6 +85,40 @@ class Leases:
             elif not connected:
                 await self._check_silent(row)
         self._idle_since = idle
+        known = {row["worker_id"] for row in rows}
+        for live in self._attempts.live:
+            if live.worker_id not in known and not live.losing and live.result is None:
+                await self._check_unknown(live)
+
+    def _check_removed(self, row: RowMapping) -> None:
+        """Go on with a removal; and see to the attempt of a worker that somebody removes with it."""
+        worker_id = row["worker_id"]
+        self._fleet.remove_soon(worker_id, row["removal_reason"])
+        live = self._attempts.live.of_worker(worker_id)
+        if live is None or live.result is not None:
+            return
+        if not live.losing:
+            self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker is removed: {row['removal_reason']}")
+        elif worker_id in self._fleet.out_of_reach and self._harmless(row):
+            live.given_up.set()
+
+    def _harmless(self, row: RowMapping) -> bool:
+        """Whether a worker that is being removed can't run its job, wherever it is.
+
+        It is let in no more. So it never gets a job that it did not get before; and one that it got it has ended
+        itself after so long a silence.
+        """
+        if row["hello_at"] is None:
+            return True
+        silent = self._sessions.silent_for(row["worker_id"], self.presence.since())
+        return self._sessions.get(row["worker_id"]) is None and silent > self._orphan_after + ORPHAN_MARGIN
+
+    async def _check_unknown(self, live: LiveAttempt) -> None:
+        """Give an attempt up whose worker is gone, or was removed from the database (W11)."""
+        # Asked anew: it may have been written down since (W03).
+        row = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
+        if row is None or row["state"] == int(WorkerState.GONE):
+            self._attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
 
     async def _check_silent(self, row: RowMapping) -> None:
         worker_id = row["worker_id"]
@@ -127,9 +172,7 @@ async def lease_loop(
             heard = sorted(sessions.connected())
             if heard:
                 await database.write(lambda tx, heard=heard: touch(tx, heard))  # type: ignore[misc]
-        rows = await database.read(live_workers)
-        if rows:
-            await leases.check(list(rows))
+        await leases.check(await database.read(live_workers))
 
 
 async def watch_loop(

@@ -172,6 +172,8 @@ class Attempts:
 
     def run_on(self, session: Session, live: LiveAttempt) -> None:
         """Tell a connected worker to run its attempt, and to stop it where that was asked for."""
+        if live.losing and not live.started:
+            return  # it has been given up: the job may go elsewhere
         if not live.started and live.log.durable < live.log.accepted:
             # The worker's chunks follow the server's own: those must be there first, whoever dies.
             self._fleet.start(self._run_once_durable(session, live), f"run {live.attempt_uid}")
@@ -332,8 +334,18 @@ class Attempts:
         details: Sequence[str] = ()
         if cause is not Cause.CANCELLED:
             details = await self._fleet.diagnose(live.worker_id, live.provider)
-        # Only when nothing of the worker is left may another attempt begin.
-        await self._fleet.remove(live.worker_id, message)
+        # Only when nothing of the worker is left may another attempt begin; or when it can't run the job any more.
+        removal = asyncio.ensure_future(self._fleet.remove(live.worker_id, message, provider=live.provider))
+        given_up = asyncio.ensure_future(live.given_up.wait())
+        try:
+            await asyncio.wait({removal, given_up}, return_when=asyncio.FIRST_COMPLETED)
+            if removal.done():
+                removal.result()
+            else:
+                message = f"{message}; provider {live.provider} can't be reached to confirm that it is gone"
+        finally:
+            given_up.cancel()
+            removal.cancel()  # of the waiting only: the removal goes on
         live.worker_gone.set()
         await self.fail(live, cause, message, details)
 

@@ -95,6 +95,8 @@ class Fleet:
         }
         #: Moves when a worker is gone: there may be room for another.
         self.room = Change()
+        #: Workers that are to be removed, and whose provider could not even be asked for it the last time.
+        self.out_of_reach: set[str] = set()
         self._database = database
         self._sessions = sessions
         self._settings = settings
@@ -205,35 +207,45 @@ class Fleet:
         provider = self.providers.get(provider_name)
         if provider is None:
             return [f"provider {provider_name} is not configured"]
-        return list(await provider.diagnose(await self._handle(worker_id)))
+        try:
+            return list(await provider.diagnose(await self._handle(worker_id)))
+        except ProviderError as error:
+            return [str(error)]
 
     async def _handle(self, worker_id: str) -> Handle:
         row = await self._database.read(lambda tx: worker_row(tx, worker_id))
         return Handle(worker_id, json.loads(row["handle"]) if row is not None and row["handle"] else {})
 
-    async def remove(self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False) -> bool:
+    async def remove(
+        self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False, provider: str = ""
+    ) -> bool:
         """Remove a worker and all it started, trying until it is confirmed; end its session first.
 
         Return only once it is gone, whoever has begun to remove it.
 
         :param leave_time: the worker is done and ends by itself: give it a moment.
         :param idle: only if it still has no attempt.
+        :param provider: where it is looked for if the database does not know it, or takes it for gone.
         :return: whether there was something to remove.
         """
         task = self._removing.get(worker_id)
         if task is None:
             task = asyncio.create_task(
-                self._remove(worker_id, reason, leave_time=leave_time, idle=idle), name=f"remove {worker_id}"
+                self._remove(worker_id, reason, leave_time=leave_time, idle=idle, provider=provider),
+                name=f"remove {worker_id}",
             )
             self._removing[worker_id] = task
             task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
             self._keep(task)
         return await asyncio.shield(task)
 
-    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool) -> bool:
+    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool, provider: str) -> bool:
+        row: Mapping[Any, Any] | None
         row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason, idle=idle))
         if row is None:
-            return False
+            if not provider:
+                return False
+            row = {"provider": provider, "handle": None}
         session = self._sessions.get(worker_id)
         if session is not None and not leave_time:
             session.close(reason)
@@ -247,16 +259,19 @@ class Fleet:
         self.room.moved()
         return True
 
-    async def _destroy(self, worker_id: str, row: RowMapping, grace: float) -> None:
+    async def _destroy(self, worker_id: str, row: Mapping[Any, Any], grace: float) -> None:
         provider = self.providers.get(row["provider"])
         attempt = 0
         while provider is not None:
             handle = Handle(worker_id, json.loads(row["handle"]) if row["handle"] else {})
             try:
                 async with self._removals:
-                    if await provider.destroy(handle, grace=grace):
-                        return
+                    gone = await provider.destroy(handle, grace=grace)
+                self.out_of_reach.discard(worker_id)
+                if gone:
+                    return
             except ProviderError as error:
+                self.out_of_reach.add(worker_id)
                 _log.warning("worker.removal_failed", worker_id=worker_id, error=str(error))
             await asyncio.sleep(REMOVAL_RETRY_SECONDS[min(attempt, len(REMOVAL_RETRY_SECONDS) - 1)])
             attempt += 1
@@ -317,18 +332,20 @@ class Fleet:
             self.breakers[provider].undecided()
 
     async def check_health(self) -> None:
-        """Ask every provider how it is, and note how long it took to say so."""
-        for name, provider in self.providers.items():
-            began = time.monotonic()
-            with PROVIDER_CHECK.labels(name).time():
-                health = await provider.health()
-            now = time.monotonic()
-            self.measures[name].health.add(now, well=health.healthy and not health.degraded, latency=now - began)
-            changed = health != self.health[name]
-            self.health[name] = health
-            if changed:
-                _log.info("provider.health", provider=name, healthy=health.healthy, message=health.message)
-                self.room.moved()
+        """Ask every provider how it is, all at once: one that is slow to say so keeps nobody waiting for the others."""
+        await asyncio.gather(*(self._check_health(name) for name in self.providers))
+
+    async def _check_health(self, name: str) -> None:
+        began = time.monotonic()
+        with PROVIDER_CHECK.labels(name).time():
+            health = await self.providers[name].health()
+        now = time.monotonic()
+        self.measures[name].health.add(now, well=health.healthy and not health.degraded, latency=now - began)
+        changed = health != self.health[name]
+        self.health[name] = health
+        if changed:
+            _log.info("provider.health", provider=name, healthy=health.healthy, message=health.message)
+            self.room.moved()
 
     async def close(self) -> None:
         """Stop what runs in the background; workers go on, and the next start takes up where this one ended."""

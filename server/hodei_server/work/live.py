@@ -27,6 +27,7 @@ class LiveAttempt:
     :ivar unwritten_start: writes down that the process runs, where that was told and is not written yet.
     :ivar losing: its worker is being given up.
     :ivar worker_gone: set once nothing more can come from its worker.
+    :ivar given_up: set once its worker can't run it any more, though nobody can confirm that nothing is left of that.
     """
 
     job_id: str
@@ -45,6 +46,7 @@ class LiveAttempt:
     losing: bool = False
     unwritten_start: Write | None = None
     worker_gone: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
+    given_up: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
     @property
     def names(self) -> dict[str, str | int]:

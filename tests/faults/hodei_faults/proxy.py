@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import struct
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,7 @@ class FaultyProxy:
     """Forwards connections to a target, as long as it is told to. An asynchronous context manager.
 
     :param target: host and port; nobody needs to listen there yet.
+    :param path: of a socket, which is the target then.
     :param bytes_per_second: how fast a connection's client gets its answers; None: as fast as they come.
     :param host: an address of this machine, where it listens.
     :ivar port: the same.
@@ -27,9 +29,15 @@ class FaultyProxy:
     """
 
     def __init__(
-        self, target: tuple[str, int], *, bytes_per_second: float | None = None, host: str = "127.0.0.1"
+        self,
+        target: tuple[str, int] = ("", 0),
+        *,
+        path: Path | None = None,
+        bytes_per_second: float | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.target = target
+        self._path = path
         self.host = host
         self.bytes_per_second = bytes_per_second
         self.port = 0
@@ -101,7 +109,10 @@ class FaultyProxy:
         assert task is not None
         writers = self._connections[task] = [writer]
         try:
-            far_reader, far_writer = await asyncio.open_connection(*self.target)
+            if self._path is not None:
+                far_reader, far_writer = await asyncio.open_unix_connection(self._path)
+            else:
+                far_reader, far_writer = await asyncio.open_connection(*self.target)
             writers.append(far_writer)
             there = asyncio.create_task(self._forward(reader, far_writer, slowly=False))
             back = asyncio.create_task(self._forward(far_reader, writer, slowly=True))

@@ -8,11 +8,11 @@ from hodei_server.domain.breaker import FIRST_SECONDS, MOST_SECONDS, THRESHOLD, 
 PROBE = 30.0
 
 
-def failing(times: int, now: float = 0.0) -> Breaker:
-    """Return one that has seen so many failures."""
+def failing(times: int) -> Breaker:
+    """Return one that has seen so many failures at once, at 0 seconds."""
     breaker = Breaker()
     for _ in range(times):
-        breaker.failed(now)
+        breaker.failed(0.0)
     return breaker
 
 
@@ -22,13 +22,37 @@ def test_few_failures_change_nothing() -> None:
 
 
 def test_the_pause_doubles_up_to_its_bound() -> None:
-    """W28: with each failure in a row."""
-    assert failing(THRESHOLD).refusal(FIRST_SECONDS / 2)
-    assert not failing(THRESHOLD).refusal(FIRST_SECONDS)
-    assert failing(THRESHOLD + 2).refusal(FIRST_SECONDS * 3.9)
-    assert not failing(THRESHOLD + 2).refusal(FIRST_SECONDS * 4)
-    assert failing(THRESHOLD + 50).refusal(MOST_SECONDS - 0.1)
-    assert not failing(THRESHOLD + 50).refusal(MOST_SECONDS)
+    """W28: with each trial that fails."""
+    breaker, now = failing(THRESHOLD), 0.0
+    for trial in range(20):
+        pause = min(FIRST_SECONDS * 2**trial, MOST_SECONDS)
+        assert breaker.refusal(now + 0.99 * pause)
+        assert not breaker.refusal(now + pause)
+        now += pause
+        breaker.begin(now, PROBE)
+        breaker.failed(now)
+
+
+def test_launches_that_fail_together_are_one_failure() -> None:
+    """Fifty that were on their way as it opened don't keep a provider that is back out for a minute."""
+    breaker = failing(THRESHOLD + 50)
+    assert breaker.refusal(FIRST_SECONDS * 0.99)
+    assert not breaker.refusal(FIRST_SECONDS)
+
+
+def test_a_success_between_failures_keeps_it_closed() -> None:
+    """Only failures in a row open it; and after a success the pause is short again."""
+    breaker = failing(THRESHOLD - 1)
+    breaker.succeeded()
+    breaker.failed(0.0)
+    assert breaker.refusal(0.0) == ""
+    breaker = failing(THRESHOLD)
+    breaker.begin(FIRST_SECONDS, PROBE)
+    breaker.failed(FIRST_SECONDS)
+    breaker.succeeded()
+    for _ in range(THRESHOLD):
+        breaker.failed(100.0)
+    assert not breaker.refusal(100.0 + FIRST_SECONDS)
 
 
 def test_after_the_pause_one_tries_and_the_others_wait() -> None:
