@@ -70,7 +70,7 @@ class Agent:
         """Serve until there is nothing more to do; return the exit code."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._drain, "the worker was asked to end")
+            loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
         watchdog = asyncio.create_task(self._watch_orphanhood(), name="orphan watchdog")
         settings = self._settings
@@ -283,6 +283,12 @@ class Agent:
     def _done(self) -> bool:
         spent = 0 < self._settings.max_jobs <= self._jobs_done
         return self._attempt is None and (spent or self._draining)
+
+    def _asked_to_end(self) -> None:
+        """Drain; where whoever asks will not wait for the job, it is asked to end, too."""
+        self._drain("the worker was asked to end")
+        if self._attempt is not None and self._settings.term_grace is not None:
+            self._attempt.stop(types_wire.CAUSE_EVICTED, self._settings.term_grace)
 
     def _drain(self, reason: str) -> None:
         if not self._draining:

@@ -230,6 +230,7 @@ class Attempt:
             result.message = {
                 types_wire.CAUSE_CANCELLED: "Cancelled",
                 types_wire.CAUSE_RUN_TIMEOUT: "Ran longer than its run timeout",
+                types_wire.CAUSE_EVICTED: "The worker was asked to end, and its job with it",
                 types_wire.CAUSE_WORKER_LOST: "The worker had no server for too long and ended the job",
             }.get(self._stop_cause, "")
         elif error is not None:

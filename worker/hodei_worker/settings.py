@@ -41,6 +41,8 @@ class WorkerSettings:
     :param spool_limit: what overflows to disk at most; then the job waits on a full pipe.
     :param server_gone_timeout: without a server for so long, a worker that has nothing to deliver ends.
     :param delivery_timeout: the same for one that has.
+    :param term_grace: what SIGTERM to the worker leaves its job between a SIGTERM of its own and SIGKILL; None lets the
+        job end by itself.
     :param drain_timeout: how long the output of a job is read on after its process has gone.
     """
 
@@ -58,6 +60,7 @@ class WorkerSettings:
     spool_limit: int
     server_gone_timeout: float
     delivery_timeout: float
+    term_grace: float | None
     drain_timeout: float
 
 
@@ -99,6 +102,7 @@ def read_settings(
         spool_limit=read("HODEI_SPOOL_BYTES", str(1 << 30), _count),
         server_gone_timeout=read("HODEI_SERVER_GONE_TIMEOUT", "600", _seconds),
         delivery_timeout=read("HODEI_DELIVERY_TIMEOUT", "86400", _seconds),
+        term_grace=read("HODEI_TERM_GRACE", "", _seconds) if environment.get("HODEI_TERM_GRACE") else None,
         drain_timeout=read("HODEI_DRAIN_TIMEOUT", "2", _seconds),
         # Last: a variable that can't be read must not cost the token.
         otp=_read_otp(environment),

@@ -78,7 +78,7 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "serviceAccountName": config.service_account,
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": max(config.termination_grace, math.ceil(request.grace) + DRAIN_SECONDS),
+        "terminationGracePeriodSeconds": _grace_seconds(request, config),
         "securityContext": _pod_security(request, config, strict=strict),
         "containers": [_container(request, config, owner, strict=strict)],
         "volumes": [*_volumes(request, config, owner), *map(dict, config.volumes)],
@@ -124,6 +124,10 @@ def image_user(config: KubernetesConfig) -> str:
     if config.pod_security_standard is not PodSecurityStandard.RESTRICTED:
         return ""
     return "its own user, a number and not 0" if config.image_user is ImageUser.OWN else f"user {UID}"
+
+
+def _grace_seconds(request: LaunchRequest, config: KubernetesConfig) -> int:
+    return max(config.termination_grace, math.ceil(request.grace) + DRAIN_SECONDS)
 
 
 def _pod_security(request: LaunchRequest, config: KubernetesConfig, *, strict: bool) -> Manifest:
@@ -181,6 +185,8 @@ def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner)
         "HODEI_SERVER_ADDRESS": request.server_address,
         "HODEI_WORKER_DIR": FOLDER,
         "HODEI_MAX_JOBS": str(request.max_jobs),
+        # The cluster waits for no job: it is asked to end at once, and has what the pod's own grace leaves.
+        "HODEI_TERM_GRACE": str(_grace_seconds(request, config) - DRAIN_SECONDS),
     }
     if owner.ca_pem is not None:
         values["HODEI_TLS_CA"] = f"{TRUST}/{AUTHORITY}"

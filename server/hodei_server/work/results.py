@@ -17,6 +17,7 @@ WORKER_CAUSES = frozenset(
         Cause.SIGNAL,
         Cause.EXEC_FAILED,
         Cause.OUT_OF_MEMORY,
+        Cause.EVICTED,
         Cause.RUN_TIMEOUT,
         Cause.CANCELLED,
         Cause.WORKER_LOST,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import nothing_left, output, path_of, pod_of, running, until
+from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]
@@ -110,6 +110,28 @@ async def test_an_evicted_pod_is_called_evicted(client: Client, api: Any, namesp
     await api.create(f"{path_of(pod)}/eviction", eviction)
     outcome = await client.wait(job)
     assert outcome.cause == wire.CAUSE_EVICTED, outcome
+
+
+async def test_an_evicted_job_is_asked_to_end_and_its_last_words_are_in_its_log(
+    client: Client, api: Any, namespace: str
+) -> None:
+    """W08, W26: at once, while its pod has all of its time; it saves what it has, and another attempt follows."""
+    script = "trap 'echo saved; exit 0' TERM; [ $HODEI_ATTEMPT -gt 1 ] || while echo up; do sleep 0.1; done"
+    job = await client.submit(["sh", "-c", script], cancel_grace=600)
+    pod = await pod_of(api, namespace, job)
+    async for event in client.logs(job):
+        if isinstance(event, Chunk) and event.stream == STDOUT:
+            break
+    metadata = {"name": pod["metadata"]["name"], "namespace": namespace}
+    eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+    await api.create(f"{path_of(pod)}/eviction", eviction)
+    async with asyncio.timeout(60):
+        outcome = await client.wait(job)
+    assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+    assert await causes(client, job) == [wire.CAUSE_EVICTED, wire.CAUSE_EXIT_CODE]
+    lines = (await output(client, job, STDOUT)).splitlines()
+    assert lines == ["up"] * (len(lines) - 1) + ["saved"]
+    assert (await client.receipt(job, attempt=1)).complete
 
 
 async def test_a_quota_that_is_used_up_is_waited_for(make_settings: MakeSettings) -> None:

@@ -95,7 +95,7 @@ LIES: dict[str, Lie] = {
     "fewer chunks than were taken": lambda own, _: result(own, next_sequence=0),
     "more chunks than there are numbers": lambda own, _: result(own, next_sequence=(1 << 64) - 1),
     "an unknown cause": lambda own, _: result(own, cause=999),
-    "a cause that is the server's to say": lambda own, _: result(own, cause=types_wire.CAUSE_EVICTED),
+    "a cause that is the server's to say": lambda own, _: result(own, cause=types_wire.CAUSE_QUOTA),
     "an exit code that no process has": lambda own, _: result(own, exit_code=4000),
     "an exit without a code": lambda own, _: result(own, exit_code=None),
     "a signal that there is not": lambda own, _: result(own, cause=types_wire.CAUSE_SIGNAL, signal=-9),

@@ -29,11 +29,13 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         self.chunks: list[log_pb2.LogChunk] = []
         self.results: list[wire.AttemptResult] = []
         self.started = asyncio.Event()
+        self.heard = asyncio.Event()
         self.spec = types_pb2.JobSpec()
         self.refuse_register = False
         self.results_to_leave_unanswered = 0
         self.break_after_chunks = 0
         self.cancel_on_start: wire.CancelAttempt | None = None
+        self.cancel_on_output: wire.CancelAttempt | None = None
         self.ping_seconds = 5.0
         self.pings = 0
         self.pings_before_acks = 0
@@ -90,8 +92,8 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
                     self.draining.set()
                 case "log":
                     await self._take(message.log.block, context)
-                    if self.pings >= self.pings_before_acks:
-                        yield self._acknowledgement()
+                    for answer in self._on_log():
+                        yield answer
                 case "result":
                     self.results.append(message.result)
                     if len(self.results) <= self.results_to_leave_unanswered:
@@ -108,6 +110,13 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         if self.close_on_start:
             return [wire.ConnectResponse(closed=wire.SessionClosed(reason=self.close_on_start))]
         return [wire.ConnectResponse(cancel=self.cancel_on_start)] if self.cancel_on_start is not None else []
+
+    def _on_log(self) -> list[wire.ConnectResponse]:
+        self.heard.set()
+        answers = [self._acknowledgement()] if self.pings >= self.pings_before_acks else []
+        if self.cancel_on_output is not None:
+            answers.append(wire.ConnectResponse(cancel=self.cancel_on_output))
+        return answers
 
     def _welcome(self, hello: wire.WorkerHello) -> list[wire.ConnectResponse]:
         self.hellos.append(hello)
@@ -168,7 +177,7 @@ async def run_worker(server: ScriptedServer, tmp_path: Path) -> Callable[..., Aw
     async def run(
         *argv: str,
         stdin: bytes | None = None,
-        terminate: bool = False,
+        terminate_at: asyncio.Event | None = None,
         through: Sequence[str] = (),
         **environment: str,
     ) -> int:
@@ -193,8 +202,8 @@ async def run_worker(server: ScriptedServer, tmp_path: Path) -> Callable[..., Aw
             | environment,
         )
         async with asyncio.timeout(60):
-            if terminate:
-                await server.started.wait()
+            if terminate_at is not None:
+                await terminate_at.wait()
                 process.terminate()
             return await process.wait()
 

@@ -172,10 +172,39 @@ async def test_a_worker_asked_to_end_finishes_its_job(server: Any, run_worker: A
 
     waiting = asyncio.create_task(let_go())
     script = 'while [ ! -e "$0" ]; do sleep 0.02; done; echo finished'
-    assert await run_worker("sh", "-c", script, str(go_on), terminate=True, HODEI_MAX_JOBS="0") == 0
+    assert await run_worker("sh", "-c", script, str(go_on), terminate_at=server.started, HODEI_MAX_JOBS="0") == 0
     await waiting
     assert server.data(OUT) == b"finished\n"
     assert server.results[0].exit_code == 0
+
+
+async def test_a_worker_whose_end_nobody_waits_for_asks_its_job_to_end(server: Any, run_worker: Any) -> None:
+    """W26, W08: SIGTERM reaches the job at once; what it says then is in its log, whatever code it ends with."""
+    script = "trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+    assert await run_worker("sh", "-c", script, terminate_at=server.heard, HODEI_TERM_GRACE="30") == 0
+    assert server.draining.is_set()
+    assert server.data(OUT).endswith(b"saved\n")
+    assert (server.results[0].cause, server.results[0].exit_code) == (types_pb2.CAUSE_EVICTED, 0)
+
+
+async def test_a_job_that_ignores_its_workers_end_is_killed_after_the_grace(server: Any, run_worker: Any) -> None:
+    """W26: there is time left then to deliver the log."""
+    script = "trap '' TERM; echo up; while :; do sleep 0.02; done"
+    assert await run_worker("sh", "-c", script, terminate_at=server.heard, HODEI_TERM_GRACE="0.2") == 0
+    assert server.data(OUT) == b"up\n"
+    assert (server.results[0].cause, server.results[0].signal) == (types_pb2.CAUSE_EVICTED, 9)
+
+
+async def test_a_cancel_that_leaves_more_time_than_the_job_has_ends_with_the_job_s_own(
+    server: Any, run_worker: Any
+) -> None:
+    """W31: the run timeout goes on, and what follows it is the job's own grace; other bounds are derived from both."""
+    server.spec.run_timeout.FromMilliseconds(300)
+    server.spec.cancel_grace.FromMilliseconds(200)
+    server.cancel_on_output = wire.CancelAttempt(attempt_uid="a", epoch=1)
+    server.cancel_on_output.grace.FromSeconds(3600)
+    assert await run_worker("sh", "-c", "trap '' TERM; echo up; while :; do sleep 0.02; done") == 0
+    assert (server.results[0].cause, server.results[0].signal) == (types_pb2.CAUSE_CANCELLED, 9)
 
 
 async def test_orphans_of_a_job_are_reaped_while_it_runs(server: Any, run_worker: Any) -> None:

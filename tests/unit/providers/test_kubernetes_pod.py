@@ -310,6 +310,13 @@ def test_a_pod_has_the_time_that_its_job_needs_to_end() -> None:
     assert pod(make_request(grace=5.0), termination_grace=60)["spec"]["terminationGracePeriodSeconds"] == 60
 
 
+def test_a_job_is_asked_to_end_with_its_pod_and_leaves_time_for_the_rest_of_its_log() -> None:
+    """It has what the pod has, but the seconds in which its worker delivers what it said."""
+    for grace, left in ((5.0, "20"), (90.5, "91")):
+        environment = pod(make_request(grace=grace))["spec"]["containers"][0]["env"]
+        assert {"name": "HODEI_TERM_GRACE", "value": left} in environment
+
+
 def test_only_a_deadline_that_is_known_bounds_a_pod() -> None:
     """A worker of many jobs, and one whose job may run for ever, have none."""
     assert pod(make_request(deadline=700.2))["spec"]["activeDeadlineSeconds"] == 701
