@@ -185,6 +185,15 @@ class LogStore(ABC):
     async def forget(self, key: SegmentKey) -> None:  # noqa: B027 - a store that remembers nothing needs none
         """Let go of what is remembered of a segment: what is asked next is read anew. Does nothing by default."""
 
+    async def examine(self, key: SegmentKey) -> None:  # noqa: B027 - a store that keeps blocks alone has nothing more
+        """Look at what no read needs of a segment: the bytes that say what its file is. Does nothing by default.
+
+        Together with reading all of its blocks, this looks at every byte that is kept of a sealed segment.
+
+        :raise SegmentNotFoundError: there is no such segment.
+        :raise CorruptSegmentError: they are not as they were written.
+        """
+
     @abstractmethod
     async def seal(self, key: SegmentKey) -> SegmentInfo:
         """Close a segment for good and compress it. Idempotent. Readers that are on it go on undisturbed.

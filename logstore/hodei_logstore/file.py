@@ -38,6 +38,7 @@ from hodei_logstore.contract import (
 )
 from hodei_logstore.disk import key_of, open_sealed, segment_path, step_back, sync_file, sync_folder, translate
 from hodei_logstore.open_segment import OpenSegment
+from hodei_logstore.record import MAGIC
 
 T = TypeVar("T")
 
@@ -243,6 +244,16 @@ class FileLogStore(LogStore):
     async def forget(self, key: SegmentKey) -> None:
         """Let go of the segment's index; see the contract."""
         self._indexes.pop(key, None)
+
+    async def examine(self, key: SegmentKey) -> None:
+        """Look at the file's first bytes; see the contract."""
+
+        def when_open(segment: OpenSegment) -> None:
+            with segment.path.open("rb") as file:
+                if segment.length and file.read(len(MAGIC)) != MAGIC:
+                    raise CorruptSegmentError(f"the segment {key} does not begin as one")
+
+        await self._run(lambda: self._either(key, when_open, sealed.check_start))
 
     # Sealing and removing
 

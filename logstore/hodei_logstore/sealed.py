@@ -238,13 +238,21 @@ def read_blocks(pread: Pread, index: SealedIndex, sequence: int, max_bytes: int)
     return blocks
 
 
+def check_start(pread: Pread, index: SealedIndex) -> None:
+    """Look at the bytes before the first frame, which no read needs.
+
+    :raise CorruptSegmentError: they are not as they were written.
+    """
+    if pread(0, len(MAGIC)) != MAGIC:
+        raise CorruptSegmentError(f"the sealed segment {index.info.key} does not begin as one")
+
+
 def verify(pread: Pread, index: SealedIndex) -> None:
     """Read a sealed segment whole and compare it with its footer.
 
     :raise CorruptSegmentError: they differ.
     """
-    if pread(0, len(MAGIC)) != MAGIC:
-        raise CorruptSegmentError(f"the sealed segment {index.info.key} does not begin as one")
+    check_start(pread, index)
     figures = _Figures(index.info.key.first_sequence)
     for frame in index.frames:
         for header, _ in read_frame(pread, frame, index.info.key):

@@ -51,6 +51,11 @@ class RemoteSegments:
         self._indexes.put(key, index)
         return index
 
+    def examine(self, key: SegmentKey) -> None:
+        """Look at the object's first bytes, which no read needs; see the contract of stores."""
+        name = object_name(key)
+        sealed.check_start(lambda offset, size: self._bucket.get(name, offset, size)[0], self.index(key))
+
     def read(self, key: SegmentKey, sequence: int, max_bytes: int) -> list[StoredBlock]:
         """Read blocks from the one that holds a sequence on; see the contract of stores."""
         index = self.index(key)

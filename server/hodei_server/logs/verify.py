@@ -67,6 +67,7 @@ async def _difference(store: LogStore, segment: Segment) -> str:
     """Return in words how a segment's bytes differ from its figures; empty when they don't."""
     key, found = SegmentKey(segment.attempt_uid, segment.first_sequence), _Sum(segment.first_sequence)
     await store.forget(key)
+    await store.examine(key)
     while found.sequence < segment.next_sequence:
         blocks = await store.read(key, found.sequence)
         if not blocks:

@@ -221,6 +221,23 @@ async def test_a_flipped_bit_in_the_bucket_is_told_not_served(store: S3LogStore,
         await read_all(store, KEY)
 
 
+async def test_the_first_bytes_of_an_object_are_looked_at_by_who_verifies(store: S3LogStore, s3: Any) -> None:
+    """L20: no read needs them; each of the 8 that say what the object is."""
+    await append_all(store, KEY, lines(100))
+    await store.seal(KEY)
+    await store.archive(KEY)
+    await store.drop(KEY)
+    await store.examine(KEY)
+    place = {"Bucket": store.bucket.config.bucket, "Key": store.bucket.config.prefix + NAME}
+    whole = s3.get_object(**place)["Body"].read()
+    for byte in range(8):
+        s3.put_object(**place, Body=whole[:byte] + bytes([whole[byte] ^ 1]) + whole[byte + 1 :])
+        await store.forget(KEY)
+        with pytest.raises(CorruptSegmentError, match=KEY.attempt_uid):
+            await store.examine(KEY)
+        assert len(await read_all(store, KEY)) == 100
+
+
 async def test_the_manifest_is_read_as_it_was_written(store: S3LogStore) -> None:
     """And a log without one has an empty one."""
     assert await store.read_manifest("nobody") == {}

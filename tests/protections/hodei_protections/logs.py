@@ -240,6 +240,15 @@ LOGS: tuple[Protection, ...] = (
         "the damaged form is kept and the whole one removed",
     ),
     Protection(
+        "L20",
+        "a log that is verified is looked at byte for byte, those of a file that no read needs included",
+        "server/hodei_server/logs/verify.py",
+        "    await store.examine(key)\n",
+        "",
+        "tests/unit/server/test_log_verify.py::test_every_byte_of_a_sealed_segment_is_looked_at[sealed-0]",
+        "a file that does not begin as a segment is found to be whole",
+    ),
+    Protection(
         "L21",
         "retention goes by the recorded end, never by a file's time",
         "server/hodei_server/db/retention.py",
