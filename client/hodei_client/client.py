@@ -289,6 +289,22 @@ class Client:
         # Not there: it would be raised from what holds the call.
         raise failure
 
+    async def prune_logs(self, *, dry_run: bool = False) -> AsyncIterator[log_pb2.PruneLogsResponse]:
+        """Have the server remove the logs of all tenants that have expired, and jobs; yield what has gone so far.
+
+        :param dry_run: have it tell what would go, in one answer.
+        :raise UnavailableError: the connection broke; retention goes on with what is left.
+        """
+        connection = self._connected
+        try:
+            await connection.reach()
+            request = log_pb2.PruneLogsRequest(dry_run=dry_run)
+            async with Responses(self._logs.PruneLogs(request, metadata=connection.metadata())) as responses:
+                async for response in responses:
+                    yield response
+        except aio.AioRpcError as error:
+            raise connection.failure(error) from None
+
     async def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to; the newest attempt's unless one is named."""
         response: log_pb2.GetLogReceiptResponse = await self._call(

@@ -157,6 +157,10 @@ class PlainClient:
         )
         return self._iterate(found)
 
+    def prune_logs(self, *, dry_run: bool = False) -> Iterator[log_pb2.PruneLogsResponse]:
+        """Have the server remove what has expired, or tell what would go; see `Client.prune_logs`."""
+        return self._iterate(self._client.prune_logs(dry_run=dry_run))
+
     def verify_logs(self, job_id: str = "", *, tenant: str = "") -> Iterator[log_pb2.VerifyLogsResponse]:
         """Have the logs of a job, or of all of a tenant's, read and compared with their receipts."""
         return self._iterate(self._client.verify_logs(job_id, tenant=tenant))

@@ -211,6 +211,16 @@ class LogStore(ABC):
         Readers on one may fail with SegmentNotFoundError.
         """
 
+    async def stored_bytes(self, keys: Sequence[SegmentKey]) -> int:
+        """Return what segments take on the store; one that is not there takes nothing."""
+        found = 0
+        for key in keys:
+            try:
+                found += (await self.info(key)).stored_bytes
+            except SegmentNotFoundError:
+                continue
+        return found
+
     @abstractmethod
     async def segments(self, after: SegmentKey | None = None, limit: int = 1000) -> Sequence[SegmentKey]:
         """Return what is kept, a page in key order, for the comparison with the database."""

@@ -16,12 +16,35 @@ from hodei_logstore.contract import LogStoreError, SegmentKey, StorageFullError
 MAX_PIECES = 1024
 #: Of the thread that compresses: whoever writes or reads a log goes first.
 SEAL_NICENESS = 10
+_FORMS = ("open", "sealed", "closed", "sealing", "damaged")
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def segment_path(root: Path, key: SegmentKey, form: str) -> Path:
     """Return a segment's file: `open`, `sealed`, `closed`, or `sealing` while it is being made."""
     return root / key.attempt_uid[:2] / f"{key.attempt_uid}-{key.first_sequence:020d}.{form}"
+
+
+def size_of(root: Path, key: SegmentKey) -> int:
+    """Return what a segment's files take, in bytes."""
+    size = 0
+    for path in _files_of(root, key):
+        with contextlib.suppress(FileNotFoundError):
+            size += os.stat(path).st_size  # noqa: PTH116 - see `_files_of`
+    return size
+
+
+def remove_files(root: Path, key: SegmentKey) -> None:
+    """Remove a segment's files, in whatever form it is."""
+    for path in _files_of(root, key):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # noqa: PTH108 - see `_files_of`
+
+
+def _files_of(root: Path, key: SegmentKey) -> list[str]:
+    """Return the names that a segment's files may have. As text: a path object costs more than the system's call."""
+    name = f"{root}/{key.attempt_uid[:2]}/{key.attempt_uid}-{key.first_sequence:020d}"
+    return [f"{name}.{form}" for form in _FORMS]
 
 
 @contextlib.contextmanager

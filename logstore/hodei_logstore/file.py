@@ -36,7 +36,17 @@ from hodei_logstore.contract import (
     SequenceError,
     StoredBlock,
 )
-from hodei_logstore.disk import key_of, open_sealed, segment_path, step_back, sync_file, sync_folder, translate
+from hodei_logstore.disk import (
+    key_of,
+    open_sealed,
+    remove_files,
+    segment_path,
+    size_of,
+    step_back,
+    sync_file,
+    sync_folder,
+    translate,
+)
 from hodei_logstore.open_segment import OpenSegment
 from hodei_logstore.record import MAGIC
 
@@ -306,14 +316,17 @@ class FileLogStore(LogStore):
             self._indexes.pop(key, None)
             self._committer.forget(key)
 
+    async def stored_bytes(self, keys: Sequence[SegmentKey]) -> int:
+        """Return what segments take, in all their forms; see the contract."""
+        return await self._run(lambda: sum(size_of(self.root, key) for key in keys))
+
     async def remove(self, keys: Sequence[SegmentKey]) -> None:
         """Remove segments in either form."""
 
         def run() -> None:
             for key in keys:
                 self._forget(key)
-                for form in ("open", "sealed", "closed", "sealing", "damaged"):
-                    self._path(key, form).unlink(missing_ok=True)
+                remove_files(self.root, key)
 
         await self._run(run)
 

@@ -33,6 +33,7 @@ from hodei_server.db.workers import recent_starts
 from hodei_server.domain.strategies import Score
 from hodei_server.installation import identify
 from hodei_server.logs.book import LogBook, LogSettings
+from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
 from hodei_server.loops.dispatch import dispatch_loop
 from hodei_server.loops.generation import generation_loop
@@ -41,7 +42,8 @@ from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
-from hodei_server.loops.retention import Retention, retention_loop, sealing_loop
+from hodei_server.loops.retention import retention_loop
+from hodei_server.loops.sealing import sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
@@ -182,8 +184,10 @@ class Server:
             database, attempts, scheduler, max_queued=settings.max_queued_jobs, accepting=lambda: self._accepting
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
+        retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
         log_service = LogService(
             LogLookup(database, book, attempts.changed),
+            retention,
             FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client),
             compress=settings.log_compression,
         )
@@ -219,9 +223,13 @@ class Server:
         self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
         self._run("generation", lambda: generation_loop(installation))
         self._run("health", lambda: health_loop(fleet))
-        strays = Strays(fleet, database, installation_id, settings.stray_grace)
-        self._run("strays", lambda: stray_loop(strays, settings.stray_grace))
-        await self._run_log_loops(archive, disk, database, server_id=server_id, book=book, listeners=(clients, probes))
+        self._run(
+            "strays",
+            partial(stray_loop, Strays(fleet, database, installation_id, settings.stray_grace), settings.stray_grace),
+        )
+        await self._run_log_loops(
+            archive, retention, database, server_id=server_id, book=book, listeners=(clients, probes)
+        )
         for name in providers:
             self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
@@ -260,7 +268,7 @@ class Server:
     async def _run_log_loops(
         self,
         archive: S3LogStore | None,
-        disk: FileLogStore,
+        retention: Retention,
         database: Database,
         *,
         server_id: str,
@@ -269,7 +277,6 @@ class Server:
     ) -> None:
         settings = self.settings
         self._run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
-        retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
         self._run("retention", lambda: retention_loop(retention, settings.retention_interval))
         if archive is None:
             return

@@ -884,3 +884,173 @@ class VerifyLogsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VerifyLogsResponse: _TypeAlias = VerifyLogsResponse  # noqa: Y015
+
+@_typing.final
+class PruneLogsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    dry_run: _builtins.bool
+    """Remove nothing; tell what would go."""
+    def __init__(
+        self,
+        *,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PruneLogsRequest: _TypeAlias = PruneLogsRequest  # noqa: Y015
+
+@_typing.final
+class ExpiredLogs(_message.Message):
+    """What of a tenant's has expired on one day and has not gone yet."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    DAY_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    LOGS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    S3_BYTES_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    jobs: _builtins.int
+    """Jobs whose logs would go."""
+    logs: _builtins.int
+    """Logs, one of each attempt."""
+    segments: _builtins.int
+    disk_bytes: _builtins.int
+    """What they take on this server's disk."""
+    s3_bytes: _builtins.int
+    """What they take in S3."""
+    @_builtins.property
+    def day(self) -> _timestamp_pb2.Timestamp:
+        """The beginning of that day, in UTC; unset for what was to go before and is left, as where S3 did not answer, and for
+        what was dropped from logs that are kept.
+        """
+
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        day: _timestamp_pb2.Timestamp | None = ...,
+        jobs: _builtins.int = ...,
+        logs: _builtins.int = ...,
+        segments: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+        s3_bytes: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["day", b"day"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["day", b"day", "disk_bytes", b"disk_bytes", "jobs", b"jobs", "logs", b"logs", "s3_bytes", b"s3_bytes", "segments", b"segments", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpiredLogs: _TypeAlias = ExpiredLogs  # noqa: Y015
+
+@_typing.final
+class ExpiredSummary(_message.Message):
+    """What would go."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GROUPS_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    jobs: _builtins.int
+    """Jobs that would go themselves, with all that is known of them."""
+    @_builtins.property
+    def groups(self) -> _containers.RepeatedCompositeFieldContainer[Global___ExpiredLogs]:
+        """By tenant and day."""
+
+    def __init__(
+        self,
+        *,
+        groups: _abc.Iterable[Global___ExpiredLogs] | None = ...,
+        jobs: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["groups", b"groups", "jobs", b"jobs"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExpiredSummary: _TypeAlias = ExpiredSummary  # noqa: Y015
+
+@_typing.final
+class RemovedLogs(_message.Message):
+    """What has gone so far."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_WITH_LOGS_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    DISK_BYTES_FIELD_NUMBER: _builtins.int
+    S3_BYTES_FIELD_NUMBER: _builtins.int
+    JOBS_FIELD_NUMBER: _builtins.int
+    S3_ERROR_FIELD_NUMBER: _builtins.int
+    DONE_FIELD_NUMBER: _builtins.int
+    jobs_with_logs: _builtins.int
+    """Jobs whose logs have expired."""
+    segments: _builtins.int
+    """Segments whose bytes are gone from everywhere."""
+    disk_bytes: _builtins.int
+    s3_bytes: _builtins.int
+    jobs: _builtins.int
+    """Jobs that are gone themselves."""
+    s3_error: _builtins.str
+    """Why S3 does not let go of some; empty where it does."""
+    done: _builtins.bool
+    """Nothing is left that may go now: the last message."""
+    def __init__(
+        self,
+        *,
+        jobs_with_logs: _builtins.int = ...,
+        segments: _builtins.int = ...,
+        disk_bytes: _builtins.int = ...,
+        s3_bytes: _builtins.int = ...,
+        jobs: _builtins.int = ...,
+        s3_error: _builtins.str = ...,
+        done: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["disk_bytes", b"disk_bytes", "done", b"done", "jobs", b"jobs", "jobs_with_logs", b"jobs_with_logs", "s3_bytes", b"s3_bytes", "s3_error", b"s3_error", "segments", b"segments"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RemovedLogs: _TypeAlias = RemovedLogs  # noqa: Y015
+
+@_typing.final
+class PruneLogsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPIRED_FIELD_NUMBER: _builtins.int
+    REMOVED_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def expired(self) -> Global___ExpiredSummary:
+        """The only message of a dry run."""
+
+    @_builtins.property
+    def removed(self) -> Global___RemovedLogs:
+        """Sent after each second or so of work."""
+
+    def __init__(
+        self,
+        *,
+        expired: Global___ExpiredSummary | None = ...,
+        removed: Global___RemovedLogs | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "expired", b"expired", "removed", b"removed"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["event", b"event", "expired", b"expired", "removed", b"removed"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["expired", "removed"]  # noqa: Y015
+    _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
+
+Global___PruneLogsResponse: _TypeAlias = PruneLogsResponse  # noqa: Y015

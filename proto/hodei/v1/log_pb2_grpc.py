@@ -59,6 +59,11 @@ class LogStreamServiceStub:
                 request_serializer=hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.SerializeToString,
                 response_deserializer=hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.FromString,
                 _registered_method=True)
+        self.PruneLogs = channel.unary_stream(
+                '/hodei.v1.LogStreamService/PruneLogs',
+                request_serializer=hodei_dot_v1_dot_log__pb2.PruneLogsRequest.SerializeToString,
+                response_deserializer=hodei_dot_v1_dot_log__pb2.PruneLogsResponse.FromString,
+                _registered_method=True)
 
 
 class LogStreamServiceServicer:
@@ -98,6 +103,13 @@ class LogStreamServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PruneLogs(self, request, context):
+        """Remove what has expired now, of all tenants, as retention does by itself; or tell what would go.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_LogStreamServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -125,6 +137,11 @@ def add_LogStreamServiceServicer_to_server(servicer, server):
                     servicer.VerifyLogs,
                     request_deserializer=hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.FromString,
                     response_serializer=hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.SerializeToString,
+            ),
+            'PruneLogs': grpc.unary_stream_rpc_method_handler(
+                    servicer.PruneLogs,
+                    request_deserializer=hodei_dot_v1_dot_log__pb2.PruneLogsRequest.FromString,
+                    response_serializer=hodei_dot_v1_dot_log__pb2.PruneLogsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -262,6 +279,33 @@ class LogStreamService:
             '/hodei.v1.LogStreamService/VerifyLogs',
             hodei_dot_v1_dot_log__pb2.VerifyLogsRequest.SerializeToString,
             hodei_dot_v1_dot_log__pb2.VerifyLogsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PruneLogs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/hodei.v1.LogStreamService/PruneLogs',
+            hodei_dot_v1_dot_log__pb2.PruneLogsRequest.SerializeToString,
+            hodei_dot_v1_dot_log__pb2.PruneLogsResponse.FromString,
             options,
             channel_credentials,
             insecure,

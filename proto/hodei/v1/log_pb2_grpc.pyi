@@ -40,6 +40,8 @@ class LogStreamServiceStub:
     """The lines that match a pattern, found where the log lies; ends with an explicit end."""
     VerifyLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.VerifyLogsRequest, _log_pb2.VerifyLogsResponse]
     """Read logs wherever they lie and compare them with their receipts, segment by segment."""
+    PruneLogs: _grpc.UnaryStreamMultiCallable[_log_pb2.PruneLogsRequest, _log_pb2.PruneLogsResponse]
+    """Remove what has expired now, of all tenants, as retention does by itself; or tell what would go."""
 
 @_typing.type_check_only
 class LogStreamServiceAsyncStub(LogStreamServiceStub):
@@ -53,6 +55,8 @@ class LogStreamServiceAsyncStub(LogStreamServiceStub):
     """The lines that match a pattern, found where the log lies; ends with an explicit end."""
     VerifyLogs: _aio.UnaryStreamMultiCallable[_log_pb2.VerifyLogsRequest, _log_pb2.VerifyLogsResponse]  # type: ignore[assignment]
     """Read logs wherever they lie and compare them with their receipts, segment by segment."""
+    PruneLogs: _aio.UnaryStreamMultiCallable[_log_pb2.PruneLogsRequest, _log_pb2.PruneLogsResponse]  # type: ignore[assignment]
+    """Remove what has expired now, of all tenants, as retention does by itself; or tell what would go."""
 
 class LogStreamServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -93,5 +97,13 @@ class LogStreamServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_log_pb2.VerifyLogsResponse], _abc.AsyncIterator[_log_pb2.VerifyLogsResponse]]:
         """Read logs wherever they lie and compare them with their receipts, segment by segment."""
+
+    @_abc_1.abstractmethod
+    def PruneLogs(
+        self,
+        request: _log_pb2.PruneLogsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_log_pb2.PruneLogsResponse], _abc.AsyncIterator[_log_pb2.PruneLogsResponse]]:
+        """Remove what has expired now, of all tenants, as retention does by itself; or tell what would go."""
 
 def add_LogStreamServiceServicer_to_server(servicer: LogStreamServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

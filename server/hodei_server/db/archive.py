@@ -74,11 +74,16 @@ def removable_segments(tx: Transaction, owner: str, limit: int, *, s3: bool) -> 
 
     :param s3: whether those that only S3 has count.
     """
+    query = select(*_columns).where(is_removable(owner, s3=s3)).limit(limit)
+    return [segment_of(row) for row in tx.execute(query).mappings()]
+
+
+def is_removable(owner: str, *, s3: bool) -> ColumnElement[bool]:
+    """Return the condition of such segments."""
     here: ColumnElement[bool] = _ON_DISK & (_columns.owner == owner)
     place = or_(here, _columns.place == int(Place.S3)) if s3 else here
     unwanted = _columns.state.in_([int(SegmentState.CUT), int(SegmentState.EXPIRED)])
-    query = select(*_columns).where(and_(unwanted, place)).limit(limit)
-    return [segment_of(row) for row in tx.execute(query).mappings()]
+    return and_(unwanted, place)
 
 
 def any_in_s3(tx: Transaction) -> bool:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import delete, exists, func, not_, select, text, tuple_, update
-from sqlalchemy.engine import RowMapping
+from sqlalchemy import delete, exists, not_, select, text, update
 
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments, workers
@@ -14,7 +13,8 @@ from hodei_server.domain.workers import WorkerState
 
 #: What belongs to a job ends with its row, but for these.
 _DELETE_EVENTS = delete(job_events)
-_HELD = (int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED))
+#: States of segments that a log has bytes in.
+HELD = (int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED))
 
 
 def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:
@@ -23,28 +23,11 @@ def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:
     return list(tx.execute(query).scalars())
 
 
-def expired_logs(tx: Transaction, limit: int, after: tuple[int, str]) -> Sequence[RowMapping]:
-    """Return a page of the same jobs, each with its tenant, its times and the bytes of its logs.
-
-    :param after: the time and the id of the last job of the page before.
-    """
-    size = (
-        select(func.coalesce(func.sum(log_segments.c.bytes), 0))
-        .join(attempts, attempts.c.attempt_uid == log_segments.c.attempt_uid)
-        .where(attempts.c.job_id == jobs.c.job_id, log_segments.c.state.in_(_HELD))
-        .scalar_subquery()
-    )
-    columns = (jobs.c.job_id, jobs.c.tenant, jobs.c.ended_at, jobs.c.logs_expire_at, size.label("bytes"))
-    place = tuple_(jobs.c.logs_expire_at, jobs.c.job_id)
-    query = select(*columns).where(jobs.c.logs_expire_at <= tx.now, place > after)
-    return tx.execute(query.order_by(jobs.c.logs_expire_at, jobs.c.job_id).limit(limit)).mappings().all()
-
-
 def mark_expired(tx: Transaction, job_ids: Sequence[str]) -> None:
     """Write down that logs may go; their bytes are removed by what `removable_segments` tells."""
     uids = list(tx.execute(select(attempts.c.attempt_uid).where(attempts.c.job_id.in_(list(job_ids)))).scalars())
     columns = log_segments.c
-    held = columns.attempt_uid.in_(uids) & columns.state.in_(_HELD)
+    held = columns.attempt_uid.in_(uids) & columns.state.in_(HELD)
     tx.execute(update(log_segments).where(held).values(state=int(SegmentState.EXPIRED)))
     tx.execute(update(attempts).where(attempts.c.attempt_uid.in_(uids)).values(log_expired=True))
     tx.execute(delete(decisions).where(decisions.c.job_id.in_(list(job_ids))))

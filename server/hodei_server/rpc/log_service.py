@@ -22,8 +22,10 @@ from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
 from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedError, Violation
 from hodei_server.logs.cursor import Cursor, Cut
+from hodei_server.logs.retention import Retention
 from hodei_server.metrics.instruments import LOG_SENT
 from hodei_server.rpc.log_lookup import LogLookup
+from hodei_server.rpc.log_prune import prune_logs
 from hodei_server.rpc.log_reading import (
     Streams,
     check_range,
@@ -68,8 +70,9 @@ class LogService:
     :param compress: compress streams to clients that are not on this machine.
     """
 
-    def __init__(self, lookup: LogLookup, limits: FollowLimits, *, compress: bool) -> None:
+    def __init__(self, lookup: LogLookup, retention: Retention, limits: FollowLimits, *, compress: bool) -> None:
         self._lookup = lookup
+        self._retention = retention
         self._limits = limits
         self._compress = compress
         self._open: collections.Counter[tuple[str, str]] = collections.Counter()
@@ -91,6 +94,9 @@ class LogService:
             ),
             "SearchLogs": grpc.unary_stream_rpc_method_handler(
                 self.SearchLogs, wire.SearchLogsRequest.FromString, serialize
+            ),
+            "PruneLogs": grpc.unary_stream_rpc_method_handler(
+                self.PruneLogs, wire.PruneLogsRequest.FromString, serialize
             ),
             "VerifyLogs": grpc.unary_stream_rpc_method_handler(
                 self.VerifyLogs, wire.VerifyLogsRequest.FromString, serialize
@@ -222,6 +228,15 @@ class LogService:
         with self._counted(request.job_id, peer_of(context)):
             async for message in verify_logs(self._lookup, request):
                 yield message
+
+    async def PruneLogs(  # noqa: N802 - the wire's name
+        self,
+        request: wire.PruneLogsRequest,
+        context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - the wire's shape
+    ) -> AsyncIterator[wire.PruneLogsResponse]:
+        """Remove what has expired, or tell what would go."""
+        async for message in prune_logs(self._retention, request):
+            yield message
 
 
 def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> bytes:

@@ -20,7 +20,8 @@ from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import jobs, log_segments
 from hodei_server.db.segments import Place, Segment, SegmentState, close_segment, mark_segments
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
-from hodei_server.loops.retention import EXPIRE_BATCH, REMOVE_BATCH, TIME_BUDGET, Retention, sealing_loop
+from hodei_server.logs.retention import EXPIRE_BATCH, REMOVE_BATCH, TIME_BUDGET, Retention
+from hodei_server.loops.sealing import sealing_loop
 
 
 class LosesSegments(MemoryLogStore):
@@ -104,7 +105,7 @@ async def test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn(
 ) -> None:
     """L22: a transaction has a batch of jobs and no more, and a turn ends with its time budget, whatever is left."""
     store, count = SlowToRemove(), 5 * EXPIRE_BATCH
-    monkeypatch.setattr("hodei_server.loops.retention.time", SimpleNamespace(monotonic=lambda: store.now))
+    monkeypatch.setattr("hodei_server.logs.retention.time", SimpleNamespace(monotonic=lambda: store.now))
     for _ in range(count):
         await _closed_segment(database)
     await database.write(lambda tx: tx.execute(update(jobs).values(logs_expire_at=0)))

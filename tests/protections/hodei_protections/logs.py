@@ -269,7 +269,7 @@ LOGS: tuple[Protection, ...] = (
     Protection(
         "L22",
         "a turn of removals ends with its time budget, and others have theirs",
-        "server/hodei_server/loops/retention.py",
+        "server/hodei_server/logs/retention.py",
         "            if time.monotonic() >= deadline:\n",
         "            if time.monotonic() < 0:\n",
         "tests/integration/db/test_sealing.py::test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn[sqlite]",
@@ -278,7 +278,7 @@ LOGS: tuple[Protection, ...] = (
     Protection(
         "L22",
         "logs are removed in small batches",
-        "server/hodei_server/loops/retention.py",
+        "server/hodei_server/logs/retention.py",
         "        found = await self._database.read(lambda tx: expired_jobs(tx, EXPIRE_BATCH))\n",
         "        found = await self._database.read(lambda tx: expired_jobs(tx, 50 * EXPIRE_BATCH))\n",
         "tests/integration/db/test_sealing.py::test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn[sqlite]",
