@@ -1,4 +1,4 @@
-"""`hodei logs`: read one, search one, verify them."""
+"""`hodei logs`: read one, search one, verify them; `prune` has the commands that remove them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hodei.quantities import parse_duration
 from hodei.v1 import log_pb2 as wire
 from hodei_cli.display import as_json, output_option, print_json, print_table
 from hodei_cli.log_output import LogOutput, copy_log
+from hodei_cli.prune import lifecycle_rule_command, prune_command
 from hodei_cli.session import with_client
 from hodei_client.client import Client
 from hodei_client.logs import STDERR, STDOUT, LogPlace
@@ -153,6 +154,10 @@ def verify_command(ctx: click.Context, /, job: str | None, *, everything: bool, 
             print_table(["JOB", "ATTEMPT", "SEGMENT", "BYTES", "VERDICT", "MESSAGE"], map(_row, _checks(shown)))
         click.echo(f"{count} logs read, {len(wrong)} are not what their receipts say", err=True)
     return 1 if wrong else 0
+
+
+logs_command.add_command(prune_command)
+logs_command.add_command(lifecycle_rule_command)
 
 
 def _checks(

@@ -64,7 +64,8 @@ def db_command() -> None:
     """The server's database (HODEI_DATABASE_URL, or SQLite under HODEI_DATA_DIR)."""
 
 
-def _engine() -> Any:
+def open_database() -> Any:
+    """Return the engine of the server's database, as the settings name it."""
     from hodei_server.db.engine import open_engine  # noqa: PLC0415 - needs the extra "server"
     from hodei_server.settings import load_settings  # noqa: PLC0415 - the same
 
@@ -78,7 +79,7 @@ def upgrade_command() -> None:
     """Bring the database to the newest schema and print it."""
     from hodei_server.db.schema_version import upgrade  # noqa: PLC0415 - needs the extra "server"
 
-    click.echo(upgrade(_engine()))
+    click.echo(upgrade(open_database()))
 
 
 @db_command.command("current")
@@ -86,7 +87,7 @@ def current_command() -> None:
     """Print the database's schema, and the newest where that is another."""
     from hodei_server.db.schema_version import current_revision, newest_revision  # noqa: PLC0415 - the same
 
-    current, newest = current_revision(_engine()), newest_revision()
+    current, newest = current_revision(open_database()), newest_revision()
     click.echo(current or "none")
     if current != newest:
         click.echo(f"hodei: the newest is {newest}: run 'hodei db upgrade'", err=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 
 import structlog
-from sqlalchemy import insert, select, update
+from sqlalchemy import Engine, insert, inspect, select, update
 
 from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database, Transaction
@@ -80,3 +80,11 @@ async def identify(database: Database, folder: DataFolder) -> Installation:
     this = Installation(found, folder, database, restored=restored)
     await this.next_generation()
     return this
+
+
+def known_installation(engine: Engine) -> str:
+    """Return the id of the installation whose database this is; empty where no server was ever started with it."""
+    if not inspect(engine).has_table(installation.name):
+        return ""
+    with engine.connect() as connection:
+        return connection.execute(select(installation.c.installation_id)).scalar() or ""

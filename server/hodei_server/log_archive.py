@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.s3 import Bucket, S3Config, S3LogStore
+from hodei_server.lifecycle_rule import archive_prefix
 from hodei_server.settings import Settings
 
 
 def s3_config(settings: Settings, installation_id: str) -> S3Config:
     """Return where an installation's logs are: none looks at, or removes, what is another's."""
-    prefix = settings.s3_prefix.strip("/")
     return S3Config(
         bucket=settings.s3_bucket,
-        prefix=f"{prefix}/{installation_id}/" if prefix else f"{installation_id}/",
+        prefix=archive_prefix(settings, installation_id),
         region=settings.s3_region,
         endpoint=settings.s3_endpoint,
         addressing=settings.s3_addressing,

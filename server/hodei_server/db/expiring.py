@@ -42,11 +42,12 @@ def expired_logs(tx: Transaction, limit: int, after: tuple[int, str]) -> Sequenc
         .order_by(columns.logs_expire_at, columns.job_id)
         .limit(limit)
     )
-    found = {row.job_id: ExpiredLogs(row.job_id, row.tenant, row.logs_expire_at) for row in tx.execute(query)}
+    rows = tx.execute(query).all()
+    found = {row.job_id: ExpiredLogs(row.job_id, row.tenant, row.logs_expire_at) for row in rows}
     theirs = attempts.c.job_id.in_(list(found))
-    counts = select(attempts.c.job_id, func.count()).where(theirs).group_by(attempts.c.job_id)
-    for job_id, count in tx.execute(counts).tuples():
-        found[job_id].logs = count
+    counts = select(attempts.c.job_id, func.count().label("logs")).where(theirs).group_by(attempts.c.job_id)
+    for row in tx.execute(counts).mappings():
+        found[row["job_id"]].logs = row["logs"]
     held = (
         select(attempts.c.job_id, *log_segments.c)
         .join(log_segments, log_segments.c.attempt_uid == attempts.c.attempt_uid)
