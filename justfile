@@ -73,6 +73,13 @@ _images build:
             --tag {{registry}}hodei-jobs-$part:latest --tag {{registry}}hodei-jobs-$part:{{version}} . || exit; \
     done
 
+# build both for this machine and push them to HODEI_REGISTRY
+push: images
+    test -n "{{registry}}" || { echo "HODEI_REGISTRY: set it to where images are pushed to" >&2; exit 2; }
+    for part in worker server; do \
+        for tag in latest {{version}}; do docker push {{registry}}hodei-jobs-$part:$tag || exit; done; \
+    done
+
 # where images are pushed to: HODEI_REGISTRY=registry.example/team/ just multiarch --push
 registry := env("HODEI_REGISTRY", "")
 version := `sed -n 's/^__version__ = "\(.*\)"$/\1/p' proto/hodei/__init__.py`
@@ -140,10 +147,10 @@ _job provider name options="":
 k8s-up:
     kind get clusters | grep -qx hodei-test || kind create cluster --name hodei-test --wait 2m
 
-# bring the worker's image, or others, to that cluster
+# bring the worker's image, or others, to a cluster: that of k8s-up, or another by HODEI_REGISTRY or HODEI_K8S_IMPORT
 k8s-load-image *images="hodei-jobs-worker:latest":
-    kind load docker-image --name hodei-test {{images}}
+    HODEI_REGISTRY={{registry}} deploy/load-images.sh {{images}}
 
 # write deploy/k8s, which a test compares with the code
 k8s-manifests:
-    env -u HODEI_K8S_NAMESPACE {{bin}}/hodei k8s manifests --folder deploy/k8s
+    env -u HODEI_K8S_NAMESPACE -u HODEI_WORKER_IMAGE {{bin}}/hodei k8s manifests --folder deploy/k8s --add server --add hpa --add prepull

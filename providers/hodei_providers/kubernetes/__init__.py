@@ -12,6 +12,7 @@ launches         makes them
 unowned          names of secrets that no pod owns yet
 diagnosis        what could explain a worker's failure
 manifests        the infrastructure of a namespace, as pure functions
+serving          the server itself in a cluster, and what pulls images ahead, as pure functions
 spaces           which namespaces workers are in
 infrastructure   makes sure that it is there
 state            what a pod's object says of its worker

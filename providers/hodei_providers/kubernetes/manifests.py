@@ -41,7 +41,8 @@ NODES_RULE = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list"
 USAGE_RULE = {"apiGroups": ["metrics.k8s.io"], "resources": ["nodes"], "verbs": ["get", "list"]}
 
 
-def _metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> Manifest:
+def make_metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> Manifest:
+    """Return the metadata of what is made for Hodei, with the labels that say so."""
     metadata: Manifest = {"name": name, "labels": {**_LABELS, **(labels or {})}}
     if namespace:
         metadata["namespace"] = namespace
@@ -54,7 +55,7 @@ def make_namespace(namespace: str, config: KubernetesConfig, tenant: str = "") -
     labels = {f"pod-security.kubernetes.io/{mode}": standard for mode in ("enforce", "audit", "warn")}
     if tenant:
         labels[names.TENANT] = tenant
-    return {"apiVersion": "v1", "kind": "Namespace", "metadata": _metadata(namespace, labels=labels)}
+    return {"apiVersion": "v1", "kind": "Namespace", "metadata": make_metadata(namespace, labels=labels)}
 
 
 def make_service_account(namespace: str, config: KubernetesConfig) -> Manifest:
@@ -62,7 +63,7 @@ def make_service_account(namespace: str, config: KubernetesConfig) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ServiceAccount",
-        "metadata": _metadata(config.service_account, namespace),
+        "metadata": make_metadata(config.service_account, namespace),
         "automountServiceAccountToken": False,
     }
 
@@ -72,7 +73,7 @@ def make_role(namespace: str) -> Manifest:
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "Role",
-        "metadata": _metadata(SERVER, namespace),
+        "metadata": make_metadata(SERVER, namespace),
         "rules": [dict(rule) for rule in JOBS_RULES],
     }
 
@@ -86,7 +87,7 @@ def make_role_binding(namespace: str, identity: str, role: str = "Role") -> Mani
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "RoleBinding",
-        "metadata": _metadata(SERVER, namespace),
+        "metadata": make_metadata(SERVER, namespace),
         "roleRef": {"apiGroup": _RBAC, "kind": role, "name": SERVER if role == "Role" else JOBS_ROLE},
         "subjects": [make_subject(identity)],
     }
@@ -110,7 +111,7 @@ def make_pull_secrets_role(config: KubernetesConfig, identity: str) -> list[Mani
         "resourceNames": list(config.image_pull_secrets),
         "verbs": ["get"],
     }
-    metadata = _metadata(PULL_SECRETS_ROLE, config.namespace)
+    metadata = make_metadata(PULL_SECRETS_ROLE, config.namespace)
     binding = {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "RoleBinding",
@@ -126,7 +127,7 @@ def make_pull_secret(source: Mapping[str, Any], namespace: str) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": _metadata(source["metadata"]["name"], namespace),
+        "metadata": make_metadata(source["metadata"]["name"], namespace),
         "type": source["type"],
         "data": dict(source.get("data") or {}),
     }
@@ -137,7 +138,7 @@ def make_quota(namespace: str, config: KubernetesConfig) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": _metadata(QUOTA, namespace),
+        "metadata": make_metadata(QUOTA, namespace),
         "spec": {"hard": dict(config.quota)},
     }
 
@@ -152,7 +153,7 @@ def make_limit_range(namespace: str, config: KubernetesConfig) -> Manifest:
     return {
         "apiVersion": "v1",
         "kind": "LimitRange",
-        "metadata": _metadata(LIMITS, namespace),
+        "metadata": make_metadata(LIMITS, namespace),
         "spec": {"limits": [limits]},
     }
 
@@ -176,7 +177,7 @@ def make_network_policy(namespace: str, config: KubernetesConfig) -> Manifest:
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
-        "metadata": _metadata(NETWORK_POLICY, namespace),
+        "metadata": make_metadata(NETWORK_POLICY, namespace),
         "spec": {
             "podSelector": {"matchLabels": {"app": names.APP}},
             "policyTypes": ["Ingress", "Egress"],
@@ -224,7 +225,7 @@ def make_cluster_roles(identity: str) -> list[Manifest]:
     binding = {
         "apiVersion": f"{_RBAC}/v1",
         "kind": "ClusterRoleBinding",
-        "metadata": _metadata(NAMESPACES_ROLE),
+        "metadata": make_metadata(NAMESPACES_ROLE),
         "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": NAMESPACES_ROLE},
         "subjects": [make_subject(identity)],
     }
@@ -238,11 +239,7 @@ def make_cluster_roles(identity: str) -> list[Manifest]:
 
 
 def _cluster_role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Manifest:
-    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": _metadata(name), "rules": list(rules)}
-
-
-#: The files of deploy/k8s that are made here.
-FILES = ("rbac.yaml", "namespace.yaml", "quota.yaml", "limit-range.yaml", "network-policy.yaml")
+    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": make_metadata(name), "rules": list(rules)}
 
 
 def make_files(config: KubernetesConfig, identity: str) -> dict[str, list[Manifest]]:

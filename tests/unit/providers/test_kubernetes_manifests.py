@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from click.testing import CliRunner
 from hodei_cli.commands import cli
 from hodei_providers.kubernetes import KubernetesConfig, PodSecurityStandard
 from hodei_providers.kubernetes.manifests import (
-    FILES,
     JOBS_RULES,
     make_cluster_roles,
     make_files,
@@ -28,12 +28,17 @@ FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 IDENTITY = "system:serviceaccount:hodei:hodei-server"
 
 
-def test_the_files_to_apply_are_what_the_code_makes() -> None:
-    """An administrator's copy and the provider's own are one."""
-    made = make_files(KubernetesConfig(), IDENTITY)
-    assert set(made) == set(FILES)
-    for name, parts in made.items():
-        assert list(yaml.safe_load_all((FOLDER / name).read_text())) == parts, f"{name}: see 'just k8s-manifests'"
+def test_the_files_to_apply_are_what_the_command_makes(tmp_path: Path) -> None:
+    """An administrator's copy and the provider's own are one, and each file of the folder comes from the command."""
+    command = ["k8s", "manifests", "--folder", str(tmp_path), "--add", "server", "--add", "hpa", "--add", "prepull"]
+    unset = dict.fromkeys([name for name in os.environ if name.startswith("HODEI_")])
+    made = CliRunner().invoke(cli, command, env=unset)
+    assert made.exit_code == 0, made.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in FOLDER.iterdir())
+    for path in tmp_path.iterdir():
+        assert path.read_text() == (FOLDER / path.name).read_text(), f"{path.name}: see 'just k8s-manifests'"
+    for name, parts in make_files(KubernetesConfig(), IDENTITY).items():
+        assert list(yaml.safe_load_all((tmp_path / name).read_text())) == parts
 
 
 def test_a_namespace_enforces_audits_and_warns() -> None:
