@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import click
@@ -10,6 +11,9 @@ from hodei.v1 import provider_pb2 as wire
 from hodei_cli.display import as_json, output_option, plain, print_json, print_table, when
 from hodei_cli.session import with_client
 from hodei_client.client import Client
+
+#: Seconds between looks at a provider that is being drained.
+POLL_SECONDS = 0.5
 
 
 def _worker_state(state: int) -> str:
@@ -123,5 +127,24 @@ def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) ->
 
 
 _state_command("enable", wire.PROVIDER_STATE_ENABLED, "Let a provider take jobs.")
-_state_command("drain", wire.PROVIDER_STATE_DRAINING, "Let a provider finish what it has and take nothing new.")
-_state_command("disable", wire.PROVIDER_STATE_DISABLED, "Let a provider take nothing.")
+_state_command("disable", wire.PROVIDER_STATE_DISABLED, "Let a provider take nothing new; what runs there goes on.")
+
+
+@providers_command.command("drain")
+@click.argument("provider")
+@click.option("--wait", is_flag=True, help="Until it has no workers.")
+@click.pass_context
+def drain_provider_command(ctx: click.Context, /, provider: str, *, wait: bool) -> None:
+    """Let a provider finish what it has and take nothing new; it is disabled once it has no workers."""
+
+    async def work(client: Client) -> wire.Provider:
+        found = await client.set_provider_state(provider, wire.PROVIDER_STATE_DRAINING)
+        while wait and found.state == wire.PROVIDER_STATE_DRAINING:
+            await asyncio.sleep(POLL_SECONDS)
+            found = await client.provider(provider)
+        return found
+
+    found = with_client(ctx, work)
+    click.echo(f"hodei: {found.name} is {_provider_state(found.state)}, workers: {found.workers}", err=True)
+    if wait and found.state != wire.PROVIDER_STATE_DISABLED:
+        raise click.ClickException("somebody has enabled it again")

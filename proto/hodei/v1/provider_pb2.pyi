@@ -31,16 +31,18 @@ class _ProviderStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Provide
     PROVIDER_STATE_UNSPECIFIED: _ProviderState.ValueType  # 0
     PROVIDER_STATE_ENABLED: _ProviderState.ValueType  # 1
     PROVIDER_STATE_DRAINING: _ProviderState.ValueType  # 2
-    """Finishes what it has, takes nothing new."""
+    """Takes nothing new; what runs there goes on, and once it has no workers it is disabled."""
     PROVIDER_STATE_DISABLED: _ProviderState.ValueType  # 3
+    """Takes nothing new. One that is disabled at once may still have workers."""
 
 class ProviderState(_ProviderState, metaclass=_ProviderStateEnumTypeWrapper): ...
 
 PROVIDER_STATE_UNSPECIFIED: ProviderState.ValueType  # 0
 PROVIDER_STATE_ENABLED: ProviderState.ValueType  # 1
 PROVIDER_STATE_DRAINING: ProviderState.ValueType  # 2
-"""Finishes what it has, takes nothing new."""
+"""Takes nothing new; what runs there goes on, and once it has no workers it is disabled."""
 PROVIDER_STATE_DISABLED: ProviderState.ValueType  # 3
+"""Takes nothing new. One that is disabled at once may still have workers."""
 Global___ProviderState: _TypeAlias = ProviderState  # noqa: Y015
 
 class _WorkerState:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sqlalchemy import insert, select
+from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, decisions
+
+#: So many decisions of a job that found no place are kept, the newest: it may wait, and verdicts change, for ever.
+MOST_WAITING = 20
 
 _INSERT = prepared(insert(decisions))
 _COLUMNS = (
@@ -24,9 +27,25 @@ _COLUMNS = (
 )
 _ALL = select(*_COLUMNS).outerjoin(attempts, attempts.c.attempt_uid == decisions.c.attempt_uid)
 
+_waiting = (decisions.c.job_id == bindparam("id")) & decisions.c.attempt_uid.is_(None)
+_OLDEST_KEPT = (
+    select(decisions.c.number)
+    .where(_waiting)
+    .order_by(decisions.c.number.desc())
+    .offset(MOST_WAITING - 2)
+    .limit(1)
+    .scalar_subquery()
+)
+_DELETE_OLDER = delete(decisions).where(_waiting, decisions.c.number < _OLDEST_KEPT)
+
 
 def insert_decision(tx: Transaction, decision: wire.Decision, tenant: str, attempt_uid: str | None) -> None:
-    """Write a decision down; its time is the transaction's."""
+    """Write a decision down; its time is the transaction's.
+
+    :param attempt_uid: that begins with it; None where the job waits on: older ones of that kind may go for it.
+    """
+    if attempt_uid is None:
+        tx.execute(_DELETE_OLDER, {"id": decision.job_id})
     row = {"job_id": decision.job_id, "tenant": tenant, "attempt_uid": attempt_uid, "at": tx.now}
     tx.insert_later(_INSERT, row | {"decision": decision.SerializeToString()})
 

@@ -19,7 +19,7 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import insert_decision
 from hodei_server.db.job_queries import attempts_of, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
-from hodei_server.db.providers import ProviderState
+from hodei_server.db.providers import ProviderState, end_drain
 from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups, worker_row
 from hodei_server.domain.candidates import SHARED, Candidate
 from hodei_server.domain.fairness import FairQueue, Limits, Usage
@@ -102,6 +102,7 @@ class Look:
     :param reservations: room that is kept for large jobs from now on.
     :param waiting: jobs whose verdicts were written down, and their gist.
     :param left_off: where it has ended in each tenant's queue; see `FairQueue`.
+    :param drained: providers that were draining and have no worker any more.
     """
 
     given: list[Given]
@@ -111,6 +112,7 @@ class Look:
     reservations: Reservations
     waiting: dict[str, Gist]
     left_off: Mapping[str, Mapping[Any, Any]]
+    drained: Sequence[str]
 
 
 class Scheduler:
@@ -246,6 +248,10 @@ class Scheduler:
         self._reservations, self._left_off = look.reservations, look.left_off
         self._remembered.keep(look.waiting, [given.job["job_id"] for given in look.given])
         self.crowded = look.crowded
+        for name in look.drained:
+            if self.states[name] is ProviderState.DRAINING:
+                self.states[name] = ProviderState.DISABLED
+                _log.info("provider.drained", provider=name)
         for each in look.given:
             QUEUE_WAIT.observe(each.waited)
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
@@ -281,7 +287,10 @@ class Scheduler:
             left_off=self._left_off if placing.free else None,
         )
         left_off = queue.left_off if placing.free else self._left_off
-        look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off)
+        busy = {row["provider"] for row in groups}
+        draining = [name for name, state in self.states.items() if state is ProviderState.DRAINING and name not in busy]
+        drained = [name for name in draining if end_drain(tx, name)]
+        look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
         beyond = 0
         for job in queue:
             one = self._give_one(tx, job, placing, queue, look.waiting)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,3 +87,29 @@ async def test_what_an_operator_says_of_one_outlives_the_server(
         assert len((await client.get(running)).attempts) == 1
         await client.set_provider_state("slow", provider_pb2.PROVIDER_STATE_ENABLED)
         assert (await client.wait(waiting)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_a_provider_that_is_drained_is_disabled_once_it_has_no_workers(two: MakeSettings) -> None:
+    """So it is seen when it may be switched off; `hodei providers drain --wait` waits for just that."""
+    async with Server(two(), ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        ends = server.settings.data_dir / "ends"
+        running = await client.submit(["sh", "-c", f"until [ -e {ends} ]; do sleep 0.05; done"], providers=["slow"])
+        async for event in client.watch(running):
+            if event.event.state == wire.JOB_STATE_RUNNING:
+                break
+        hodei = str(Path(sys.executable).with_name("hodei"))
+        command = (hodei, "--server", server.address.target, "providers", "drain", "--wait", "slow")
+        drain = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE)
+        async with asyncio.timeout(60):
+            while (found := await client.provider("slow")).state != provider_pb2.PROVIDER_STATE_DRAINING:
+                await asyncio.sleep(0.05)
+        assert (found.workers, drain.returncode) == (1, None)
+        ends.touch()
+        _, told = await drain.communicate()
+        assert (drain.returncode, told) == (0, b"hodei: slow is disabled, workers: 0\n")
+        assert (await client.wait(running)).state == wire.JOB_STATE_SUCCEEDED
+        # One that has none is disabled at once.
+        await client.set_provider_state("fast", provider_pb2.PROVIDER_STATE_DRAINING)
+        async with asyncio.timeout(60):
+            while (await client.provider("fast")).state != provider_pb2.PROVIDER_STATE_DISABLED:
+                await asyncio.sleep(0.05)

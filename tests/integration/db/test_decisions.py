@@ -1,0 +1,41 @@
+"""What is written down of decisions, on each engine."""
+
+from __future__ import annotations
+
+from hodei.v1 import job_pb2
+from hodei.v1 import types_pb2 as wire
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.decisions import MOST_WAITING, insert_decision, list_decisions
+from hodei_server.db.jobs import NewJob, insert_job
+from hodei_server.db.retention import mark_expired
+
+
+async def test_a_job_that_waits_for_ever_does_not_fill_the_database(database: Database) -> None:
+    """The newest reasons are kept, and every placement; another job's are not touched."""
+    jobs = ("jone", "jtwo")
+
+    def submit(tx: Transaction) -> None:
+        for job_id in jobs:
+            insert_job(tx, NewJob(job_id=job_id, principal="", spec=wire.JobSpec(argv=["true"])))
+
+    await database.write(submit)
+    for number in range(MOST_WAITING + 7):
+        for job_id in jobs[: 1 if number else 2]:
+            waiting = job_pb2.Decision(job_id=job_id, reason=str(number))
+            await database.write(lambda tx, each=waiting: insert_decision(tx, each, "default", None))  # type: ignore[misc]
+        placed = job_pb2.Decision(job_id="jone", reason="placed", attempt_number=number + 1)
+        uid = f"u{number}"
+        await database.write(lambda tx, each=placed, uid=uid: insert_decision(tx, each, "default", uid))  # type: ignore[misc]
+
+    async def reasons(job_id: str) -> list[str]:
+        rows = await database.read(lambda tx: list_decisions(tx, job_id=job_id, limit=1000))
+        return [job_pb2.Decision.FromString(row["decision"]).reason for row in rows]
+
+    kept = await reasons("jone")
+    newest = [str(number) for number in reversed(range(7, MOST_WAITING + 7))]
+    assert [reason for reason in kept if reason != "placed"] == newest
+    assert kept.count("placed") == MOST_WAITING + 7
+    assert await reasons("jtwo") == ["0"]
+    # They go with the job's logs.
+    await database.write(lambda tx: mark_expired(tx, ["jone"]))
+    assert (await reasons("jone"), await reasons("jtwo")) == ([], ["0"])
