@@ -58,10 +58,12 @@ from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.strategy_registry import StrategyError, load_strategies
-from hodei_server.work.attempts import Attempts, AttemptSettings
+from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet, FleetSettings, Reach
+from hodei_server.work.live import AttemptSettings
 from hodei_server.work.pools import Pools
 from hodei_server.work.recovery import recover
+from hodei_server.work.reports import Reports
 from hodei_server.work.scheduler import Scheduler, SchedulerSettings
 from hodei_server.work.sessions import Sessions
 from hodei_server.worker_listeners import open_worker_listener
@@ -174,7 +176,9 @@ class Server:
         worker_service = WorkerService(
             database,
             sessions,
+            fleet,
             attempts,
+            Reports(database, fleet, attempts),
             server_id=server_id,
             ping_interval=settings.ping_interval,
             orphan_after=settings.orphan_after,
@@ -186,7 +190,7 @@ class Server:
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
         retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
         log_service = LogService(
-            LogLookup(database, book, attempts.changed),
+            LogLookup(database, book, attempts.moves.changed),
             retention,
             FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client),
             compress=settings.log_compression,

@@ -20,7 +20,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "performance"
 @pytest.mark.parametrize(
     ("stack", "part"),
     [
-        ("run (asyncio/runners.py:1);Attempts.result (hodei_server/work/attempts.py:9)", "server: attempts, sessions,"),
+        ("run (asyncio/runners.py:1);Reports.result (hodei_server/work/reports.py:9)", "server: attempts, sessions,"),
         ("move (hodei_server/db/events.py:5);Connection.execute (sqlalchemy/engine/base.py:4)", "SQLAlchemy"),
         ("Connection.execute (sqlalchemy/engine/base.py:4);X.do_execute (sqlalchemy/engine/default.py:1)", "SQLite"),
         ("Outbox.add (hodei_worker/outbox.py:1);chunk_checksum (hodei/checksum.py:17)", "checksums"),

@@ -18,6 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+import structlog
 from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Insert, literal_column, or_, text
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
@@ -26,6 +27,8 @@ from hodei.clock import steady_time_ns
 from hodei_server.db.prepared import PreparedStatements
 from hodei_server.metrics.instruments import DATABASE_COMMIT
 
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
 T = TypeVar("T")
 
 #: Writes committed together, at most.
@@ -33,6 +36,8 @@ BATCH_LIMIT = 512
 #: Writes waiting, at most, and reads; further ones wait for a place.
 QUEUE_LIMIT = 10_000
 READERS = 4
+#: Seconds between tries of a write that must come sooner or later.
+PERSIST_RETRY_SECONDS = 1.0
 
 
 class DatabaseUnavailableError(Exception):
@@ -177,6 +182,15 @@ class Database:
             self._waiting.put(_Write(function, future))
             # A caller that is cancelled must not leave a write in doubt half-way: it is run all the same.
             return await asyncio.shield(future)
+
+    async def persist(self, function: Callable[[Transaction], T]) -> T:
+        """Run a write that must come sooner or later: a full disk or a lost database only delays it."""
+        while True:
+            try:
+                return await self.write(function)
+            except DatabaseUnavailableError as error:
+                _log.warning("database.unavailable", error=str(error))
+                await asyncio.sleep(PERSIST_RETRY_SECONDS)
 
     async def read(self, function: Callable[[Transaction], T]) -> T:
         """Run a read in a transaction of its own."""

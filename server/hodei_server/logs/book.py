@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import structlog
 
-from hodei_logstore.contract import LogStore, LogStoreError, SegmentInfo, SegmentKey, SegmentNotFoundError
+from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.segments import (
     Segment,
@@ -18,8 +18,9 @@ from hodei_server.db.segments import (
     mark_segments,
     segments_of,
 )
+from hodei_server.logs.figures import Figures, add_figures, figures_of, figures_of_info
 from hodei_server.logs.memory import LogMemory
-from hodei_server.logs.open_log import Figures, OpenLog, add_figures
+from hodei_server.logs.open_log import OpenLog
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -101,7 +102,7 @@ class LogBook:
         except SegmentNotFoundError:
             pass  # its row was committed, its first byte was not
         else:
-            segment = _figures_of_info(info)
+            segment = figures_of_info(info)
             segment = await self._find_more(attempt_uid, segment, closed)
         return self._open_log(attempt_uid, epoch, budget, closed, segment)
 
@@ -118,7 +119,7 @@ class LogBook:
             done, first = segment.segment(attempt_uid, SegmentState.CLOSED), segment.next_sequence
             await self._database.write(lambda tx, done=done, first=first: self._follow_on(tx, done, first))  # type: ignore[misc]
             closed.append(done)
-            segment = _figures_of_info(info)
+            segment = figures_of_info(info)
             _log.warning("log.segment_found", attempt_uid=attempt_uid, first_sequence=first)
         return segment
 
@@ -148,14 +149,14 @@ class LogBook:
         return log
 
     async def _begin_segment(self, attempt_uid: str, done: Segment, first_sequence: int) -> None:
-        await self._database.write(lambda tx: self._follow_on(tx, done, first_sequence))
+        await self._database.persist(lambda tx: self._follow_on(tx, done, first_sequence))
         closed = self._segments[attempt_uid]
         closed.append(done)
         cut = over_budget(closed, self._budgets[attempt_uid])
         if not cut:
             return
         keys = [(row.attempt_uid, row.first_sequence) for row in cut]
-        await self._database.write(lambda tx: mark_segments(tx, keys, SegmentState.CUT))
+        await self._database.persist(lambda tx: mark_segments(tx, keys, SegmentState.CUT))
         for row in cut:
             closed[closed.index(row)] = dataclasses.replace(row, state=SegmentState.CUT)
         try:
@@ -203,25 +204,6 @@ class LogBook:
             flush.cancel()
         await asyncio.gather(*flushes, *(log.stop() for log in self._open.values()), return_exceptions=True)
         self._open.clear()
-
-
-def _figures_of_info(info: SegmentInfo) -> Figures:
-    return Figures(
-        info.key.first_sequence,
-        info.next_sequence,
-        info.size,
-        info.lines,
-        info.checksum,
-        info.first_time,
-        info.last_time,
-    )
-
-
-def figures_of(row: Segment) -> Figures:
-    """Return a segment's figures."""
-    return Figures(
-        row.first_sequence, row.next_sequence, row.size, row.lines, row.checksum, row.first_time, row.last_time
-    )
 
 
 def over_budget(closed: Sequence[Segment], budget: int) -> list[Segment]:

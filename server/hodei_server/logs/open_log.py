@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
 import time
 from collections.abc import Awaitable, Callable
 
@@ -13,9 +12,9 @@ import structlog
 from hodei.checksum import add_checksums
 from hodei_logstore.block import chunks_of, make_block
 from hodei_logstore.contract import Append, Block, LogStore, LogStoreError, SegmentKey, StorageFullError, StoredBlock
-from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.changes import Change, wait_for
+from hodei_server.logs.figures import Figures, add_figures
 from hodei_server.logs.memory import LogMemory
 from hodei_server.metrics.instruments import LOG_ACKNOWLEDGEMENT, LOG_RECEIVED
 
@@ -31,43 +30,6 @@ class LogOrderError(Exception):
 
 class LogClosedError(Exception):
     """The log has ended, or its writer was fenced."""
-
-
-@dataclasses.dataclass(slots=True)
-class Figures:
-    """What a stretch of a log amounts to."""
-
-    first_sequence: int
-    next_sequence: int
-    size: int = 0
-    lines: int = 0
-    checksum: int = 0
-    first_time: int = 0
-    last_time: int = 0
-
-    def add(self, block: Block) -> None:
-        """Count a block that follows."""
-        if self.next_sequence == self.first_sequence:
-            self.first_time = block.first_time
-        self.next_sequence = block.next_sequence
-        self.size += block.size
-        self.lines += block.lines
-        self.checksum = add_checksums(self.checksum, block.checksum)
-        self.last_time = max(self.last_time, block.last_time)
-
-    def segment(self, attempt_uid: str, state: SegmentState) -> Segment:
-        """Return the figures as a segment's row."""
-        return Segment(
-            attempt_uid=attempt_uid,
-            first_sequence=self.first_sequence,
-            state=state,
-            next_sequence=self.next_sequence,
-            size=self.size,
-            lines=self.lines,
-            checksum=self.checksum,
-            first_time=self.first_time,
-            last_time=self.last_time,
-        )
 
 
 class OpenLog:
@@ -250,13 +212,7 @@ class OpenLog:
 
     async def _roll(self) -> None:
         closed = self.segment
-        while True:
-            try:
-                await self._begin_segment(closed.segment(self.attempt_uid, SegmentState.CLOSED), closed.next_sequence)
-                break
-            except DatabaseUnavailableError as error:
-                _log.warning("log.roll_failed", attempt_uid=self.attempt_uid, error=str(error))
-                await asyncio.sleep(FULL_RETRY_SECONDS)
+        await self._begin_segment(closed.segment(self.attempt_uid, SegmentState.CLOSED), closed.next_sequence)
         self.before = add_figures(self.before, closed)
         self.segment = Figures(closed.next_sequence, closed.next_sequence)
         self._began = time.monotonic()
@@ -299,16 +255,3 @@ class OpenLog:
             size = len(self._recent.popleft().data)
             self._recent_held -= size
             self._memory.release(size)
-
-
-def add_figures(first: Figures, second: Figures) -> Figures:
-    """Return what two stretches amount to that follow each other."""
-    return Figures(
-        first_sequence=first.first_sequence,
-        next_sequence=second.next_sequence,
-        size=first.size + second.size,
-        lines=first.lines + second.lines,
-        checksum=add_checksums(first.checksum, second.checksum),
-        first_time=first.first_time or second.first_time,
-        last_time=max(first.last_time, second.last_time),
-    )

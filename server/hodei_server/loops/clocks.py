@@ -30,7 +30,7 @@ async def clock_loop(
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
         for row in await database.write(expire_queued):
-            attempts.changed.moved(row["job_id"])
+            attempts.moves.changed.moved(row["job_id"])
         if len(attempts.live):
             await _sweep(attempts, sessions, database, presence, patience)
 

@@ -14,20 +14,20 @@ SWEEP_SECONDS = 5.0
 
 async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
     """Give waiting jobs to workers."""
-    attempts = scheduler.attempts
+    moves = scheduler.attempts.moves
     while True:
-        freed = {attempts.idle.next_move(), scheduler.fleet.room.next_move()}
+        freed = {moves.idle.next_move(), scheduler.fleet.room.next_move()}
         submitted = scheduler.wake.next_move()
         await scheduler.dispatch()
         timeout = SWEEP_SECONDS
-        if attempts.delayed:
-            attempts.delayed = False
+        if moves.delayed:
+            moves.delayed = False
             wake, now = await database.read(lambda tx: (next_wake(tx), tx.now))
             if wake is not None:
-                attempts.delayed = True
+                moves.delayed = True
                 timeout = min(timeout, max((wake - now) / 1e6, 0.01))
         # Where nothing is free, a new job only waits with the others.
-        moves = freed if scheduler.full else {*freed, submitted}
-        await asyncio.wait(moves, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        awaited = freed if scheduler.full else {*freed, submitted}
+        await asyncio.wait(awaited, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         # What comes in the same turn of the loop is given out together; and what comes during the write, after it.
         await asyncio.sleep(0)

@@ -217,7 +217,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
             return job_row(tx, job_id), events_after(tx, job_id, version)
 
         while True:
-            moved = self._attempts.changed.next_move(job_id)
+            moved = self._attempts.moves.changed.next_move(job_id)
             row, events = await self._database.read(look)
             if row is None:
                 raise NotFoundError("job", job_id)

@@ -31,8 +31,10 @@ from hodei_server.logs.open_log import LogClosedError, LogOrderError
 from hodei_server.metrics.instruments import WORKER_START
 from hodei_server.rpc.requests import refuse
 from hodei_server.rpc.worker_words import PROTOCOL_VERSION, check_held, check_protocol, check_reason
-from hodei_server.work.attempts import Attempts, ProtocolViolationError
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt
+from hodei_server.work.reports import ProtocolViolationError, Reports
 from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -49,7 +51,7 @@ BREAKS = "its streams break off again and again on a connection that holds, as w
 
 
 class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
-    """Lets workers in and carries what they say to `Attempts`.
+    """Lets workers in and carries what they say to `Reports`.
 
     :param ping_interval: seconds between pings, both ways.
     :param orphan_after: seconds without an acknowledged ping after which a worker kills its job.
@@ -59,7 +61,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         self,
         database: Database,
         sessions: Sessions,
+        fleet: Fleet,
         attempts: Attempts,
+        reports: Reports,
         *,
         server_id: str,
         ping_interval: float,
@@ -67,7 +71,9 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
     ) -> None:
         self._database = database
         self._sessions = sessions
+        self._fleet = fleet
         self._attempts = attempts
+        self._reports = reports
         self._server_id = server_id
         self._ping_interval = ping_interval
         self._orphan_after = orphan_after
@@ -181,7 +187,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         row = await self._database.write(write)
         if row is not None and row["hello_at"] == row["last_seen_at"]:  # its first
             WORKER_START.labels(row["provider"]).observe((row["hello_at"] - row["created_at"]) / 1e6)
-            self._attempts.ready(row)
+            self._fleet.ready(row)
         self._given = {key: token for key, token in self._given.items() if key[0] != worker_id}
         welcome = wire.ServerWelcome(
             server_id=self._server_id,
@@ -203,13 +209,13 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         session.send(wire.ConnectResponse(welcome=welcome))
         _log.info("worker.connected", worker_id=worker_id, attempts=len(hello.attempts))
         if row is not None:
-            self._attempts.registered(row)
+            self._fleet.registered(row)
         if live is not None:
             self._resume(session, live, held=held_live)
         if row is not None and row["state"] in {int(WorkerState.IDLE), int(WorkerState.DRAINING)} and live is None:
             if row["state"] == int(WorkerState.DRAINING):
                 session.send(wire.ConnectResponse(drain=wire.DrainRequest(reason="the worker is to be drained")))
-            self._attempts.idle.moved()
+            self._attempts.moves.idle.moved()
 
     def _resume(self, session: Session, live: LiveAttempt, *, held: bool) -> None:
         if live.started and not held and live.result is None:
@@ -250,11 +256,11 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         kind = message.WhichOneof("message")
         if kind == "log":
             with contextlib.suppress(LogClosedError):  # late, and harmless
-                await self._attempts.log(session, message.log)
+                await self._reports.log(session, message.log)
         elif kind == "started":
-            self._attempts.started(session, message.started)
+            self._reports.started(session, message.started)
         elif kind == "result":
-            self._attempts.result(session, message.result)
+            self._reports.result(session, message.result)
         elif kind == "ping":
             session.send(wire.ConnectResponse(pong=wire.ServerPong(number=message.ping.number)))
         elif kind == "draining":
@@ -262,7 +268,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             await self._database.write(lambda tx: drain_worker(tx, session.worker_id))
         elif kind == "run_refused":
             check_reason(message.run_refused.reason)
-            self._attempts.refused(session, message.run_refused)
+            self._reports.refused(session, message.run_refused)
         elif kind != "pong":
             raise ProtocolViolationError(f"{kind or 'an unknown message'} has no place here")
 

@@ -11,7 +11,7 @@ from hodei.v1 import worker_pb2 as wire
 from hodei_server.domain.errors import Violation
 from hodei_server.domain.spec import check_text
 from hodei_server.rpc.requests import MAX_INTEGER
-from hodei_server.work.attempts import ProtocolViolationError
+from hodei_server.work.reports import ProtocolViolationError
 from hodei_server.work.results import printable
 
 PROTOCOL_VERSION = 1

@@ -1,4 +1,6 @@
-"""What happens to an attempt from its assignment to its end, whoever says so: its worker, a user, a clock, a provider.
+"""What happens to an attempt at the word of others than its worker: the scheduler, a user, a clock, a provider.
+
+What its worker says comes through `hodei_server.work.reports`; `hodei_server.work.completion` ends what has a result.
 
 Each step is written down by one conditional transaction first and acted on afterwards, so a step that comes late, or
 twice, changes nothing.
@@ -7,39 +9,27 @@ twice, changes nothing.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import structlog
 from sqlalchemy.engine import RowMapping
 
-from hodei.checksum import decode_checksum
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
-from hodei_logstore.block import make_block, parse_block
+from hodei_logstore.block import make_block
 from hodei_providers.contract import ExitReason, WorkerPhase
-from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_result, release_worker
-from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
-from hodei_server.db.jobs import duration_micros
-from hodei_server.db.segments import SegmentState
-from hodei_server.domain.prices import Prices
-from hodei_server.domain.states import Cause, JobState, ended_as
-from hodei_server.domain.workers import WorkerState
+from hodei_server.db.attempts import keep_result
+from hodei_server.db.database import Database
+from hodei_server.domain.states import Cause
 from hodei_server.logs.book import LogBook
-from hodei_server.logs.changes import Change, ChangesByKey, wait_for
-from hodei_server.metrics.instruments import ATTEMPTS_ENDED
+from hodei_server.work.completion import Completion
 from hodei_server.work.fleet import Fleet
-from hodei_server.work.live import LiveAttempt, LiveAttempts
-from hodei_server.work.results import printable, result_ack, same_outcome, wrong_in
+from hodei_server.work.live import AttemptSettings, LiveAttempt, LiveAttempts, Moves
 from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-T = TypeVar("T")
 
 #: What ends an attempt whose worker a provider knows to be gone, or not to come.
 CAUSES = {
@@ -49,42 +39,14 @@ CAUSES = {
     ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
     ExitReason.DEADLINE: Cause.RUN_TIMEOUT,
 }
-#: Seconds between attempts to write to a database that can't be written.
-PERSIST_RETRY_SECONDS = 1.0
-#: A process's start is written down after so many seconds, or with its end where that comes sooner.
-START_SECONDS = 0.005
-#: A result that waits longer than this for the rest of its log is written down before.
-RESULT_SECONDS = 0.05
-
-
-class ProtocolViolationError(Exception):
-    """A worker said what it can't have to say; its session ends with this as the reason."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AttemptSettings:
-    """Bounds, in seconds and bytes.
-
-    :param log_wait: how long an ended attempt waits for the rest of its log.
-    :param run_margin: what the server gives a worker beyond run timeout and grace.
-    :param prices: of each provider.
-    """
-
-    default_grace: float
-    run_margin: float
-    log_wait: float
-    log_budget: int
-    log_ttl: float
-    log_ttl_of_tenants: Mapping[str, float]
-    prices: Mapping[str, Prices] = dataclasses.field(default_factory=dict)
 
 
 class Attempts:
     """Moves attempts on.
 
-    :ivar changed: moves for a job id at each of its moves.
-    :ivar idle: moves when a worker is free, or a job waits again.
-    :ivar delayed: jobs may wait that are not to be given out before a time.
+    :ivar live: those that are not over.
+    :ivar moves: tells who waits for them.
+    :ivar completion: ends those that have a result.
     """
 
     def __init__(
@@ -96,21 +58,20 @@ class Attempts:
         settings: AttemptSettings,
     ) -> None:
         self.live = LiveAttempts()
-        self.changed = ChangesByKey()
-        self.idle = Change()
-        self.delayed = True
+        self.moves = Moves()
         self.settings = settings
+        self.completion = Completion(
+            database, book, sessions, fleet, settings=settings, live=self.live, moves=self.moves
+        )
         self._database = database
         self._book = book
         self._sessions = sessions
         self._fleet = fleet
 
-    # Assigned
-
     def begin(self, row: RowMapping, attempt_uid: str, provider: str, worker_id: str) -> LiveAttempt:
         """Hold an attempt that was just written down; tell its worker, if that is connected."""
         spec = types_wire.JobSpec.FromString(row["spec"])
-        log = self._book.open_new(attempt_uid, epoch=1, budget=self.budget(spec))
+        log = self._book.open_new(attempt_uid, epoch=1, budget=self._budget(spec))
         live = LiveAttempt(
             job_id=row["job_id"],
             attempt_uid=attempt_uid,
@@ -122,15 +83,15 @@ class Attempts:
             traceparent=row["traceparent"],
             log=log,
         )
-        self.hold(live)
+        self._hold(live)
         _log.info("attempt.assigned", **live.names, worker_id=worker_id)
-        self.changed.moved(live.job_id)
+        self.moves.changed.moved(live.job_id)
         return live
 
     async def adopt(self, row: RowMapping) -> LiveAttempt:
         """Hold an attempt that was not over when the server ended."""
         spec = types_wire.JobSpec.FromString(row["spec"])
-        log = await self._book.reopen(row["attempt_uid"], epoch=row["epoch"], budget=self.budget(spec))
+        log = await self._book.reopen(row["attempt_uid"], epoch=row["epoch"], budget=self._budget(spec))
         live = LiveAttempt(
             job_id=row["job_id"],
             attempt_uid=row["attempt_uid"],
@@ -145,13 +106,13 @@ class Attempts:
         )
         if row["cancel_requested_at"] is not None:
             live.stop(row["cancel_grace_ms"], self.settings.default_grace, Cause.CANCELLED)
-        self.hold(live)
+        self._hold(live)
         if row["result"] is not None:
             live.result = wire.AttemptResult.FromString(row["result"])
-            self._fleet.start(self._complete(live, kept=True), f"finish {live.attempt_uid}")
+            self.completion.begin(live, kept=True)
         return live
 
-    def hold(self, live: LiveAttempt) -> None:
+    def _hold(self, live: LiveAttempt) -> None:
         """Keep an attempt, and its worker told how far its log is durable."""
 
         def acknowledge(next_sequence: int) -> None:
@@ -166,7 +127,7 @@ class Attempts:
         live.log.on_durable = acknowledge
         self.live.add(live)
 
-    def budget(self, spec: types_wire.JobSpec) -> int:
+    def _budget(self, spec: types_wire.JobSpec) -> int:
         """Return a job's log budget in bytes."""
         return spec.log_budget_bytes or self.settings.log_budget
 
@@ -189,116 +150,9 @@ class Attempts:
         if self._sessions.get(live.worker_id) is session and live.result is None and not live.log.ended:
             self.run_on(session, live)
 
-    # What a worker says
-
-    def registered(self, row: RowMapping) -> None:
-        """Note that a worker has its session.
-
-        :param row: the worker's.
-        """
-        self._fleet.registered(row)
-
-    def ready(self, row: RowMapping) -> None:
-        """Note a worker's first hello.
-
-        :param row: the worker's, after the hello.
-        """
-        self._fleet.ready(row)
-
-    def _own(self, session: Session, attempt_uid: str, epoch: int) -> LiveAttempt | None:
-        """Return the attempt a worker speaks of; None when it is over, or not the worker's any more.
-
-        :raise ProtocolViolationError: it is another worker's.
-        """
-        live = self.live.by_uid(attempt_uid)
-        if live is None:
-            return None
-        if live.worker_id != session.worker_id:
-            raise ProtocolViolationError(f"attempt {attempt_uid} is another worker's")
-        return live if live.epoch == epoch else None
-
-    def started(self, session: Session, message: wire.AttemptStarted) -> None:
-        """Note that the process runs. It is written down a moment later, or with the end of a job that is shorter."""
-        live = self._own(session, message.attempt_uid, message.epoch)
-        if live is None or live.started:
-            return
-        limit = None
-        if live.spec.HasField("run_timeout"):
-            grace = duration_micros(live.spec.cancel_grace) if live.spec.HasField("cancel_grace") else None
-            grace = int(self.settings.default_grace * 1e6) if grace is None else grace
-            limit = duration_micros(live.spec.run_timeout) + grace + int(self.settings.run_margin * 1e6)
-        epoch = live.epoch
-        live.started = True
-        live.unwritten_start = lambda tx: attempt_started(tx, live.attempt_uid, epoch, limit)
-        asyncio.get_running_loop().call_later(START_SECONDS, self._write_start_soon, live)
-
-    def _write_start_soon(self, live: LiveAttempt) -> None:
-        # With a result there, the end is about to be written, or the result.
-        if live.unwritten_start is not None and live.result is None:
-            self._fleet.start(self._write_start(live), f"start {live.attempt_uid}")
-
-    async def _write_start(self, live: LiveAttempt) -> None:
-        await self._persist(live.take_start())
-        self.changed.moved(live.job_id)
-
-    async def log(self, session: Session, message: wire.LogBlocks) -> None:
-        """Take a block of the log.
-
-        :raise ProtocolViolationError: another worker's attempt.
-        :raise hodei_logstore.block.BlockError: it is not what it claims to be.
-        :raise hodei_server.logs.open_log.LogOrderError: chunks are missing before it.
-        """
-        live = self._own(session, message.attempt_uid, message.epoch)
-        if live is None or live.log.ended:
-            return
-        if live.result is not None and live.result.epoch != live.epoch:
-            return
-        block = parse_block(message.block, attempt=live.attempt_uid)
-        if live.result is not None and block.next_sequence > live.result.next_sequence:
-            raise ProtocolViolationError(f"a chunk of attempt {live.attempt_uid} lies behind the end its result named")
-        repeated = block.next_sequence <= live.log.durable
-        live.log.add(block, message.epoch)
-        if repeated:
-            live.log.on_durable(live.log.durable)
-        await live.log.wait_for_room()
-
-    def result(self, session: Session, message: wire.AttemptResult) -> None:
-        """Take the result of an attempt; it is acknowledged once its log is durable and the job has moved on.
-
-        :raise ProtocolViolationError: it can't be true, or differs from the one before.
-        """
-        live = self._own(session, message.attempt_uid, message.epoch)
-        if live is None:
-            session.send(result_ack(message))
-            return
-        if live.result is not None:
-            if live.result.epoch == message.epoch and not same_outcome(live.result, message):
-                raise ProtocolViolationError(f"attempt {live.attempt_uid} ended twice in different ways")
-            return
-        wrong = wrong_in(message)
-        if message.next_sequence < live.log.accepted:
-            wrong = "its log has more chunks than it says"
-        if wrong:
-            raise ProtocolViolationError(f"the result of attempt {live.attempt_uid} can't be true: {wrong}")
-        message.message = printable(message.message)
-        live.result = message
-        self._fleet.start(self._complete(live, kept=False), f"finish {live.attempt_uid}")
-
-    def refused(self, session: Session, message: wire.RunRefused) -> None:
-        """Give an attempt up that its worker did not take.
-
-        :raise ProtocolViolationError: it is another worker's.
-        """
-        live = self._own(session, message.attempt_uid, message.epoch)
-        if live is not None and not live.started:
-            reason = f"The worker refused the job: {printable(message.reason)}"
-            self.lose_soon(live, Cause.PROVIDER_ERROR, reason)
-
-    # What others say
-
     def cancel(self, row: RowMapping) -> None:
         """Carry a stored wish to stop a job to where it runs."""
-        self.changed.moved(row["job_id"])
+        self.moves.changed.moved(row["job_id"])
         live = self.live.of_job(row["job_id"])
         if live is None or live.result is not None:
             return
@@ -376,11 +230,11 @@ class Attempts:
         live.log.fence(live.epoch + 1)
         live.epoch += 1
         start = live.take_start()
-        await self._persist(lambda tx: (start(tx), keep_result(tx, result, fence=True)))
-        self.changed.moved(live.job_id)
+        await self._database.persist(lambda tx: (start(tx), keep_result(tx, result, fence=True)))
+        self.moves.changed.moved(live.job_id)
         await self._say(live, [*details, message])
         result.next_sequence = live.log.accepted
-        await self._complete(live, kept=True)
+        await self.completion.complete(live, kept=True)
 
     def tell(self, live: LiveAttempt, line: str) -> None:
         """Write a line of progress to a log, as long as no worker writes it."""
@@ -403,98 +257,3 @@ class Attempts:
             data=data,
         )
         live.log.add(make_block([chunk]), live.epoch)
-
-    # The end
-
-    async def _complete(self, live: LiveAttempt, *, kept: bool) -> None:
-        """End an attempt whose result is here, once its log is durable or has been waited for long enough."""
-        result = live.result
-        assert result is not None  # noqa: S101 - the caller has just set it
-        by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
-        if not kept and not await self._log_within(live, result, RESULT_SECONDS):
-            start = live.take_start()
-            await self._persist(lambda tx: (start(tx), keep_result(tx, result)))
-            self.changed.moved(live.job_id)
-            kept = True
-        await self._wait_for_log(live, result)
-        log = live.log
-        await log.close()
-        figures = log.segment.segment(live.attempt_uid, SegmentState.CLOSED)
-        complete = log.durable == result.next_sequence
-        lie = ""
-        if by_worker and complete:
-            complete = log.checksum == decode_checksum(result.log_checksum)
-            if not complete:
-                # The outcome stands, and the log is told not to be what it was; but the worker gets nothing more.
-                lie = f"the log of attempt {live.attempt_uid} is not the one that its checksum was made of"
-        elif not by_worker:
-            complete = not live.started
-        end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
-        start, prices = live.take_start(), self.settings.prices.get(live.provider)
-        ttl = self.settings.log_ttl_of_tenants.get(live.spec.tenant or "default", self.settings.log_ttl)
-
-        def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
-            start(tx)
-            if not kept:
-                keep_result(tx, result)
-            job = finish(tx, live.attempt_uid, end, int(ttl * 1e6), prices)
-            return job, release_worker(tx, live.worker_id, live.attempt_uid)
-
-        job, worker = await self._persist(write)
-        self.live.remove(live)
-        self._book.forget(live.attempt_uid)
-        session = self._sessions.get(live.worker_id)
-        if session is not None:
-            session.send(result_ack(result))
-        if lie:
-            self._sessions.refused("protocol", lie, worker_id=live.worker_id)
-            if session is not None:
-                session.end(lie)
-            self._fleet.remove_soon(live.worker_id, lie, leave_time=True)
-        if job is not None:
-            cause = Cause(result.cause)
-            outcome = ended_as(cause, result.exit_code if result.HasField("exit_code") else None)
-            ATTEMPTS_ENDED.labels(live.provider, outcome.name.lower(), cause.name.lower()).inc()
-            _log.info("attempt.ended", **live.names, reason=job["reason"])
-            self.delayed = self.delayed or job["state"] == int(JobState.QUEUED)
-        self.changed.moved(live.job_id)
-        if worker is not None and worker["state"] == int(WorkerState.DRAINING):
-            self._fleet.remove_soon(live.worker_id, "Has done its work", leave_time=True)
-        self.idle.moved()
-
-    async def _persist(self, write: Callable[[Transaction], T]) -> T:
-        """Write what must be written sooner or later: a full disk or a lost database only delays it."""
-        while True:
-            try:
-                return await self._database.write(write)
-            except DatabaseUnavailableError as error:
-                _log.warning("database.unavailable", error=str(error))
-                await asyncio.sleep(PERSIST_RETRY_SECONDS)
-
-    @staticmethod
-    async def _log_within(live: LiveAttempt, result: wire.AttemptResult, seconds: float) -> bool:
-        """Wait for the rest of a log; return whether it came in time."""
-        deadline = time.monotonic() + seconds
-        while live.log.durable < result.next_sequence:
-            remaining = deadline - time.monotonic()
-            if remaining <= 0:
-                return False
-            await wait_for(live.log.change.next_move(), remaining)
-        return True
-
-    async def _wait_for_log(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
-        if live.log.durable >= result.next_sequence:
-            return
-        deadline = time.monotonic() + self.settings.log_wait
-        gone = asyncio.ensure_future(live.worker_gone.wait())
-        try:
-            while live.log.durable < result.next_sequence:
-                remaining = deadline - time.monotonic()
-                # Of a worker that is gone nothing more comes than has come.
-                if remaining <= 0 or (gone.done() and live.log.durable == live.log.accepted):
-                    _log.error("log.incomplete", **live.names, durable=live.log.durable)
-                    return
-                waiting = {live.log.change.next_move(), *(() if gone.done() else (gone,))}
-                await asyncio.wait(waiting, timeout=remaining, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            gone.cancel()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -12,10 +12,30 @@ from hodei.checksum import encode_checksum
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.db.database import Transaction
+from hodei_server.domain.prices import Prices
 from hodei_server.domain.states import Cause
+from hodei_server.logs.changes import Change, ChangesByKey
 from hodei_server.logs.open_log import OpenLog
 
 Write = Callable[[Transaction], object]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class AttemptSettings:
+    """Bounds, in seconds and bytes.
+
+    :param log_wait: how long an ended attempt waits for the rest of its log.
+    :param run_margin: what the server gives a worker beyond run timeout and grace.
+    :param prices: of each provider.
+    """
+
+    default_grace: float
+    run_margin: float
+    log_wait: float
+    log_budget: int
+    log_ttl: float
+    log_ttl_of_tenants: Mapping[str, float]
+    prices: Mapping[str, Prices] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(slots=True, eq=False)
@@ -93,6 +113,20 @@ class LiveAttempt:
             grace=grace,
             cause=types_wire.Cause.ValueType(int(cause)),
         )
+
+
+class Moves:
+    """Tells of the moves of attempts.
+
+    :ivar changed: moves for a job id at each of its moves.
+    :ivar idle: moves when a worker is free, or a job waits again.
+    :ivar delayed: jobs may wait that are not to be given out before a time.
+    """
+
+    def __init__(self) -> None:
+        self.changed = ChangesByKey()
+        self.idle = Change()
+        self.delayed = True
 
 
 class LiveAttempts:

@@ -171,7 +171,7 @@ LOGS: tuple[Protection, ...] = (
     Protection(
         "L13",
         "log bytes never go to the database",
-        "server/hodei_server/work/attempts.py",
+        "server/hodei_server/work/reports.py",
         "        repeated = block.next_sequence <= live.log.durable\n",
         "        await self._database.write(\n"
         "            lambda tx: tx.connection.exec_driver_sql(\n"

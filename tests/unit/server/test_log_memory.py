@@ -9,8 +9,9 @@ from hodei_logstore.contract import Append, LogStore, LogStoreError
 from hodei_logstore.memory import MemoryLogStore
 from hodei_logstore.testing import block
 from hodei_server.db.segments import Segment
+from hodei_server.logs.figures import Figures
 from hodei_server.logs.memory import LogMemory
-from hodei_server.logs.open_log import Figures, OpenLog
+from hodei_server.logs.open_log import OpenLog
 
 DATA = b"x" * 1000
 
