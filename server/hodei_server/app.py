@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 # gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -19,20 +19,15 @@ import structlog
 from hodei.address import Address, parse_address
 from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
-from hodei_logstore.contract import LogStore, LogStoreError
+from hodei_logstore.contract import LogStore
 from hodei_logstore.file import FileLogStore
-from hodei_providers.contract import Provider, ProviderError
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
-from hodei_server.db.archive import any_in_s3
-from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.database import Database
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
-from hodei_server.db.providers import provider_states
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
-from hodei_server.db.workers import recent_starts
-from hodei_server.domain.strategies import Score
 from hodei_server.installation import identify
-from hodei_server.logs.book import LogBook, LogSettings
+from hodei_server.logs.book import LogBook
 from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
 from hodei_server.loops.dispatch import dispatch_loop
@@ -43,12 +38,14 @@ from hodei_server.loops.leases import Leases, lease_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
 from hodei_server.loops.retention import retention_loop
+from hodei_server.loops.runner import LoopRunner
 from hodei_server.loops.sealing import sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
-from hodei_server.metrics.instruments import LOG_COMMIT, OUTAGES
+from hodei_server.metrics.instruments import LOG_COMMIT
 from hodei_server.metrics.listener import serve_metrics
-from hodei_server.opening import open_providers
+from hodei_server.opening import open_archive, open_providers
+from hodei_server.part_settings import attempt_settings, fleet_settings, log_settings, scheduler_settings
 from hodei_server.rpc.job_service import JobService
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
@@ -57,14 +54,13 @@ from hodei_server.rpc.log_service import FollowLimits, LogService
 from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
 from hodei_server.settings import Settings, SettingsError
-from hodei_server.strategy_registry import StrategyError, load_strategies
+from hodei_server.strategy_registry import StrategyError
 from hodei_server.work.attempts import Attempts
-from hodei_server.work.fleet import Fleet, FleetSettings, Reach
-from hodei_server.work.live import AttemptSettings
+from hodei_server.work.fleet import Fleet
 from hodei_server.work.pools import Pools
 from hodei_server.work.recovery import recover
 from hodei_server.work.reports import Reports
-from hodei_server.work.scheduler import Scheduler, SchedulerSettings
+from hodei_server.work.scheduler import Scheduler
 from hodei_server.work.sessions import Sessions
 from hodei_server.worker_listeners import open_worker_listener
 
@@ -72,9 +68,6 @@ if TYPE_CHECKING:
     from hodei_logstore.s3 import S3LogStore  # needs the extra "s3"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-#: Seconds before a loop that an outage has ended begins again.
-OUTAGE_SECONDS = 1.0
 
 JOB_SERVICE = "hodei.v1.JobService"
 PROVIDER_SERVICE = "hodei.v1.ProviderService"
@@ -110,12 +103,12 @@ class Server:
         self.worker_address = Address("", 0)
         self.health_address = Address("", 0)
         self.metrics_address = Address("", 0)
-        self.failed = asyncio.Event()
+        self._loops = LoopRunner()
+        self.failed = self._loops.failed
         self.sessions = Sessions()
         self._presence = Presence()
         self._accepting = True
         self._stack = contextlib.AsyncExitStack()
-        self._loops: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
         """Come up: everything is recovered before anybody is let in.
@@ -150,7 +143,7 @@ class Server:
         installation = await identify(database, folder)
         installation_id, server_id = installation.installation_id, installation.server_id
         disk = FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
-        archive = await _open_archive(disk, settings, installation_id, database)
+        archive = await open_archive(disk, settings, installation_id, database)
         store: LogStore = await enter(archive or disk)
         providers = await open_providers(settings, self._stack)
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
@@ -163,11 +156,10 @@ class Server:
         self.worker_address, reach = open_worker_listener(workers, settings, providers)
 
         sessions = self.sessions
-        fleet = Fleet(providers, database, sessions, self._fleet_settings(installation_id, reach))
-        book = LogBook(store, database, server_id, _log_settings(settings), disk=disk, restored=installation.restored)
-        attempts = Attempts(database, book, sessions, fleet, self._attempt_settings(providers))
-        scheduler = Scheduler(database, fleet, sessions, attempts, self._scheduler_settings(server_id))
-        await _remember(database, scheduler)
+        fleet = Fleet(providers, database, sessions, fleet_settings(settings, installation_id, reach))
+        book = LogBook(store, database, server_id, log_settings(settings), disk=disk, restored=installation.restored)
+        attempts = Attempts(database, book, sessions, fleet, attempt_settings(settings, providers))
+        scheduler = Scheduler(database, fleet, sessions, attempts, scheduler_settings(settings, server_id))
         self._stack.push_async_callback(book.close)
         if self._ephemeral:
             self._stack.push_async_callback(fleet.remove_all)
@@ -218,32 +210,26 @@ class Server:
             pools=pools,
             presence=self._presence,
         )
-        self._stack.push_async_callback(self._stop_loops)
-        self._run("presence", lambda: presence_loop(self._presence))
-        self._run("dispatch", lambda: dispatch_loop(scheduler, database))
+        self._stack.push_async_callback(self._loops.stop)
+        run = self._loops.run
+        run("presence", lambda: presence_loop(self._presence))
+        run("dispatch", lambda: dispatch_loop(scheduler, database))
         if pools.wanted:
-            self._run("pool", lambda: pool_loop(pools, scheduler))
-        self._run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))
-        self._run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
-        self._run("generation", lambda: generation_loop(installation))
-        self._run("health", lambda: health_loop(fleet))
-        self._run(
-            "strays",
-            partial(stray_loop, Strays(fleet, database, installation_id, settings.stray_grace), settings.stray_grace),
-        )
+            run("pool", lambda: pool_loop(pools, scheduler))
+        run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))
+        run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
+        run("generation", lambda: generation_loop(installation))
+        run("health", lambda: health_loop(fleet))
+        strays = Strays(fleet, database, installation_id, settings.stray_grace)
+        run("strays", lambda: stray_loop(strays, settings.stray_grace))
         await self._run_log_loops(
             archive, retention, database, server_id=server_id, book=book, listeners=(clients, probes)
         )
         for name in providers:
-            self._run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
+            run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
 
         await self._serve_metrics(Parts(database, scheduler, sessions, pools, book, log_service, settings.data_dir))
-        await workers.server.start()
-        for listener in (clients, probes):
-            await listener.server.start()
-        self._stack.push_async_callback(self._drain, clients, workers, probes)
-        for listener in (clients, probes):
-            await listener.set_serving(serving=True)
+        await self._let_in(clients, workers, probes)
         _log.info(
             "server.started",
             listen=str(self.address),
@@ -253,6 +239,14 @@ class Server:
             durability=settings.durability,
             providers=sorted(providers),
         )
+
+    async def _let_in(self, clients: Listener, workers: Listener, probes: Listener) -> None:
+        await workers.server.start()
+        for listener in (clients, probes):
+            await listener.server.start()
+        self._stack.push_async_callback(self._drain, clients, workers, probes)
+        for listener in (clients, probes):
+            await listener.set_serving(serving=True)
 
     def _bind(self, clients: Listener, probes: Listener) -> None:
         settings = self.settings
@@ -280,8 +274,8 @@ class Server:
         listeners: Sequence[Listener],
     ) -> None:
         settings = self.settings
-        self._run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
-        self._run("retention", lambda: retention_loop(retention, settings.retention_interval))
+        self._loops.run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
+        self._loops.run("retention", lambda: retention_loop(retention, settings.retention_interval))
         if archive is None:
             return
         from hodei_server.loops import archive as loops  # noqa: PLC0415 - needs the extra "s3"
@@ -293,82 +287,15 @@ class Server:
         health = loops.ArchiveHealth(tell)
         await tell(True)  # noqa: FBT003 - the same
         archiver = loops.Archiver(archive, database, server_id)
-        self._run("archive", lambda: loops.archive_loop(archiver, health))
-        self._run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
+        self._loops.run("archive", lambda: loops.archive_loop(archiver, health))
+        self._loops.run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
 
     async def _serve_metrics(self, parts: Parts) -> None:
         if self.settings.metrics_listen:
             place = parse_address(self.settings.metrics_listen)
             serving = serve_metrics(place, partial(gather, parts))
             self.metrics_address = await self._stack.enter_async_context(serving)
-            self._run("lag", lag_loop)
-
-    def _fleet_settings(self, installation_id: str, reach: Mapping[str, Reach]) -> FleetSettings:
-        settings = self.settings
-        environment: dict[str, str] = {"HODEI_LOG_LEVEL": settings.log_level}
-        if settings.allow_plaintext:
-            environment["HODEI_ALLOW_PLAINTEXT"] = "true"
-        return FleetSettings(
-            installation_id=installation_id,
-            reach=reach,
-            otp_lifetime=settings.start_timeout,
-            grace=settings.cancel_grace,
-            environment=environment,
-        )
-
-    def _attempt_settings(self, providers: Mapping[str, Provider]) -> AttemptSettings:
-        settings = self.settings
-        placing = settings.placing
-        return AttemptSettings(
-            default_grace=settings.cancel_grace,
-            run_margin=settings.run_margin,
-            log_wait=settings.log_wait,
-            log_budget=settings.log_budget,
-            log_ttl=settings.log_ttl,
-            log_ttl_of_tenants=settings.log_ttl_of_tenants,
-            prices={name: placing[name].prices(each.capabilities().cost_per_hour) for name, each in providers.items()},
-        )
-
-    def _scheduler_settings(self, server_id: str) -> SchedulerSettings:
-        settings = self.settings
-        return SchedulerSettings(
-            strategy=settings.strategy,
-            start_timeout=settings.start_timeout,
-            cancel_grace=settings.cancel_grace,
-            orphan_after=settings.orphan_after,
-            worker_max_jobs=settings.worker_max_jobs,
-            owner=server_id,
-            max_queued=settings.max_queued_jobs,
-            strategies=self._strategies(),
-            placing=settings.placing,
-            limits=settings.limits,
-            ageing=settings.priority_ageing,
-            slip=settings.slip,
-            slip_hold=settings.slip_hold,
-        )
-
-    def _strategies(self) -> dict[str, Score]:
-        strategies = load_strategies()
-        if self.settings.strategy not in strategies:
-            known = ", ".join(sorted(strategies))
-            raise SettingsError(f"HODEI_STRATEGY: there is no strategy {self.settings.strategy!r}; there are: {known}")
-        return strategies
-
-    def _run(self, name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Run a loop for as long as the server lives; when one dies, the server goes down with it."""
-        task = asyncio.create_task(_through_outages(name, loop), name=name)
-        task.add_done_callback(self._loop_ended)
-        self._loops.append(task)
-
-    def _loop_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled():
-            _log.critical("loop.died", loop=task.get_name(), exc_info=task.exception())
-            self.failed.set()
-
-    async def _stop_loops(self) -> None:
-        for task in self._loops:
-            task.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+            self._loops.run("lag", lag_loop)
 
     async def _drain(self, clients: Listener, workers: Listener, probes: Listener) -> None:
         self._accepting = False
@@ -378,48 +305,3 @@ class Server:
         await clients.server.stop(self.settings.drain_timeout if not self.failed.is_set() else 0)
         # Workers notice at once and come back to the next server by themselves.
         await workers.server.stop(0)
-
-
-async def _open_archive(
-    disk: FileLogStore, settings: Settings, installation_id: str, database: Database
-) -> S3LogStore | None:
-    """Return the store of disk and bucket, where there is one.
-
-    :raise SettingsError: it needs packages that are missing.
-    """
-    if not settings.s3_bucket:
-        if await database.read(any_in_s3):
-            _log.error("archive.unknown", message="logs of this installation are in S3, but HODEI_S3_BUCKET names none")
-        return None
-    try:
-        from hodei_server.log_archive import archived_store  # noqa: PLC0415 - needs the extra "s3"
-    except ImportError as error:
-        raise SettingsError(f"HODEI_S3_BUCKET needs {error.name}: pip install 'hodei-jobs[s3]'") from None
-    return await asyncio.to_thread(archived_store, disk, settings, installation_id)
-
-
-async def _remember(database: Database, scheduler: Scheduler) -> None:
-    """Take what the server before knew of providers: what operators said, and how long starts took."""
-    states, starts = await database.read(lambda tx: (provider_states(tx), recent_starts(tx)))
-    scheduler.states.update(states)
-    scheduler.fleet.remember(starts)
-
-
-def _log_settings(settings: Settings) -> LogSettings:
-    return LogSettings(
-        segment_bytes=settings.log_segment,
-        pending_bytes=settings.log_pending,
-        recent_bytes=settings.log_recent,
-        memory_bytes=settings.log_memory,
-    )
-
-
-async def _through_outages(name: str, loop: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Begin a loop again when the database, the disk or a provider has failed it for a while."""
-    while True:
-        try:
-            await loop()
-        except (DatabaseUnavailableError, LogStoreError, ProviderError) as error:
-            OUTAGES.labels(name).inc()
-            _log.warning("loop.delayed", loop=name, error=str(error))
-            await asyncio.sleep(OUTAGE_SECONDS)

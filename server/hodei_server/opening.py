@@ -1,14 +1,44 @@
-"""Opens the providers that the settings name."""
+"""Opens what the settings name: the bucket of the logs, the providers."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+from typing import TYPE_CHECKING
 
+import structlog
+
+from hodei_logstore.file import FileLogStore
 from hodei_providers.config import known_configs, renamed, written_names
 from hodei_providers.contract import Provider
 from hodei_providers.registry import ProviderSetupError, load_provider
+from hodei_server.db.archive import any_in_s3
+from hodei_server.db.database import Database
 from hodei_server.settings import Settings, SettingsError
+
+if TYPE_CHECKING:
+    from hodei_logstore.s3 import S3LogStore  # needs the extra "s3"
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+async def open_archive(
+    disk: FileLogStore, settings: Settings, installation_id: str, database: Database
+) -> S3LogStore | None:
+    """Return the store of disk and bucket, where there is one.
+
+    :raise SettingsError: it needs packages that are missing.
+    """
+    if not settings.s3_bucket:
+        if await database.read(any_in_s3):
+            _log.error("archive.unknown", message="logs of this installation are in S3, but HODEI_S3_BUCKET names none")
+        return None
+    try:
+        from hodei_server.log_archive import archived_store  # noqa: PLC0415 - needs the extra "s3"
+    except ImportError as error:
+        raise SettingsError(f"HODEI_S3_BUCKET needs {error.name}: pip install 'hodei-jobs[s3]'") from None
+    return await asyncio.to_thread(archived_store, disk, settings, installation_id)
 
 
 async def open_providers(settings: Settings, stack: contextlib.AsyncExitStack) -> dict[str, Provider]:

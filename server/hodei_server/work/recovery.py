@@ -9,7 +9,8 @@ import structlog
 from hodei_providers.contract import Handle, ProviderError, WorkerPhase
 from hodei_server.db.attempts import active_attempts
 from hodei_server.db.database import Database
-from hodei_server.db.workers import live_workers
+from hodei_server.db.providers import provider_states
+from hodei_server.db.workers import live_workers, recent_starts
 from hodei_server.domain.states import Cause
 from hodei_server.installation import Installation
 from hodei_server.work.attempts import Attempts
@@ -26,6 +27,7 @@ async def recover(
     database: Database, attempts: Attempts, fleet: Fleet, scheduler: Scheduler, installation: Installation
 ) -> None:
     """Bring memory and the world in line with the database; before anybody is let in."""
+    await _remember(database, scheduler)
     rows = await database.read(active_attempts)
     for row in rows:
         await attempts.adopt(row)
@@ -61,6 +63,13 @@ async def recover(
             # Other strays have time; see `hodei_server.loops.strays`.
             while not await _remove_strays(name, fleet, known, installation.installation_id):  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(STRAY_RETRY_SECONDS)
+
+
+async def _remember(database: Database, scheduler: Scheduler) -> None:
+    """Take what the server before knew of providers: what operators said, and how long starts took."""
+    states, starts = await database.read(lambda tx: (provider_states(tx), recent_starts(tx)))
+    scheduler.states.update(states)
+    scheduler.fleet.remember(starts)
 
 
 async def _remove_strays(name: str, fleet: Fleet, known: set[str], installation_id: str) -> bool:
