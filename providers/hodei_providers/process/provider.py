@@ -9,8 +9,6 @@ import functools
 import os
 import platform
 import signal
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -33,15 +31,13 @@ from hodei_providers.contract import (
     WorkerPhase,
 )
 from hodei_providers.process import procfs
-from hodei_providers.process.folder import AUTHORITY, OUTPUT, TOKEN, Record, WorkerFolder, all_records
-from hodei_providers.process.fork_client import ForkClient, ForkServerGoneError
+from hodei_providers.process.folder import WorkerFolder, all_records
 from hodei_providers.process.options import READERS
+from hodei_providers.process.workers import WorkerProcesses
 from hodei_providers.registry import take_options
 
 T = TypeVar("T")
 
-#: What a worker inherits of the server's environment; none of the server's own settings.
-INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
 #: Seconds between looks at workers that another server started, for `watch`.
 WATCH_SECONDS = 0.5
 #: Rounds of killing whatever is left, each up to KILL_WAIT_SECONDS a process.
@@ -65,9 +61,7 @@ class ProcessProvider(Provider):
         self.name = name
         taken: dict[str, Any] = take_options(name, options or {}, READERS)
         self._root = data_dir / "workers"
-        self._command: list[str] = taken.get("worker_command") or [sys.executable, "-m", "hodei_worker"]
-        # Only this Python's own worker can be forked from what has imported it.
-        self._forks: ForkClient | None = None if taken.get("worker_command") else ForkClient(_inherited())
+        self._workers = WorkerProcesses(taken.get("worker_command"))
         self._capabilities = Capabilities(
             max_workers=taken.get("max_workers", max(8, 2 * (os.cpu_count() or 1))),
             architectures=architecture_names(platform.machine()),
@@ -76,16 +70,13 @@ class ProcessProvider(Provider):
             regions=taken.get("regions", ()),
             labels=taken.get("labels", {}),
         )
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
-        self._exits: dict[str, int] = {}
         self._launching: dict[str, asyncio.Lock] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-provider")
 
     async def __aenter__(self) -> Self:
         """Make the folder of the workers, and have the fork server begin with its imports."""
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if self._forks is not None:
-            await self._run(self._forks.start)
+        await self._run(self._workers.open)
         return self
 
     async def __aexit__(
@@ -95,19 +86,13 @@ class ProcessProvider(Provider):
         traceback: TracebackType | None,
     ) -> None:
         """Let go; the workers go on."""
-        if self._forks is not None:
-            await self._run(self._forks.close)
+        await self._run(self._workers.close)
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for child in self._children.values():
-            # It is another's child from now on: nothing to be warned of.
-            child.poll()
-            child.returncode = child.returncode or 0
-        self._children.clear()
 
     @property
     def fork_server_pid(self) -> int | None:
         """The pid of the process that workers are forked from; None where they are executed."""
-        return self._forks.pid if self._forks is not None else None
+        return self._workers.fork_server_pid
 
     async def _run(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
@@ -155,11 +140,11 @@ class ProcessProvider(Provider):
         folder = WorkerFolder(self._root, request.worker_id)
         record = folder.read()
         if record is not None:
-            there = self._identify(record)
+            there = self._workers.identify(record)
             if there is not None:
                 return _handle(request.worker_id, there)
         try:
-            return self._spawn(folder, request)
+            return _handle(request.worker_id, self._workers.start(folder, request))
         except (FileNotFoundError, PermissionError) as error:
             folder.remove()
             raise LaunchRejectedError(f"the worker can't be started: {error}") from error
@@ -170,71 +155,6 @@ class ProcessProvider(Provider):
             folder.remove()
             raise ProviderUnavailableError(f"the worker can't be started: {error}") from error
 
-    def _spawn(self, folder: WorkerFolder, request: LaunchRequest) -> Handle:
-        record = Record(request.worker_id, request.installation_id)
-        folder.write(record)
-        environment = _inherited() | dict(request.environment)
-        environment |= {
-            "HODEI_WORKER_ID": request.worker_id,
-            "HODEI_INSTALLATION_ID": request.installation_id,
-            "HODEI_SERVER_ADDRESS": request.server_address,
-            "HODEI_OTP_TOKEN_FILE": str(folder.write_secret(TOKEN, request.otp.encode())),
-            "HODEI_WORKER_DIR": str(folder.path),
-            "HODEI_MAX_JOBS": str(request.max_jobs),
-        }
-        if request.ca_pem is not None:
-            environment["HODEI_TLS_CA"] = str(folder.write_secret(AUTHORITY, request.ca_pem))
-        pid = self._fork(folder, record, environment)
-        if pid is None:
-            pid = self._execute(folder, request.worker_id, environment)
-        process = procfs.look_up(pid)
-        # One that has ended already was launched all the same: no other process is taken for it, without a start.
-        start = 0 if process is None else process.start
-        folder.write(dataclasses.replace(record, pid=pid, start=start, boot_id=procfs.boot_id()))
-        return _handle(request.worker_id, process)
-
-    def _fork(self, folder: WorkerFolder, record: Record, environment: Mapping[str, str]) -> int | None:
-        """Have a worker forked; return its pid, or None where it is to be executed instead."""
-        if self._forks is None or not self._forks.start():
-            return None
-        try:
-            return self._forks.launch(record.worker_id, environment, folder.path, folder.path / OUTPUT)
-        except ForkServerGoneError:
-            # It is dead by now, but may have started the worker before.
-            there = self._identify(record)
-            return None if there is None else there.pid
-
-    def _execute(self, folder: WorkerFolder, worker_id: str, environment: Mapping[str, str]) -> int:
-        with (folder.path / OUTPUT).open("ab") as output:
-            child = subprocess.Popen(
-                [*self._command, "--worker-id", worker_id],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd=folder.path,
-                env=environment,
-                start_new_session=True,
-            )
-        self._children[worker_id] = child
-        return child.pid
-
-    def _identify(self, record: Record) -> procfs.Process | None:
-        """Return a worker's own process, if it runs."""
-        self._reap(record.worker_id)
-        if record.pid:
-            process = procfs.look_up(record.pid)
-            same = process is not None and process.start == record.start and record.boot_id == procfs.boot_id()
-            return process if same else None
-        # Launched by a server that died before it could write the pid down.
-        mark = (b"--worker-id", record.worker_id.encode())
-        return next((found for found in procfs.all_processes() if procfs.has_arguments(found.pid, mark)), None)
-
-    def _reap(self, worker_id: str) -> None:
-        child = self._children.get(worker_id)
-        if child is not None and child.poll() is not None:
-            self._exits[worker_id] = child.returncode
-            del self._children[worker_id]
-
     async def describe(self, handle: Handle) -> Description:
         """Tell where a worker is; see the contract."""
         return await self._run(lambda: self._describe(handle.worker_id))
@@ -244,7 +164,7 @@ class ProcessProvider(Provider):
         if record is None:
             return Description(Handle(worker_id), WorkerPhase.MISSING, message="there is no trace of it")
         launching = worker_id in self._launching
-        process = self._identify(record)
+        process = self._workers.identify(record)
         handle = _handle(worker_id, process)
         if process is not None:
             return Description(handle, WorkerPhase.RUNNING, message=f"runs as process {process.pid}")
@@ -253,10 +173,7 @@ class ProcessProvider(Provider):
             return Description(handle, WorkerPhase.PENDING, message="is being launched")
         if not record.pid:
             return Description(handle, WorkerPhase.MISSING, message="its launch was never finished")
-        code = self._exits.get(worker_id)
-        if code is None and self._forks is not None:
-            status = self._forks.status(worker_id)
-            code = None if status is None else os.waitstatus_to_exitcode(status)
+        code = self._workers.exit_code(worker_id)
         if code is None:
             return Description(handle, WorkerPhase.EXITED, message="its process is gone")
         if code < 0:
@@ -274,7 +191,7 @@ class ProcessProvider(Provider):
     def _destroy(self, worker_id: str, grace: float) -> bool:
         folder = WorkerFolder(self._root, worker_id)
         record = folder.read()
-        worker = self._identify(record) if record is not None else None
+        worker = self._workers.identify(record) if record is not None else None
         if worker is not None and grace > 0:
             procfs.send_signal(worker, signal.SIGTERM)
             procfs.wait_gone(worker, grace)
@@ -288,15 +205,12 @@ class ProcessProvider(Provider):
                 procfs.send_signal(process, signal.SIGKILL)
             for process in left:
                 procfs.wait_gone(process, KILL_WAIT_SECONDS)
-            self._reap(worker_id)
+            self._workers.reap(worker_id)
             # Those that were forked in between have new parents; their sessions and the mark find them.
             roots = left
         else:
             return False
-        self._reap(worker_id)
-        self._exits.pop(worker_id, None)
-        if self._forks is not None:
-            self._forks.forget(worker_id)
+        self._workers.forget(worker_id)
         folder.remove()
         return True
 
@@ -305,7 +219,7 @@ class ProcessProvider(Provider):
 
         def look() -> Sequence[Handle]:
             records = [record for record in all_records(self._root) if record.installation_id == installation_id]
-            return [_handle(record.worker_id, self._identify(record)) for record in records]
+            return [_handle(record.worker_id, self._workers.identify(record)) for record in records]
 
         return await self._run(look)
 
@@ -333,10 +247,6 @@ class ProcessProvider(Provider):
             return []
 
         return await self._run(look)
-
-
-def _inherited() -> dict[str, str]:
-    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def _handle(worker_id: str, process: procfs.Process | None) -> Handle:

@@ -49,10 +49,9 @@ PROCESSES: tuple[Protection, ...] = (
     Protection(
         "W18",
         "a worker that ends before its launch was written down has ended, and how is told",
-        "providers/hodei_providers/process/provider.py",
+        "providers/hodei_providers/process/workers.py",
         "        start = 0 if process is None else process.start\n",
-        "        if process is None:\n            return _handle(request.worker_id, process)\n"
-        "        start = process.start\n",
+        "        if process is None:\n            return process\n        start = process.start\n",
         "tests/integration/providers/test_forked.py"
         "::test_a_worker_that_ends_before_its_launch_does_is_told_as_one_that_has_ended",
         "the worker is one whose launch was never finished",

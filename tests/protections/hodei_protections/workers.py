@@ -40,7 +40,7 @@ WORKERS: tuple[Protection, ...] = (
     Protection(
         "W13",
         "a launch that broke off is looked for by the worker's id before anything else is believed",
-        "providers/hodei_providers/process/provider.py",
+        "providers/hodei_providers/process/workers.py",
         "        return next((found for found in procfs.all_processes()"
         " if procfs.has_arguments(found.pid, mark)), None)",
         "        return next((found for found in procfs.all_processes() if not mark), None)",
@@ -123,7 +123,7 @@ WORKERS: tuple[Protection, ...] = (
     Protection(
         "W26",
         "workers are in sessions of their own",
-        "providers/hodei_providers/process/provider.py",
+        "providers/hodei_providers/process/workers.py",
         "                start_new_session=True,\n",
         "",
         f"{PROVIDER}::test_a_worker_is_no_part_of_the_servers_session",
