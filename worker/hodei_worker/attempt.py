@@ -22,6 +22,8 @@ from hodei_worker.oom import OomCounter, own_counter_file
 from hodei_worker.outbox import Outbox, Spool
 from hodei_worker.output import Output, open_pipe
 from hodei_worker.process import ExecError, JobProcess, feed
+from hodei_worker.redaction import Redaction
+from hodei_worker.secret_files import SecretFiles
 from hodei_worker.settings import WorkerSettings
 
 _log = logging.getLogger("hodei.worker")
@@ -63,7 +65,9 @@ class Attempt:
             spool_limit=settings.spool_limit,
             checksum=decode_checksum(run.log_checksum) if run.log_checksum else 0,
         )
-        self.output = Output(self.outbox, changed, offset)
+        values = [secret.value for secret in run.secrets]
+        self.output = Output(self.outbox, changed, offset, Redaction(values) if values else None)
+        self._secret_files = SecretFiles(run, settings)
         self._offset = offset
         self._process: JobProcess | None = None
         self._stop_cause: types_wire.Cause.ValueType | None = None
@@ -89,6 +93,7 @@ class Attempt:
             for timer in self._timers:
                 timer.cancel()
             self.output.close()
+            self._secret_files.remove()
             _remove_folder(self._scratch)
         if error is not None and self._stop_cause is None:
             self.output.say(f"hodei: {error}")
@@ -100,6 +105,7 @@ class Attempt:
             raise ExecError("stopped before it was started", 126)
         spec = self._run.spec
         self._scratch.mkdir(parents=True, mode=0o700)
+        self._secret_files.write()
         argv = list(spec.argv)
         if spec.HasField("script"):
             script = self._scratch / ".hodei-script"
@@ -161,7 +167,9 @@ class Attempt:
 
     def _environment(self) -> dict[str, str]:
         run = self._run
-        return {**self._settings.job_environment, **run.spec.environment} | {
+        secrets = {secret.variable: os.fsdecode(secret.value) for secret in run.secrets if secret.HasField("variable")}
+        given = {**self._settings.job_environment, **run.spec.environment, **secrets, **self._secret_files.environment}
+        return given | {
             "HODEI_JOB_ID": run.job_id,
             "HODEI_ATTEMPT": str(run.attempt_number),
             "HODEI_ATTEMPT_UID": run.attempt_uid,
@@ -234,7 +242,11 @@ class Attempt:
                 types_wire.CAUSE_WORKER_LOST: "The worker had no server for too long and ended the job",
             }.get(self._stop_cause, "")
         elif error is not None:
-            result.cause, result.exit_code, result.message = types_wire.CAUSE_EXEC_FAILED, error.exit_code, str(error)
+            result.cause, result.exit_code, result.message = (
+                types_wire.CAUSE_EXEC_FAILED,
+                error.exit_code,
+                self.output.redact(str(error)),
+            )
         elif oom and not (result.HasField("exit_code") and result.exit_code == 0):
             result.cause, result.message = types_wire.CAUSE_OUT_OF_MEMORY, "Out of memory"
         elif result.HasField("signal"):

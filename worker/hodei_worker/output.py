@@ -13,6 +13,7 @@ from collections.abc import Callable
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as wire
 from hodei_worker.outbox import PATIENCE, Outbox
+from hodei_worker.redaction import RedactedStream, Redaction
 
 READ_BYTES = 64 << 10
 PIPE_BYTES = 1 << 20
@@ -34,13 +35,23 @@ class Output:
 
     :param on_chunk: called after something was added.
     :param offset: nanoseconds between this clock and the server's, to be added.
+    :param redaction: of what is to be added to the outbox; None leaves everything as it is.
     """
 
-    def __init__(self, outbox: Outbox, on_chunk: Callable[[], None], offset: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        on_chunk: Callable[[], None],
+        offset: Callable[[], int],
+        redaction: Redaction | None = None,
+    ) -> None:
         self._outbox = outbox
         self._on_chunk = on_chunk
         self._offset = offset
+        self._redaction = redaction
         self._open: dict[int, wire.LogStream.ValueType] = {}
+        #: By descriptor; none where nothing is redacted.
+        self._redacted: dict[int, RedactedStream] = {}
         self._paused = False
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -48,14 +59,24 @@ class Output:
     def follow(self, descriptor: int, stream: wire.LogStream.ValueType) -> None:
         """Read a pipe from now on; it is closed at its end."""
         self._open[descriptor] = stream
+        if self._redaction is not None:
+            self._redacted[descriptor] = RedactedStream(self._redaction)
         self._loop.add_reader(descriptor, self._read, descriptor)
 
     def say(self, text: str) -> None:
         """Add a line of the worker's own."""
-        self._outbox.add(wire.LOG_STREAM_SYSTEM, f"{text}\n".encode()[:READ_BYTES], steady_time_ns() + self._offset())
+        said = f"{self.redact(text)}\n".encode()[:READ_BYTES]
+        self._outbox.add(wire.LOG_STREAM_SYSTEM, said, steady_time_ns() + self._offset())
         self._on_chunk()
 
-    def _read(self, descriptor: int) -> None:
+    def redact(self, text: str) -> str:
+        """Return what may be told of a text of the worker's own."""
+        if self._redaction is None:
+            return text
+        return self._redaction.redact(text.encode(errors="backslashreplace")).decode(errors="replace")
+
+    def _read(self, descriptor: int) -> bool:
+        """Read what there is, for a turn; return whether there was anything."""
         now = steady_time_ns() + self._offset()
         added = False
         for _ in range(READS_PER_TURN):
@@ -71,12 +92,21 @@ class Output:
             if not data:
                 self._close(descriptor)
                 break
-            self._outbox.add(self._open[descriptor], data, now)
+            if self._redacted:
+                self._add_redacted(descriptor, self._redacted[descriptor].feed(data), now)
+            else:
+                self._outbox.add(self._open[descriptor], data, now)
             added = True
             if len(data) < READ_BYTES:
                 break
         if added:
             self._on_chunk()
+        return added
+
+    def _add_redacted(self, descriptor: int, data: bytes, now: int) -> None:
+        """Add what was given out; with what was held back before it may be more than one chunk."""
+        for start in range(0, len(data), READ_BYTES):
+            self._outbox.add(self._open[descriptor], data[start : start + READ_BYTES], now)
 
     def _pause(self) -> None:
         """Let the job wait on its full pipe; after a while without an acknowledgement there may be room in a file."""
@@ -100,6 +130,10 @@ class Output:
     def _close(self, descriptor: int) -> None:
         self._loop.remove_reader(descriptor)
         os.close(descriptor)
+        if descriptor in self._redacted:
+            rest = self._redacted.pop(descriptor).finish()
+            self._add_redacted(descriptor, rest, steady_time_ns() + self._offset())
+            self._on_chunk()
         del self._open[descriptor]
         if not self._open:
             self._ended.set()
@@ -126,10 +160,8 @@ class Output:
             if self._paused:
                 await asyncio.sleep(0.05)
                 continue
-            before = self._outbox.next_sequence
-            for descriptor in list(self._open):
-                self._read(descriptor)
-            if self._outbox.next_sequence == before and not self._paused:
+            found = [self._read(descriptor) for descriptor in list(self._open)]
+            if not any(found) and not self._paused:
                 break
             await asyncio.sleep(0)
         self.close()

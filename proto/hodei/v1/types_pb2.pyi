@@ -83,6 +83,8 @@ class _CauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Cause.ValueType
     CAUSE_WORKER_LOST: _Cause.ValueType  # 12
     CAUSE_PROVIDER_ERROR: _Cause.ValueType  # 13
     CAUSE_CANCELLED: _Cause.ValueType  # 14
+    CAUSE_SECRET: _Cause.ValueType  # 15
+    """A secret could not be given to the job: its key, its variable or its file is gone."""
 
 class Cause(_Cause, metaclass=_CauseEnumTypeWrapper):
     """Why a job, or an attempt, ended as it did."""
@@ -105,6 +107,8 @@ CAUSE_RUN_TIMEOUT: Cause.ValueType  # 11
 CAUSE_WORKER_LOST: Cause.ValueType  # 12
 CAUSE_PROVIDER_ERROR: Cause.ValueType  # 13
 CAUSE_CANCELLED: Cause.ValueType  # 14
+CAUSE_SECRET: Cause.ValueType  # 15
+"""A secret could not be given to the job: its key, its variable or its file is gone."""
 Global___Cause: _TypeAlias = Cause  # noqa: Y015
 
 class _Strategy:
@@ -242,23 +246,49 @@ Global___RetryPolicy: _TypeAlias = RetryPolicy  # noqa: Y015
 
 @_typing.final
 class Secret(_message.Message):
+    """A value for the job that is in nothing that is kept or shown. docs/secrets.md tells what is promised."""
+
     DESCRIPTOR: _descriptor.Descriptor
 
     NAME_FIELD_NUMBER: _builtins.int
     VALUE_FIELD_NUMBER: _builtins.int
+    SERVER_VARIABLE_FIELD_NUMBER: _builtins.int
+    SERVER_FILE_FIELD_NUMBER: _builtins.int
+    VARIABLE_FIELD_NUMBER: _builtins.int
+    FILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    """Unique in the job: 1 to 253 letters, digits, '_', '-' and '.'."""
     value: _builtins.bytes
+    """Kept encrypted until the job has ended, and never sent back: in the specs of jobs it is left out."""
+    server_variable: _builtins.str
+    """The name of a variable of the server's, one that the operator allows."""
+    server_file: _builtins.str
+    """A file, relative to the folder that the operator names."""
+    variable: _builtins.str
+    file: _builtins.str
+    """A file of this name in the folder that HODEI_SECRETS_DIR names in the job's environment."""
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         value: _builtins.bytes = ...,
+        server_variable: _builtins.str = ...,
+        server_file: _builtins.str = ...,
+        variable: _builtins.str = ...,
+        file: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "server_file", b"server_file", "server_variable", b"server_variable", "source", b"source", "target", b"target", "value", b"value", "variable", b"variable"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "value", b"value"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["file", b"file", "name", b"name", "server_file", b"server_file", "server_variable", b"server_variable", "source", b"source", "target", b"target", "value", b"value", "variable", b"variable"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType_source: _TypeAlias = _typing.Literal["value", "server_variable", "server_file"]  # noqa: Y015
+    _WhichOneofArgType_source: _TypeAlias = _typing.Literal["source", b"source"]  # noqa: Y015
+    _WhichOneofReturnType_target: _TypeAlias = _typing.Literal["variable", "file"]  # noqa: Y015
+    _WhichOneofArgType_target: _TypeAlias = _typing.Literal["target", b"target"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_source) -> _WhichOneofReturnType_source | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_target) -> _WhichOneofReturnType_target | None: ...
 
 Global___Secret: _TypeAlias = Secret  # noqa: Y015
 
@@ -469,7 +499,7 @@ class JobSpec(_message.Message):
 
     @_builtins.property
     def secrets(self) -> _containers.RepeatedCompositeFieldContainer[Global___Secret]:
-        """Not available yet: a job with secrets is refused."""
+        """At most 64."""
 
     def __init__(
         self,

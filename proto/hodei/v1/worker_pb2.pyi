@@ -375,6 +375,7 @@ class RunAttempt(_message.Message):
     EPOCH_FIELD_NUMBER: _builtins.int
     TRACEPARENT_FIELD_NUMBER: _builtins.int
     LOG_CHECKSUM_FIELD_NUMBER: _builtins.int
+    SECRETS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     attempt_uid: _builtins.str
     attempt_number: _builtins.int
@@ -387,6 +388,10 @@ class RunAttempt(_message.Message):
     """As in LogReceipt.checksum, over the chunks before first_sequence; the worker goes on from it. Empty where there are none."""
     @_builtins.property
     def spec(self) -> _types_pb2.JobSpec: ...
+    @_builtins.property
+    def secrets(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Secret]:
+        """The job's, each with its value and its target: to be given to the job, and kept out of its log."""
+
     def __init__(
         self,
         *,
@@ -398,10 +403,11 @@ class RunAttempt(_message.Message):
         epoch: _builtins.int = ...,
         traceparent: _builtins.str = ...,
         log_checksum: _builtins.bytes = ...,
+        secrets: _abc.Iterable[_types_pb2.Secret] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "epoch", b"epoch", "first_sequence", b"first_sequence", "job_id", b"job_id", "log_checksum", b"log_checksum", "spec", b"spec", "traceparent", b"traceparent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_number", b"attempt_number", "attempt_uid", b"attempt_uid", "epoch", b"epoch", "first_sequence", b"first_sequence", "job_id", b"job_id", "log_checksum", b"log_checksum", "secrets", b"secrets", "spec", b"spec", "traceparent", b"traceparent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import platform
+import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from hodei.secrets import memory_folder
 from hodei_providers.architecture import architecture_names
 from hodei_providers.contract import (
     Capabilities,
@@ -211,6 +213,8 @@ class ProcessProvider(Provider):
         else:
             return False
         self._workers.forget(worker_id)
+        # What a worker that was killed has left of its job's secrets.
+        shutil.rmtree(memory_folder(worker_id), ignore_errors=True)
         folder.remove()
         return True
 
