@@ -25,6 +25,7 @@ from hodei_cli.display import (
     when,
 )
 from hodei_cli.place import print_verdicts
+from hodei_cli.secret_options import read_secrets, secret_options
 from hodei_cli.session import with_client
 from hodei_cli.spec_options import DURATION, PAIR
 from hodei_client.client import Client
@@ -104,6 +105,7 @@ def get_command(ctx: click.Context, /, job: str, output: str) -> None:
         ("state", state_name(found.state)),
         ("reason", found.reason),
         ("command", command_of(found.spec)),
+        ("secrets", ", ".join(secret.name for secret in found.spec.secrets)),
         ("submitted", f"{when(found.submit_time)} by {found.principal}"),
         ("started", when(found.start_time)),
         ("ended", when(found.end_time)),
@@ -206,10 +208,15 @@ def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -
 @click.command("retry")
 @click.argument("job")
 @click.option("--request-id", default="", help="Names this submission.")
+@secret_options
 @click.pass_context
-def retry_command(ctx: click.Context, /, job: str, request_id: str) -> None:
-    """Submit an ended job again, as a new one, and print its id."""
-    click.echo(with_client(ctx, lambda client: client.retry(job, request_id=request_id)))
+def retry_command(ctx: click.Context, /, job: str, request_id: str, **options: Any) -> None:
+    """Submit an ended job again, as a new one, and print its id.
+
+    The values of its secrets were erased when it ended: they are given again, and go where that job had them.
+    """
+    given = read_secrets(options, targets=False)
+    click.echo(with_client(ctx, lambda client: client.retry(job, request_id=request_id, secrets=given)))
 
 
 @click.command("explain")

@@ -14,6 +14,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from hodei.quantities import parse_cpu, parse_duration, parse_size
 from hodei.v1 import types_pb2 as wire
+from hodei_cli.secret_options import read_secrets, secret_options, secrets_of_file
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -124,7 +125,7 @@ def spec_options(function: F) -> F:
     """Give a command the options that describe a job."""
     for option in reversed(_OPTIONS):
         function = option(function)
-    return function
+    return secret_options(function)
 
 
 def duration(seconds: float) -> Duration:
@@ -149,6 +150,7 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     for option, field in _RESOURCES.items():
         if options[option] is not None:
             setattr(spec.resources, field, options[option])
+    _secrets(spec, options)
     _retry(spec, options)
     if options["providers"]:
         spec.providers[:] = options["providers"]
@@ -194,6 +196,14 @@ def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
     if options["stdin_file"]:
         file = options["stdin_file"]
         spec.stdin = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+
+
+def _secrets(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
+    given = read_secrets(options)
+    names = {secret.name for secret in given}
+    kept = [secret for secret in spec.secrets if secret.name not in names]
+    spec.ClearField("secrets")
+    spec.secrets.extend([*kept, *given])
 
 
 def _retry(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
@@ -253,6 +263,9 @@ def _fill(message: Any, values: Mapping[str, Any], path: str, prefix: str) -> No
         try:
             if key == "strategy":
                 set_strategy(message, _scalar(fields["custom_strategy"], value))
+                continue
+            if key == "secrets":
+                message.secrets.extend(secrets_of_file(value))
                 continue
             _set(message, fields[key], value, path, f"{prefix}{written}.")
         except (TypeError, ValueError) as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +25,7 @@ from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, UnavailableError
 from hodei_client.logs import LogEvent, LogPlace, LogReader
 from hodei_client.search import LogSearch, SearchEvent
+from hodei_client.secrets import Secrets, make_secrets
 from hodei_client.settings import ClientSettings, read_settings
 from hodei_client.specs import make_spec, to_duration
 
@@ -88,11 +89,11 @@ class Client:
 
         :param job: a `hodei.v1.JobSpec`, or the command: ``["python", "train.py"]``.
         :param request_id: names this submission; made up when empty, so that a lost answer makes no second job.
-        :param fields: more fields of `JobSpec`: ``name="train"``, ``run_timeout=90``.
+        :param fields: more fields of `JobSpec`: ``name="train"``, ``run_timeout=90``, ``secrets={"TOKEN": "…"}``.
         """
         spec = make_spec(job, **fields)
         spec.tenant = spec.tenant or self.settings.tenant
-        request = job_pb2.SubmitJobRequest(spec=spec, request_id=request_id or secrets.token_hex(16))
+        request = job_pb2.SubmitJobRequest(spec=spec, request_id=request_id or token_hex(16))
         response: job_pb2.SubmitJobResponse = await self._call(self._jobs.SubmitJob, request)
         return response.job_id
 
@@ -131,9 +132,14 @@ class Client:
         response: job_pb2.CancelJobResponse = await self._call(self._jobs.CancelJob, request)
         return response.job
 
-    async def retry(self, job_id: str, *, request_id: str = "") -> str:
-        """Submit an ended job again; return the new one's id."""
-        request = job_pb2.RetryJobRequest(job_id=job_id, request_id=request_id or secrets.token_hex(16))
+    async def retry(self, job_id: str, *, request_id: str = "", secrets: Secrets = ()) -> str:
+        """Submit an ended job again; return the new one's id.
+
+        :param secrets: by name, the values that were erased when it ended; they go where that job had them.
+        """
+        request = job_pb2.RetryJobRequest(
+            job_id=job_id, request_id=request_id or token_hex(16), secrets=make_secrets(secrets)
+        )
         response: job_pb2.RetryJobResponse = await self._call(self._jobs.RetryJob, request)
         return response.job_id
 

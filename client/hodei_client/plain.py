@@ -13,6 +13,7 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei_client.client import Client
 from hodei_client.logs import LogEvent, LogPlace
 from hodei_client.search import SearchEvent
+from hodei_client.secrets import Secrets
 from hodei_client.settings import ClientSettings
 
 T = TypeVar("T")
@@ -104,9 +105,9 @@ class PlainClient:
         """Ask for a job to be stopped."""
         return self._run(self._client.cancel(job_id, grace=grace, force=force, reason=reason))
 
-    def retry(self, job_id: str, *, request_id: str = "") -> str:
-        """Submit an ended job again; return the new one's id."""
-        return self._run(self._client.retry(job_id, request_id=request_id))
+    def retry(self, job_id: str, *, request_id: str = "", secrets: Secrets = ()) -> str:
+        """Submit an ended job again, with the values of its secrets; return the new one's id."""
+        return self._run(self._client.retry(job_id, request_id=request_id, secrets=secrets))
 
     def explain(self, job_id: str) -> job_pb2.ExplainJobResponse:
         """Ask why a job is where it is."""

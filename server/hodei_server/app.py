@@ -53,6 +53,7 @@ from hodei_server.rpc.log_service import SERVICE as LOG_SERVICE
 from hodei_server.rpc.log_service import FollowLimits, LogService
 from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
+from hodei_server.secrets.opening import open_secrets
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.strategy_registry import StrategyError
 from hodei_server.work.attempts import Attempts
@@ -158,7 +159,8 @@ class Server:
         sessions = self.sessions
         fleet = Fleet(providers, database, sessions, fleet_settings(settings, installation_id, reach))
         book = LogBook(store, database, server_id, log_settings(settings), disk=disk, restored=installation.restored)
-        attempts = Attempts(database, book, sessions, fleet, attempt_settings(settings, providers))
+        secrets = await open_secrets(settings, database)
+        attempts = Attempts(database, book, sessions, fleet, attempt_settings(settings, providers), secrets=secrets)
         scheduler = Scheduler(database, fleet, sessions, attempts, scheduler_settings(settings, server_id))
         self._stack.push_async_callback(book.close)
         if self._ephemeral:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import os
@@ -17,6 +18,7 @@ import structlog
 from hodei_server import journal
 from hodei_server.allocator import limit_arenas
 from hodei_server.app import STARTUP_ERRORS, Server
+from hodei_server.secrets.keys import KEY_BYTES
 from hodei_server.settings import Settings, load_settings, unknown_variables
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -62,12 +64,17 @@ def run_server(overrides: Mapping[str, str]) -> int:
 async def embedded(data_dir: Path | None = None) -> AsyncIterator[Server]:
     """Run a server inside this process, on free ports of the loopback.
 
-    :param data_dir: where it keeps its data; a temporary folder, removed at the end, when None.
+    :param data_dir: where it keeps its data, and the key of secrets; a temporary folder, removed at the end, when None.
     """
     with contextlib.ExitStack() as stack:
         folder = data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hodei-")))
+        key = folder / "secrets.key"
+        if not key.exists():
+            key.touch(mode=0o600)
+            key.write_bytes(base64.b64encode(os.urandom(KEY_BYTES)))
         settings = load_settings(
             {
+                "secrets_key_file": str(key),
                 "listen": "127.0.0.1:0",
                 "worker_listen": "127.0.0.1:0",
                 "data_dir": str(folder),

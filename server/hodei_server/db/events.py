@@ -13,12 +13,13 @@ from sqlalchemy.engine import RowMapping
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs
+from hodei_server.db.secrets import erase_secrets
 from hodei_server.domain.states import Cause, JobState, sources_of
 from hodei_server.metrics.instruments import JOB_MOVES
 
 _INSERT_EVENT = prepared(insert(job_events))
 #: What callers learn of a job that they have moved.
-_MOVED = ("number", "job_id", "spec", "traceparent", "state", "version", "reason", "attempt_number")
+_MOVED = ("number", "job_id", "spec", "traceparent", "state", "version", "reason", "attempt_number", "has_secrets")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -88,6 +89,8 @@ def move(
     row = tx.execute(statement, bound).mappings().one_or_none()
     if row is not None:
         record_event(tx, row, cause)
+        if row["has_secrets"] and target.terminal:
+            erase_secrets(tx, row["job_id"])
     return row
 
 

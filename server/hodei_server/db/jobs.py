@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Sequence
 
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import and_, bindparam, insert, select, update
@@ -14,7 +15,9 @@ from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import job_labels, jobs
+from hodei_server.db.secrets import keep_secrets
 from hodei_server.domain.fairness import queue_rank
+from hodei_server.domain.secrets import Sealed
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 
 _INSERT = prepared(insert(jobs))
@@ -35,6 +38,7 @@ class NewJob:
     """A validated submission.
 
     :param ageing: seconds of waiting that a point of priority is worth.
+    :param sealed: the values of its secrets, which are not in `spec`.
     """
 
     job_id: str
@@ -44,6 +48,7 @@ class NewJob:
     retry_of: str = ""
     traceparent: str = ""
     ageing: float = 60.0
+    sealed: Sealed | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -63,12 +68,15 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
     """Store a job as QUEUED."""
     spec = new.spec
     encoded = spec.SerializeToString(deterministic=True)
-    digest = hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()
+    digests: Sequence[bytes] = [hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()]
+    if new.sealed is not None:
+        # One that anybody can make would tell who tries values out which of them is right.
+        digests = new.sealed.digests
     tenant = spec.tenant or "default"
     if new.request_id:
         known = tx.execute(_BY_REQUEST, {"of_tenant": tenant, "of_request_id": new.request_id}).one_or_none()
         if known is not None:
-            same = known.request_digest == digest
+            same = known.request_digest in digests
             return Submitted(known.job_id, existed=same, conflict=not same)
     now = tx.now
     values = {
@@ -78,7 +86,7 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
         "name": spec.name,
         "spec": encoded,
         "request_id": new.request_id or None,
-        "request_digest": digest if new.request_id else None,
+        "request_digest": digests[0] if new.request_id else None,
         "traceparent": new.traceparent,
         "retry_of": new.retry_of or None,
         "state": int(JobState.QUEUED),
@@ -88,9 +96,12 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
         "queue_rank": queue_rank(now, spec.priority, new.ageing),
         "submitted_at": now,
         "queue_deadline": now + duration_micros(spec.queue_timeout) if spec.HasField("queue_timeout") else None,
+        "has_secrets": new.sealed is not None,
     }
     (number,) = tx.execute(_INSERT, values).inserted_primary_key or (0,)
     record_event(tx, values | {"attempt_number": 0}, Cause.UNSPECIFIED)
+    if new.sealed is not None:
+        keep_secrets(tx, new.job_id, new.sealed.key_id, new.sealed.data)
     if spec.labels:
         tx.execute(
             insert(job_labels),

@@ -49,11 +49,6 @@ installation = Table(
     Column("created_at", BigInteger, nullable=False),
     # Changes all the time, here and in the data folder: an older copy of the database is known by it.
     Column("generation", String(32), nullable=False, server_default=""),
-    # The clock that rows go by, beside the time since the boot of the server's machine (see `clock`).
-    Column("clock_boot_id", String(36), nullable=False, server_default=""),
-    Column("clock_offset", BigInteger, nullable=False, server_default="0"),
-    # By how much it was moved and nobody has confirmed it, in microseconds: nothing expires while it is not 0.
-    Column("clock_moved", BigInteger, nullable=False, server_default="0"),
 )
 
 jobs = Table(
@@ -98,6 +93,8 @@ jobs = Table(
     Column("logs_expire_at", BigInteger),
     # When all that is known of the job may go; set once its logs have gone.
     Column("expires_at", BigInteger),
+    # Values of its secrets are in `job_secrets` until it ends.
+    Column("has_secrets", Boolean, nullable=False, server_default=false()),
     UniqueConstraint("tenant", "request_id"),
     # The queue: each tenant's, in its order.
     Index("ix_jobs_queue", "state", "tenant", "queue_rank", "number"),
@@ -121,6 +118,16 @@ job_labels = Table(
     Column("value", String(63), primary_key=True),
     Column("job_number", BigInteger, ForeignKey("jobs.number", ondelete="CASCADE"), primary_key=True),
     Index("ix_job_labels_job_number", "job_number"),
+)
+
+#: Values of secrets that came with a job, encrypted: from its submission to the move that ends it.
+job_secrets = Table(
+    "job_secrets",
+    metadata,
+    Column("job_id", String(32), ForeignKey("jobs.job_id", ondelete="CASCADE"), primary_key=True),
+    # Which key they are encrypted under.
+    Column("key_id", LargeBinary(8), nullable=False),
+    Column("data", LargeBinary, nullable=False),
 )
 
 #: What each move wrote: WatchJob's history.

@@ -11,6 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.domain.errors import Violation
+from hodei_server.domain.secrets import check_secrets
 
 MAX_SPEC_BYTES = 2 << 20
 MAX_STDIN_BYTES = 1 << 20
@@ -245,11 +246,6 @@ def check_tenant(field: str, tenant: str) -> Iterator[Violation]:
         yield Violation(field, "is a DNS label of at most 40 characters")
 
 
-def _secrets(spec: wire.JobSpec) -> Iterator[Violation]:
-    if spec.secrets:
-        yield Violation("spec.secrets", "can't be honoured yet: no secret would be kept out of the log")
-
-
 #: The rule of each field; a test sees to it that none is missing.
 RULES: dict[str, Rule] = {
     "name": _name,
@@ -276,7 +272,7 @@ RULES: dict[str, Rule] = {
     "log_budget_bytes": _log_budget,
     "log_ttl": _duration_of("log_ttl"),
     "tenant": lambda spec: check_tenant("spec.tenant", spec.tenant),
-    "secrets": _secrets,
+    "secrets": check_secrets,
     "custom_strategy": _custom_strategy,
     "architecture": _architecture,
 }

@@ -27,6 +27,7 @@ from hodei_server.domain.errors import (
 )
 from hodei_server.domain.fairness import limits_of
 from hodei_server.domain.ids import new_job_id
+from hodei_server.domain.secrets import give_again, without_values
 from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text
 from hodei_server.domain.states import JobState
 from hodei_server.domain.strategies import never, refused_names
@@ -76,9 +77,12 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def _submit(self, spec: types_wire.JobSpec, request_id: str, retry_of: str) -> Submitted:
         if not self._accepting():
             raise UnavailableError("the server is ending and takes no new jobs", retry_after=2.0)
+        job_id = new_job_id()
+        # From here on nobody sees a value: neither strategies, nor providers, nor whoever reads the database.
+        spec, sealed = await self._attempts.secrets.take(job_id, spec, retry_of)
         self._refuse_unsupported(spec)
         trace, ageing = current_traceparent(), self._scheduler.ageing
-        new = NewJob(new_job_id(), spec, current_principal(), request_id, retry_of, trace, ageing)
+        new = NewJob(job_id, spec, current_principal(), request_id, retry_of, trace, ageing, sealed)
 
         def write(tx: Transaction) -> Submitted | None:
             if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:
@@ -189,7 +193,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         return wire.CancelJobResponse(job=job_message(row))
 
     async def RetryJob(self, request: wire.RetryJobRequest, context: Context) -> wire.RetryJobResponse:  # noqa: N802, ARG002 - the wire's
-        """Submit an ended job again."""
+        """Submit an ended job again, with the values of its secrets that were erased when it ended."""
         job_id = require("job_id", request.job_id)
         refuse(check_text("request_id", request.request_id, 128))
         row = await self._database.read(lambda tx: job_row(tx, job_id))
@@ -198,6 +202,14 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         if not JobState(row["state"]).terminal:
             raise PreconditionError(f"job {job_id} has not ended: cancel it first, or submit another")
         spec = types_wire.JobSpec.FromString(row["spec"])
+        wrong, erased = give_again(spec, request.secrets)
+        refuse(wrong)
+        if erased:
+            names = ", ".join(erased)
+            raise PreconditionError(
+                f"the values of job {job_id}'s secrets were erased when it ended; give again: {names}"
+            )
+        refuse(check_spec(spec))
         submitted = await self._submit(spec, request.request_id, job_id)
         return wire.RetryJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
 
@@ -272,7 +284,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Say where a job would go now, and why; nothing is submitted."""
         refuse(check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")])
         self._refuse_unknown(request.spec)
-        return wire.PlanJobResponse(decision=await self._plan(request.spec))
+        return wire.PlanJobResponse(decision=await self._plan(without_values(request.spec)))
 
     async def _plan(self, spec: types_wire.JobSpec) -> wire.Decision:
         return self._scheduler.decision(spec, await self._scheduler.plan(spec))
@@ -288,7 +300,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         rows = await self._database.read(
             lambda tx: list_decisions(tx, tenant=tenant, job_id=job_id, before=before, limit=size + 1)
         )
-        response = wire.ListDecisionsResponse(decisions=[decision_of(row, with_spec=True) for row in rows[:size]])
+        response = wire.ListDecisionsResponse(decisions=[decision_of(row) for row in rows[:size]])
         if len(rows) > size:
             response.next_page_token = tokens.encode(str(rows[size - 1]["number"]))
         return response

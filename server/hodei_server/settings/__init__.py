@@ -1,7 +1,7 @@
 """The server's settings: one object, read once from `HODEI_*` variables and a file, handed down.
 
 model           the object: every group of settings in one
-server, listeners, providers, placement, workers, logs, s3
+server, listeners, providers, placement, workers, logs, s3, secrets
                 a group each: its settings, how they are checked, and what is made of them
 pools, pool_schedule, prices
                 options that every provider may have, beside its kind's own

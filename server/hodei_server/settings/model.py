@@ -10,6 +10,7 @@ from hodei_server.settings.logs import LogGroup
 from hodei_server.settings.placement import PlacementGroup
 from hodei_server.settings.providers import ProviderGroup
 from hodei_server.settings.s3 import S3Group
+from hodei_server.settings.secrets import SecretsGroup
 from hodei_server.settings.server import ServerGroup
 from hodei_server.settings.values import PREFIX, SettingsGroup
 from hodei_server.settings.workers import WorkerGroup
@@ -23,10 +24,21 @@ GROUPS: tuple[type[SettingsGroup], ...] = (
     WorkerGroup,
     LogGroup,
     S3Group,
+    SecretsGroup,
 )
 
 
-class Settings(ServerGroup, ListenerGroup, ProviderGroup, PlacementGroup, WorkerGroup, LogGroup, S3Group, BaseSettings):
+class Settings(
+    ServerGroup,
+    ListenerGroup,
+    ProviderGroup,
+    PlacementGroup,
+    WorkerGroup,
+    LogGroup,
+    S3Group,
+    SecretsGroup,
+    BaseSettings,
+):
     """Every setting of the server. Durations are seconds and sizes bytes once read."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", env_ignore_empty=True)

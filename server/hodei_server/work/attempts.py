@@ -21,9 +21,11 @@ from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import make_block
 from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_server.db.attempts import keep_result
-from hodei_server.db.database import Database
+from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.domain.secrets import SecretError
 from hodei_server.domain.states import Cause
 from hodei_server.logs.book import LogBook
+from hodei_server.secrets.jobs import JobSecrets
 from hodei_server.work.completion import Completion
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import AttemptSettings, LiveAttempt, LiveAttempts, Moves
@@ -31,6 +33,8 @@ from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Seconds between attempts to read from a database that can't be read.
+READ_RETRY_SECONDS = 1.0
 #: What ends an attempt whose worker a provider knows to be gone, or not to come.
 CAUSES = {
     ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
@@ -47,6 +51,7 @@ class Attempts:
     :ivar live: those that are not over.
     :ivar moves: tells who waits for them.
     :ivar completion: ends those that have a result.
+    :ivar secrets: what jobs are given besides, and nothing else here holds.
     """
 
     def __init__(
@@ -56,6 +61,8 @@ class Attempts:
         sessions: Sessions,
         fleet: Fleet,
         settings: AttemptSettings,
+        *,
+        secrets: JobSecrets,
     ) -> None:
         self.live = LiveAttempts()
         self.moves = Moves()
@@ -63,6 +70,7 @@ class Attempts:
         self.completion = Completion(
             database, book, sessions, fleet, settings=settings, live=self.live, moves=self.moves
         )
+        self.secrets = secrets
         self._database = database
         self._book = book
         self._sessions = sessions
@@ -135,20 +143,36 @@ class Attempts:
         """Tell a connected worker to run its attempt, and to stop it where that was asked for."""
         if live.losing and not live.started:
             return  # it has been given up: the job may go elsewhere
-        if not live.started and live.log.durable < live.log.accepted:
+        if not live.started and (live.log.durable < live.log.accepted or live.spec.secrets):
             # The worker's chunks follow the server's own: those must be there first, whoever dies.
-            self._fleet.start(self._run_once_durable(session, live), f"run {live.attempt_uid}")
+            self._fleet.start(self._run_once_ready(session, live), f"run {live.attempt_uid}")
             return
+        self._send_run(session, live)
+
+    def _send_run(self, session: Session, live: LiveAttempt, secrets: Sequence[types_wire.Secret] = ()) -> None:
         if not live.started:
-            session.send(live.run_message())
+            session.send(live.run_message(secrets))
             live.run_sent = True
         if live.cancel is not None:
             session.send(wire.ConnectResponse(cancel=live.cancel))
 
-    async def _run_once_durable(self, session: Session, live: LiveAttempt) -> None:
+    async def _run_once_ready(self, session: Session, live: LiveAttempt) -> None:
         await live.log.flush()
-        if self._sessions.get(live.worker_id) is session and live.result is None and not live.log.ended:
-            self.run_on(session, live)
+        secrets: Sequence[types_wire.Secret] = ()
+        while live.spec.secrets:
+            try:
+                secrets = await self.secrets.of(live.job_id, live.spec)
+                break
+            except SecretError as error:
+                self.lose_soon(live, Cause.SECRET, str(error))
+                return
+            except DatabaseUnavailableError as error:
+                _log.warning("database.unavailable", error=str(error))
+                await asyncio.sleep(READ_RETRY_SECONDS)
+        if self._sessions.get(live.worker_id) is not session or live.result is not None or live.log.ended:
+            return
+        if not live.losing:
+            self._send_run(session, live, secrets)
 
     def cancel(self, row: RowMapping) -> None:
         """Carry a stored wish to stop a job to where it runs."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -79,8 +79,11 @@ class LiveAttempt:
         start, self.unwritten_start = self.unwritten_start, None
         return start or (lambda _tx: None)
 
-    def run_message(self) -> wire.ConnectResponse:
-        """Return what tells the worker to run it."""
+    def run_message(self, secrets: Sequence[types_wire.Secret]) -> wire.ConnectResponse:
+        """Return what tells the worker to run it.
+
+        :param secrets: with their values, which are held nowhere else.
+        """
         return wire.ConnectResponse(
             run=wire.RunAttempt(
                 job_id=self.job_id,
@@ -91,6 +94,7 @@ class LiveAttempt:
                 epoch=self.epoch,
                 traceparent=self.traceparent,
                 log_checksum=encode_checksum(self.log.checksum) if self.log.accepted else b"",
+                secrets=secrets,
             )
         )
 

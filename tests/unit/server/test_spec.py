@@ -88,7 +88,7 @@ def test_a_full_job_is_fine() -> None:
         (make(log_ttl={"seconds": -1}), "spec.log_ttl"),
         (make(tenant="A"), "spec.tenant"),
         (make(tenant="a" * 41), "spec.tenant"),
-        (make(secrets=[{"name": "a"}]), "spec.secrets"),
+        (make(secrets=[{"name": "a"}]), "spec.secrets[0]"),
         (make(annotations={"a": "x" * (3 << 20)}), "spec"),
     ],
 )
