@@ -51,6 +51,8 @@ class OtpDelivery(enum.StrEnum):
 class ImageUser(enum.StrEnum):
     """As whom jobs' own images run under the standard `restricted`."""
 
+    #: As the image says, where that is a number and not root, else as the worker's image does.
+    AUTO = "auto"
     #: As the worker's image does, whatever an image says.
     FIXED = "1000"
     #: As the image says, where that is a number and not root; others are refused.
@@ -103,11 +105,11 @@ class KubernetesConfig:
         written="restricted",
     )
     image_user: ImageUser = option(  # noqa: RUF009 - it returns a field
-        ImageUser.FIXED,
-        "As whom a job's own image runs under `restricted`: as user `1000`, or as its `own`, which has to be a number "
-        "and not 0.",
+        ImageUser.AUTO,
+        "As whom a job's own image runs under `restricted`: with `auto` as its own user where that is a number and not "
+        "0, else as user 1000; with `1000` as that; with `own`, images of root or of a user by name are refused.",
         reading.member_of(ImageUser),
-        written="1000",
+        written="auto",
     )
     ensure: bool = option(
         default=True,

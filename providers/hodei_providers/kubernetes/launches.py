@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +15,55 @@ from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
+from hodei_providers.kubernetes.images import Images
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.metadata import make_job_patch, purpose_of
 from hodei_providers.kubernetes.paths import pod_path, pods_path, secret_path, secrets_path
-from hodei_providers.kubernetes.pod import Owner, make_pod, make_secret
+from hodei_providers.kubernetes.pod import Owner, as_fixed_user, make_pod, make_secret
+from hodei_providers.kubernetes.removal import delete
 from hodei_providers.kubernetes.state import handle_of
 from hodei_providers.kubernetes.unowned import Unowned
 
 #: Who made the fields that name a pod's job, for server-side apply: the next job's replace them.
 JOB_FIELDS = "hodei-job"
 
+Manifest = Mapping[str, Any]
+
 
 class Launches:
     """Launches that are under way, and the secrets of workers.
 
     :param unowned: keeps the names of secrets until a pod owns them.
+    :param images: knows which images run as their own user.
     """
 
     def __init__(
-        self, api: Api, infrastructure: Infrastructure, config: KubernetesConfig, provider_name: str, unowned: Unowned
+        self,
+        api: Api,
+        infrastructure: Infrastructure,
+        config: KubernetesConfig,
+        provider_name: str,
+        *,
+        unowned: Unowned,
+        images: Images,
     ) -> None:
         self._api = api
         self._infrastructure = infrastructure
         self._config = config
         self._provider_name = provider_name
         self._unowned = unowned
+        self._images = images
         self._tasks: dict[str, asyncio.Task[Handle]] = {}
+        self._removals: collections.Counter[str] = collections.Counter()
         #: Workers whose secret is gone, as far as is known.
         self._without_secret: set[str] = set()
 
     def __contains__(self, worker_id: str) -> bool:
         return worker_id in self._tasks
+
+    def under_way(self) -> Collection[str]:
+        """Return the workers that are being launched, or launched again."""
+        return set(self._tasks)
 
     async def launch(self, request: LaunchRequest, namespace: str) -> Handle:
         """Launch a worker, or join its launch. Carried to its end even if the caller goes.
@@ -54,10 +73,70 @@ class Launches:
         worker_id = request.worker_id
         task = self._tasks.get(worker_id)
         if task is None:
-            task = asyncio.create_task(self._launch(request, namespace), name=f"launch {worker_id}")
-            self._tasks[worker_id] = task
-            task.add_done_callback(lambda _: self._tasks.pop(worker_id, None))
+            task = self._begin(worker_id, self._launch(request, namespace))
         return await asyncio.shield(task)
+
+    def _begin(self, worker_id: str, work: Coroutine[Any, Any, Handle]) -> asyncio.Task[Handle]:
+        task = asyncio.create_task(work, name=f"launch {worker_id}")
+        self._tasks[worker_id] = task
+
+        def done(ended: asyncio.Task[Handle]) -> None:
+            if self._tasks.get(worker_id) is ended:
+                del self._tasks[worker_id]
+
+        task.add_done_callback(done)
+        return task
+
+    async def annotate(self, pod: Manifest, annotations: Mapping[str, str]) -> None:
+        """Give a pod annotations, if it is still there."""
+        with contextlib.suppress(NotThereError):
+            path = pod_path(pod["metadata"]["namespace"], handle_of(pod).worker_id)
+            await self._api.merge(path, {"metadata": {"uid": pod["metadata"]["uid"], "annotations": annotations}})
+
+    def replace(self, pod: Manifest, given_up: Callable[[], Any]) -> None:
+        """Make a pod again that its kubelet does not start as its image's own user: in its place, as another user.
+
+        :param given_up: called if there is none in its place in the end.
+        """
+        worker_id = handle_of(pod).worker_id
+        if self._removals[worker_id]:
+            given_up()
+            return
+        task = self._begin(worker_id, self._replace(pod, self._tasks.get(worker_id)))
+        task.add_done_callback(lambda ended: given_up() if ended.cancelled() or ended.exception() else None)
+
+    async def _replace(self, pod: Manifest, before: asyncio.Task[Handle] | None) -> Handle:
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        worker_id, namespace, uid = handle_of(pod).worker_id, pod["metadata"]["namespace"], pod["metadata"]["uid"]
+        path = pod_path(namespace, worker_id)
+        there = await self._api.get(path)
+        if there["metadata"]["uid"] != uid or there["metadata"].get("deletionTimestamp"):
+            raise NotThereError("somebody else has removed the pod")
+        # The secret must not go with the pod that owns it.
+        await self._unowned.note(worker_id, namespace)
+        with contextlib.suppress(NotThereError):
+            await self._api.merge(secret_path(namespace, worker_id), {"metadata": {"ownerReferences": None}})
+        if not await delete(self._api, path, grace=0, uid=uid):
+            raise ProviderUnavailableError("the pod does not go")
+        fault_point("kubernetes.pod_taken_back")
+        try:
+            made = await self._api.create(pods_path(namespace), as_fixed_user(there))
+        except AlreadyThereError:
+            made = await self._api.get(path)
+        await self._own(worker_id, made)
+        return handle_of(made)
+
+    @contextlib.asynccontextmanager
+    async def removal(self, worker_id: str) -> AsyncIterator[None]:
+        """Have no pod made again while its worker is removed; what is under way ends first (W16)."""
+        self._removals[worker_id] += 1
+        try:
+            await self.settle(worker_id)
+            yield
+        finally:
+            self._removals[worker_id] -= 1
+            self._removals += collections.Counter()  # without what is zero
 
     async def settle(self, worker_id: str) -> None:
         """Wait for a launch to end, if there is one."""
@@ -72,7 +151,8 @@ class Launches:
     async def _launch(self, request: LaunchRequest, namespace: str) -> Handle:
         ca_file = self._config.server_ca
         ca_pem = await asyncio.to_thread(Path(ca_file).read_bytes) if ca_file else request.ca_pem
-        pod = make_pod(request, namespace, self._config, Owner(self._provider_name, ca_pem))
+        own_user = self._images.own(request.image) is not False
+        pod = make_pod(request, namespace, self._config, Owner(self._provider_name, ca_pem), own_user=own_user)
         secret = make_secret(request, namespace)
         tenant = request.labels.get("tenant", "")
         await self._infrastructure.ensure(namespace, tenant)

@@ -14,6 +14,8 @@ INSTANCE = "hodei.io/instance"
 TENANT = "hodei.io/tenant"
 #: The labels of what a worker is for, by what the server calls it.
 OWN = {"tenant": TENANT, "job": "hodei.io/job", "attempt": "hodei.io/attempt", "attempt-uid": "hodei.io/attempt-uid"}
+#: What is changed of a pod to have its kubelet look at it.
+LOOKS = "hodei.io/looks"
 #: Who the server is to its workers, where that is no public authority.
 SERVER_CA = "hodei.io/server-ca"
 _OWN_PREFIX = "hodei.io"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hodei.quantities import format_size, parse_size
@@ -67,9 +67,12 @@ def make_secret(request: LaunchRequest, namespace: str) -> Manifest:
     }
 
 
-def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, owner: Owner) -> Manifest:
+def make_pod(
+    request: LaunchRequest, namespace: str, config: KubernetesConfig, owner: Owner, *, own_user: bool = True
+) -> Manifest:
     """Return a worker's pod; the API server of a namespace that enforces the standard `restricted` accepts it.
 
+    :param own_user: under that standard, a job's own image runs as the image's own user, unless the settings say not.
     :raise UnsupportedRequestError: no GPU of the type that is asked for is configured.
     """
     strict = config.pod_security_standard is PodSecurityStandard.RESTRICTED
@@ -79,7 +82,7 @@ def make_pod(request: LaunchRequest, namespace: str, config: KubernetesConfig, o
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _grace_seconds(request, config),
-        "securityContext": _pod_security(request, config, strict=strict),
+        "securityContext": _pod_security(request, config, strict=strict, own_user=own_user),
         "containers": [_container(request, config, owner, strict=strict)],
         "volumes": [*_volumes(request, config, owner), *map(dict, config.volumes)],
         "tolerations": [*_tolerations(request, config)],
@@ -123,19 +126,34 @@ def image_user(config: KubernetesConfig) -> str:
     """Return as whom a job's own image runs, in words; empty where that is the image's user, whoever it is."""
     if config.pod_security_standard is not PodSecurityStandard.RESTRICTED:
         return ""
-    return "its own user, a number and not 0" if config.image_user is ImageUser.OWN else f"user {UID}"
+    return {
+        ImageUser.AUTO: f"its own user where that is a number and not 0, else user {UID}",
+        ImageUser.FIXED: f"user {UID}",
+        ImageUser.OWN: "its own user, a number and not 0",
+    }[config.image_user]
 
 
 def _grace_seconds(request: LaunchRequest, config: KubernetesConfig) -> int:
     return max(config.termination_grace, math.ceil(request.grace) + DRAIN_SECONDS)
 
 
-def _pod_security(request: LaunchRequest, config: KubernetesConfig, *, strict: bool) -> Manifest:
+def as_fixed_user(pod: Mapping[str, Any]) -> Manifest:
+    """Return what makes a pod again that is there, in its place, under the user of the worker's image.
+
+    What the cluster has added is kept where a client may say it, so that it is another pod in nothing else.
+    """
+    metadata = {key: pod["metadata"][key] for key in ("name", "namespace", "labels", "annotations")}
+    spec = {key: value for key, value in pod["spec"].items() if key not in {"nodeName", "ephemeralContainers"}}
+    spec["securityContext"] = {**spec["securityContext"], "runAsUser": UID, "runAsGroup": UID}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _pod_security(request: LaunchRequest, config: KubernetesConfig, *, strict: bool, own_user: bool) -> Manifest:
     # The group is what lets the worker read its token and write its folders, whoever it runs as.
     context: Manifest = {"fsGroup": UID, "seccompProfile": {"type": "RuntimeDefault"}}
     if strict or not request.image:
         context["runAsNonRoot"] = True
-        if not request.image or config.image_user is ImageUser.FIXED:
+        if not request.image or not own_user or config.image_user is ImageUser.FIXED:
             context |= {"runAsUser": UID, "runAsGroup": UID}
     return context
 

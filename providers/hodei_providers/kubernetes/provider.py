@@ -31,6 +31,8 @@ from hodei_providers.kubernetes.diagnosis import read_events, read_output
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.health import check_health
+from hodei_providers.kubernetes.image_user import Readings
+from hodei_providers.kubernetes.images import Images
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.launches import Launches
 from hodei_providers.kubernetes.metadata import refused_names
@@ -82,7 +84,11 @@ class KubernetesProvider(Provider):
         self._figures = Figures()
         self._survey = Survey(self._api, self.config, self._figures.pods.values)
         self._upkeep: asyncio.Task[None] | None = None
-        self._launches = Launches(self._api, self._infrastructure, self.config, name, self._unowned)
+        images = Images()
+        self._launches = Launches(
+            self._api, self._infrastructure, self.config, name, unowned=self._unowned, images=images
+        )
+        self._readings = Readings(self.config, self._launches, images, self._report)
         self._capabilities = Capabilities(
             max_workers=self.config.max_pods,
             images=True,
@@ -121,6 +127,7 @@ class KubernetesProvider(Provider):
         if self._upkeep is not None:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
+        self._readings.close()
         await self._launches.close()
         await self._api.__aexit__(exc_type, exc, traceback)
 
@@ -195,7 +202,7 @@ class KubernetesProvider(Provider):
             if handle.worker_id in self._launches:
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
             return Description(handle, WorkerPhase.MISSING, message="there is no pod of it")
-        seen = read_pod(pod)
+        seen = self._readings.read(pod)
         if seen.description.phase is WorkerPhase.RUNNING and (lost := await self._nodes.lost(pod)):
             return dataclasses.replace(seen.description, message=lost)
         return self._troubles.judge(seen)
@@ -205,11 +212,12 @@ class KubernetesProvider(Provider):
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract, and `hodei_providers.kubernetes.removal`."""
-        await self._launches.settle(handle.worker_id)
         self._figures.removing(handle.worker_id)
         namespace = await self._spaces.find(handle)
-        if not await remove(self._api, self._nodes, handle.worker_id, namespace, grace=grace):
-            return False
+        async with self._launches.removal(handle.worker_id):
+            if not await remove(self._api, self._nodes, handle.worker_id, namespace, grace=grace):
+                return False
+        self._readings.forget(handle.worker_id)
         self._troubles.forget(handle.worker_id)
         self._nodes.forget(handle.worker_id)
         self._reports.pop(handle.worker_id, None)
@@ -232,6 +240,7 @@ class KubernetesProvider(Provider):
                 names.selector(installation_id),
                 self._troubles,
                 self._figures,
+                readings=self._readings,
                 resync_seconds=self.config.resync,
                 listed=self._sweep,
                 waiting=self._report,

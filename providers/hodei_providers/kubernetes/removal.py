@@ -27,15 +27,19 @@ async def remove(api: Api, nodes: Nodes, worker_id: str, namespace: str, *, grac
     :param grace: seconds between SIGTERM and SIGKILL.
     """
     path = pod_path(namespace, worker_id)
-    return await _delete(api, path, grace) or await _give_up(api, nodes, worker_id, path)
+    return await delete(api, path, grace=grace) or await _give_up(api, nodes, worker_id, path)
 
 
-async def _delete(api: Api, path: str, grace: float) -> bool:
+async def delete(api: Api, path: str, *, grace: float, uid: str = "") -> bool:
+    """Delete a pod and wait for its end; return whether its kubelet has confirmed that, or there is no such pod.
+
+    :param uid: only if it is this very one.
+    """
     deadline = time.monotonic() + grace + WAIT_SECONDS
     wait, most = POLL_SECONDS
     try:
         # Zero would take the object away without asking the kubelet whether its processes are gone.
-        await api.delete(path, grace=max(1, math.ceil(grace)))
+        await api.delete(path, grace=max(1, math.ceil(grace)), uid=uid)
         while time.monotonic() < deadline:
             await api.get(path)
             await asyncio.sleep(wait)

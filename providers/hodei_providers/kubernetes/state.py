@@ -42,12 +42,14 @@ class Seen:
 
     :param uid: the pod's; another pod of the same name is not the same worker.
     :param trouble: it waits for something that may heal: an image that can't be pulled now.
+    :param wrong_user: its kubelet does not start it as its image's own user.
     :param finished_at: when its container ended, as the API writes times; empty if it has not.
     """
 
     description: Description
     uid: str
     trouble: bool = False
+    wrong_user: bool = False
     finished_at: str = ""
 
 
@@ -103,7 +105,7 @@ def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
             found = Description(
                 handle, WorkerPhase.PENDING, reason=ExitReason.IMAGE, message=message, permanent=permanent
             )
-            return Seen(found, uid, trouble=True)
+            return Seen(found, uid, trouble=True, wrong_user=no_such_user)
         if reason in HEALING:
             return Seen(Description(handle, WorkerPhase.PENDING, message=message), uid, trouble=True)
     scheduled = _condition(status, "PodScheduled", wanted="False")

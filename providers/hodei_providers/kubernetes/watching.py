@@ -15,7 +15,8 @@ from hodei_providers.contract import Description, ExitReason, ProviderError, Wor
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.figures import Figures
-from hodei_providers.kubernetes.state import Seen, handle_of, read_deleted, read_pod
+from hodei_providers.kubernetes.image_user import Readings
+from hodei_providers.kubernetes.state import Seen, handle_of, read_deleted
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
 RETRY_SECONDS = (0.5, 10.0)
@@ -77,6 +78,7 @@ class PodWatch:
     """What became of an installation's pods under one path: a namespace, or the whole cluster.
 
     :param figures: counts what is seen.
+    :param readings: tells where workers are, by their pods.
     :param listed: called with all pods after each full list.
     :param waiting: called with a worker that can't start yet, whenever the reason is another one.
     """
@@ -89,6 +91,7 @@ class PodWatch:
         troubles: Troubles,
         figures: Figures,
         *,
+        readings: Readings,
         resync_seconds: float,
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
         waiting: Callable[[Description], None],
@@ -98,6 +101,7 @@ class PodWatch:
         self._selector = selector
         self._troubles = troubles
         self._figures = figures
+        self._readings = readings
         self._resync_seconds = resync_seconds
         self._listed = listed
         self._waiting = waiting
@@ -127,10 +131,14 @@ class PodWatch:
                 await asyncio.sleep(min(most, first * 2**failures) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
     async def _round(self) -> AsyncIterator[Description]:
+        under_way = self._readings.under_way()
         pods, version = await list_pods(self._api, self._path, self._selector)
         await self._listed(pods)
         there = {handle_of(pod).worker_id: pod for pod in pods}
         for worker_id in self._pods.keys() - there.keys():
+            if worker_id in under_way:
+                there[worker_id] = self._pods[worker_id]  # it is about to come back
+                continue
             for description in self._gone(worker_id, self._pods[worker_id]):
                 yield description
         self._pods = there
@@ -159,6 +167,8 @@ class PodWatch:
             return []
         worker_id = handle_of(pod).worker_id
         if event["type"] == "DELETED":
+            if self._readings.is_replaced(pod):
+                return []  # the full list finds out if nothing comes in its place
             self._pods.pop(worker_id, None)
             return self._gone(worker_id, pod)
         self._pods[worker_id] = pod
@@ -166,7 +176,7 @@ class PodWatch:
 
     def _news(self, pod: Mapping[str, Any]) -> list[Description]:
         self._figures.see(pod)
-        seen = read_pod(pod)
+        seen = self._readings.read(pod)
         description = self._troubles.judge(seen)
         worker_id = description.handle.worker_id
         stuck = seen.trouble or description.reason is ExitReason.UNSCHEDULABLE

@@ -16,7 +16,6 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
-from hodei_client.logs import STDOUT, Chunk
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.faults import VARIABLE
 from hodei_providers.kubernetes import KubernetesConfig
@@ -242,31 +241,3 @@ async def test_a_patched_pod_has_a_sidecar_that_does_not_outlive_its_job(
         async with asyncio.timeout(25):
             while (await api.get(path))["items"]:
                 await asyncio.sleep(0.1)
-
-
-async def test_an_image_runs_as_its_own_user_where_that_is_a_number_and_not_root(make_settings: MakeSettings) -> None:
-    """HODEI_TEST_USER_IMAGE is one of user 4242; one of root is refused at once in the kubelet's words."""
-    image = os.environ.get("HODEI_TEST_USER_IMAGE", "")
-    if not image:
-        message = "HODEI_TEST_USER_IMAGE is not set"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
-    async with (
-        Server(make_settings(IMAGE_USER="own"), ephemeral=True) as server,
-        Client(settings=ClientSettings(server.address)) as client,
-    ):
-        job = await client.submit(["sh", "-c", "id -u; echo ok > /tmp/x; echo ok > ~/x; cat /tmp/x"], image=image)
-        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-        log = b""
-        async for event in client.logs(job):
-            if isinstance(event, Chunk) and event.stream == STDOUT:
-                log += event.data
-        assert log == b"4242\nok\n"
-        job = await client.submit(["true"], image="busybox:stable")
-        async with asyncio.timeout(30):
-            outcome = await client.wait(job)
-        assert outcome.cause == wire.CAUSE_IMAGE, outcome
-        assert "will run as root" in outcome.message
-        (provider,) = await client.providers()
-        assert provider.capabilities.image_user == "its own user, a number and not 0"

@@ -12,7 +12,7 @@ from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
 from hodei_providers.contract import LaunchRequest, Purpose, Resources, UnsupportedRequestError
 from hodei_providers.kubernetes import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard, names
 from hodei_providers.kubernetes.metadata import make_job_patch, refused_names
-from hodei_providers.kubernetes.pod import Owner, make_pod, make_secret
+from hodei_providers.kubernetes.pod import Owner, as_fixed_user, make_pod, make_secret
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.resources import make_resources
 from hodei_providers.testing import make_request
@@ -79,7 +79,7 @@ def test_it_keeps_the_standard_restricted() -> None:
     """What the standard asks of a pod and of each container, and a root that can't be written."""
     for request in (make_request(), make_request(image="debian:stable-slim")):
         spec = pod(request)["spec"]
-        assert spec["securityContext"].items() >= {"runAsNonRoot": True, "runAsUser": 1000}.items()
+        assert spec["securityContext"].items() >= {"runAsNonRoot": True}.items()
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         for container in [*spec["containers"], *spec.get("initContainers", [])]:
             assert container["securityContext"] == {
@@ -99,17 +99,45 @@ def test_under_a_weaker_standard_an_image_keeps_its_own_user() -> None:
     assert pod(**settings)["spec"]["securityContext"]["runAsUser"] == 1000
 
 
-def test_an_image_may_run_as_its_own_user_where_that_is_nobody_special() -> None:
-    """A setting; the kubelet sees to it that it is a number and not root. `capabilities` says it."""
-    own: dict[str, Any] = {"image_user": ImageUser.OWN}
-    context = pod(make_request(image="debian:stable-slim"), **own)["spec"]["securityContext"]
-    assert context["runAsNonRoot"]
-    assert not {"runAsUser", "runAsGroup"} & context.keys()
-    assert pod(**own)["spec"]["securityContext"]["runAsUser"] == 1000
-    said = [KubernetesProvider(config=KubernetesConfig(**each)).capabilities().image_user for each in ({}, own)]
-    assert said == ["user 1000", "its own user, a number and not 0"]
-    weaker = KubernetesConfig(pod_security_standard=PodSecurityStandard.BASELINE)
-    assert KubernetesProvider(config=weaker).capabilities().image_user == ""
+def test_an_image_runs_as_its_own_user_where_that_is_nobody_special() -> None:
+    """The kubelet sees to it that it is a number and not root; one that is known not to be gets the worker's user."""
+    image = make_request(image="debian:stable-slim")
+    for setting, own_user, named in (
+        (ImageUser.AUTO, True, False),
+        (ImageUser.AUTO, False, True),
+        (ImageUser.FIXED, True, True),
+        (ImageUser.OWN, True, False),
+    ):
+        manifest = make_pod(image, "space", KubernetesConfig(image_user=setting), Owner("k"), own_user=own_user)
+        context = manifest["spec"]["securityContext"]
+        assert context["runAsNonRoot"]
+        assert ({"runAsUser", "runAsGroup"} <= context.keys()) == named
+        assert pod(image_user=setting)["spec"]["securityContext"]["runAsUser"] == 1000
+
+
+def test_capabilities_say_as_whom_an_image_runs() -> None:
+    """In words; nothing where that is the image's user, whoever it is."""
+
+    def said(**settings: Any) -> str:
+        return KubernetesProvider(config=KubernetesConfig(**settings)).capabilities().image_user
+
+    assert said() == "its own user where that is a number and not 0, else user 1000"
+    assert said(image_user=ImageUser.FIXED) == "user 1000"
+    assert said(image_user=ImageUser.OWN) == "its own user, a number and not 0"
+    assert said(pod_security_standard=PodSecurityStandard.BASELINE) == ""
+
+
+def test_a_pod_that_is_made_again_is_the_same_under_another_user() -> None:
+    """What the cluster alone may say of a pod is left out; all else is as it was."""
+    request = make_request(image="debian:stable-slim")
+    first = pod(request, image_user=ImageUser.OWN)
+    there = {
+        **first,
+        "metadata": {**first["metadata"], "uid": "u", "resourceVersion": "7", "ownerReferences": []},
+        "spec": {**first["spec"], "nodeName": "node"},
+        "status": {"phase": "Pending"},
+    }
+    assert as_fixed_user(there) == pod(request, image_user=ImageUser.FIXED)
 
 
 def test_what_a_job_asks_is_request_and_limit_both() -> None:
