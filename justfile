@@ -97,6 +97,10 @@ bench *arguments:
 large-log gib="10":
     HODEI_TEST_LOG_MIB=$(({{gib}} * 1024)) {{bin}}/pytest -q -s tests/e2e/test_memory.py
 
+# archives a log of so many GiB, verifies it and reads it in places; tells the bytes fetched; wants an S3 server
+archived-log gib="1":
+    HODEI_TEST_ARCHIVED_MIB=$(({{gib}} * 1024)) {{bin}}/pytest -q -s tests/integration/s3/test_large_log.py
+
 # run all benches and write the page of published figures; wants a machine that does nothing else
 performance:
     -{{bin}}/python -m hodei_bench --json docs/performance.json

@@ -42,7 +42,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "server": ("hodei_cli.server", "Serving", "Run the server."),
     "worker": ("hodei_cli.server", "Serving", "Run a worker (providers do this)."),
     "config": ("hodei_cli.server", "Serving", "Show the server's settings."),
-    "db": ("hodei_cli.server", "Serving", "Upgrade the server's database, or show its schema."),
+    "db": ("hodei_cli.server", "Serving", "Upgrade the server's database, show its schema, confirm its clock."),
     "k8s": ("hodei_cli.kubernetes", "Serving", "Print what a Kubernetes cluster needs for workers."),
     "completion": ("hodei_cli.completion", "Shell", "Print a script that completes commands in bash, zsh or fish."),
 }

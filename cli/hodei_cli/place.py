@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from importlib.metadata import entry_points
 from typing import Any
 
 import click
@@ -15,14 +16,43 @@ from hodei_cli.session import with_client
 from hodei_cli.spec_options import STRATEGIES, build_spec, spec_options
 from hodei_client.client import Client
 
+#: Returns how a provider scores for a job: told the job's spec, the provider, and what was recorded of it.
+_Score = Callable[[Any, Any, job_pb2.PlacementInputs], float]
 #: How each strategy scores from what was recorded; as the server does.
-_SCORES: Mapping[str, Callable[[job_pb2.PlacementInputs], float]] = {
-    "lowest-cost": lambda inputs: -inputs.cost_per_hour,
-    "fastest-startup": lambda inputs: -inputs.start_seconds,
-    "most-capacity": lambda inputs: float(inputs.fits),
-    "healthiest": lambda inputs: inputs.health,
-    "by-labels": lambda inputs: inputs.labels,
+_SCORES: Mapping[str, _Score] = {
+    "lowest-cost": lambda _spec, _candidate, inputs: -inputs.cost_per_hour,
+    "fastest-startup": lambda _spec, _candidate, inputs: -inputs.start_seconds,
+    "most-capacity": lambda _spec, _candidate, inputs: float(inputs.fits),
+    "healthiest": lambda _spec, _candidate, inputs: inputs.health,
+    "by-labels": lambda _spec, _candidate, inputs: inputs.labels,
 }
+#: Where strategies of third parties are found, as the server finds them.
+_GROUP = "hodei.strategies"
+
+
+class _Recorded:
+    """What is left of a provider in a recorded decision: its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"of a provider only its name and its inputs are recorded, no {name!r}")
+
+
+def _score_of(strategy: str) -> _Score:
+    """Return a strategy, one of ours or one that is installed beside this command."""
+    if strategy in _SCORES:
+        return _SCORES[strategy]
+    found = {entry.name: entry for entry in entry_points(group=_GROUP)}
+    if strategy not in found:
+        known = ", ".join([*STRATEGIES, *sorted(found)])
+        raise click.UsageError(f"--strategy: a replay knows {known}, and what else is installed beside this command")
+    try:
+        score: _Score = found[strategy].load()
+    except (ImportError, AttributeError) as error:
+        raise click.UsageError(f"--strategy: {strategy} can't be loaded: {error}") from error
+    return score
 
 
 @click.command("place", context_settings={"allow_interspersed_args": False})
@@ -90,14 +120,16 @@ def _print_recorded(ctx: click.Context, tenant: str) -> None:
 
 
 def _replay(path: str, strategy: str, output: str) -> None:
-    if strategy not in _SCORES:
-        raise click.UsageError(f"--strategy: a replay knows {', '.join(STRATEGIES)}")
+    score = _score_of(strategy)
     try:
         with click.open_file(path, encoding="utf-8") as file:
             decisions = [ParseDict(each, job_pb2.Decision()) for each in json.load(file)]
     except (ValueError, TypeError, ParseError) as error:
         raise click.UsageError(f"--replay {path}: is not what --recorded prints: {error}") from None
-    changes = [each for each in (_changed(one, strategy) for one in decisions) if each is not None]
+    try:
+        changes = [each for each in (_changed(one, score) for one in decisions) if each is not None]
+    except Exception as error:
+        raise click.ClickException(f"the strategy {strategy} failed: {error}") from error
     placed = sum(bool(decision.provider) for decision in decisions)
     cost, waiting = sum(each["cost"] for each in changes), sum(each["start_seconds"] for each in changes)
     if output == "json":
@@ -121,7 +153,7 @@ def _replay(path: str, strategy: str, output: str) -> None:
     click.echo(f"{len(changes)} of {placed} would change: cost {cost:+g}, waiting for starts {waiting:+.3g} s")
 
 
-def _changed(decision: job_pb2.Decision, strategy: str) -> dict[str, Any] | None:
+def _changed(decision: job_pb2.Decision, score: _Score) -> dict[str, Any] | None:
     """Return how a placement would differ; None where it wouldn't.
 
     The cost is by the hours that the attempt ran; where it has not ended, by one.
@@ -129,8 +161,8 @@ def _changed(decision: job_pb2.Decision, strategy: str) -> dict[str, Any] | None
     able = {each.provider: each for each in decision.candidates if each.room}
     if decision.provider not in able:
         return None
-    score = _SCORES[strategy]
-    would = min(able.values(), key=lambda each: (-score(each.inputs), each.provider))
+    points = {name: score(decision.spec, _Recorded(name), each.inputs) for name, each in able.items()}
+    would = min(able.values(), key=lambda each: (-points[each.provider], each.provider))
     if would.provider == decision.provider:
         return None
     before = able[decision.provider].inputs

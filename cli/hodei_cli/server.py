@@ -91,3 +91,24 @@ def current_command() -> None:
     click.echo(current or "none")
     if current != newest:
         click.echo(f"hodei: the newest is {newest}: run 'hodei db upgrade'", err=True)
+
+
+@db_command.command("confirm-clock")
+def confirm_clock_command() -> None:
+    """Let logs and jobs expire again after the clock was moved: it is right as it is.
+
+    A server that finds its clock moved removes nothing until then. One that was running as the clock was moved is
+    restarted first.
+    """
+    from hodei_server.db.clock import confirm_clock  # noqa: PLC0415 - needs the extra "server"
+    from hodei_server.db.database import Transaction  # noqa: PLC0415 - the same
+    from hodei_server.db.schema_version import SchemaVersionError, require_newest  # noqa: PLC0415 - the same
+
+    engine = open_database()
+    try:
+        require_newest(engine)
+    except SchemaVersionError as error:
+        raise click.ClickException(str(error)) from None
+    with engine.connect().execution_options(hodei_writer=True) as connection, connection.begin():
+        moved = confirm_clock(Transaction(connection))
+    click.echo(f"The clock was moved by {moved / 1e6:.0f} s." if moved else "The clock was not moved.")

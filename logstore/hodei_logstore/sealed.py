@@ -35,6 +35,7 @@ _TAIL = struct.Struct("<I8s")
 FOOTER_BYTES = _FOOTER.size + _TAIL.size
 
 Pread = Callable[[int, int], bytes]
+Record = tuple[RecordHeader, bytes]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ class SealedIndex:
         return self.info.key.first_sequence, self.info.lines
 
 
-def write_sealed(path: Path, key: SegmentKey, records: Iterable[tuple[RecordHeader, bytes]]) -> SegmentInfo:
+def write_sealed(path: Path, key: SegmentKey, records: Iterable[Record]) -> SegmentInfo:
     """Write a sealed segment's file; it is not yet durable.
 
     :param records: each record's header and block, in order.
@@ -84,7 +85,7 @@ def write_sealed(path: Path, key: SegmentKey, records: Iterable[tuple[RecordHead
         return write_into(file, key, records)
 
 
-def write_into(file: BinaryIO, key: SegmentKey, records: Iterable[tuple[RecordHeader, bytes]]) -> SegmentInfo:
+def write_into(file: BinaryIO, key: SegmentKey, records: Iterable[Record]) -> SegmentInfo:
     """Write a sealed segment's bytes into a file that is empty."""
     compressor = zstandard.ZstdCompressor(level=LEVEL, write_content_size=True)
     frames: list[Frame] = []
@@ -146,7 +147,7 @@ class _Figures:
         )
 
 
-def _frames(records: Iterable[tuple[RecordHeader, bytes]], figures: _Figures) -> Iterator[tuple[bytes, int, int]]:
+def _frames(records: Iterable[Record], figures: _Figures) -> Iterator[tuple[bytes, int, int]]:
     """Yield each frame's records, first sequence and the newlines before it."""
     parts: list[bytes] = []
     size, first, lines_before = 0, figures.next_sequence, 0
@@ -203,31 +204,43 @@ def read_index(pread: Pread, length: int, key: SegmentKey) -> SealedIndex:
     return SealedIndex(info, frames, tuple(frame.first_sequence for frame in frames))
 
 
-def read_frame(pread: Pread, frame: Frame, key: SegmentKey) -> list[tuple[RecordHeader, bytes]]:
+def read_frame(pread: Pread, frame: Frame, key: SegmentKey, *, compare: bool = False) -> list[Record]:
     """Read one frame's records.
 
+    :param compare: each record with its own CRC-32, too. Who reads need not: the frame's, of its compressed bytes,
+        speaks for all that is in it, and the records were compared when the segment was sealed.
     :raise CorruptSegmentError: it is not as it was written.
     """
+    raw = _unpack(pread, frame, key)
+    records, offset = [], 0
+    while (header := decode_header(raw, offset)) is not None:
+        start = offset + HEADER_BYTES
+        data = payload(header, raw, offset, str(key)) if compare else raw[start : start + header.length]
+        records.append((header, data))
+        offset = start + header.length
+    if offset != len(raw):
+        raise CorruptSegmentError(f"the sealed segment {key} is cut off in the frame at {frame.first_sequence}")
+    return records
+
+
+def _unpack(pread: Pread, frame: Frame, key: SegmentKey) -> bytes:
     data = pread(frame.offset, frame.length)
     if zlib.crc32(data) != frame.crc:
         raise CorruptSegmentError(f"the sealed segment {key} has a damaged frame at sequence {frame.first_sequence}")
     try:
-        raw = zstandard.ZstdDecompressor().decompress(data, max_output_size=frame.raw_length)
+        return zstandard.ZstdDecompressor().decompress(data, max_output_size=frame.raw_length)
     except zstandard.ZstdError as error:
         where = f"the sealed segment {key} at sequence {frame.first_sequence}"
         raise CorruptSegmentError(f"{where} can't be unpacked: {error}") from None
-    records, offset = [], 0
-    while (header := decode_header(raw, offset)) is not None:
-        records.append((header, payload(header, raw, offset, str(key))))
-        offset += HEADER_BYTES + header.length
-    return records
 
 
 def read_blocks(pread: Pread, index: SealedIndex, sequence: int, max_bytes: int) -> list[StoredBlock]:
-    """Read the block that holds a sequence and those behind it, a frame at a time, up to about `max_bytes`."""
+    """Read the block that holds a sequence and those behind it, up to about `max_bytes`: whole frames if one fits."""
     blocks: list[StoredBlock] = []
     size = 0
     for frame in index.frames[index.frame_of(sequence) :]:
+        if blocks and size + frame.raw_length // 2 > max_bytes:
+            return blocks
         for header, data in read_frame(pread, frame, index.info.key):
             if header.next_sequence <= sequence:
                 continue
@@ -255,7 +268,7 @@ def verify(pread: Pread, index: SealedIndex) -> None:
     check_start(pread, index)
     figures = _Figures(index.info.key.first_sequence)
     for frame in index.frames:
-        for header, _ in read_frame(pread, frame, index.info.key):
+        for header, _ in read_frame(pread, frame, index.info.key, compare=True):
             figures.add(header)
     if figures.info(index.info.key, index.info.stored_bytes) != index.info:
         raise CorruptSegmentError(f"the sealed segment {index.info.key} does not hold what its footer says")

@@ -76,6 +76,13 @@ def test_the_database_is_upgraded_by_name(offline: Any) -> None:
     assert (done.stdout, done.stderr) == (newest, b"")
 
 
+def test_a_clock_is_confirmed_once_the_database_is_the_newest(offline: Any) -> None:
+    """It says what to do, and by how much the clock was moved."""
+    assert b"run 'hodei db upgrade'" in offline.run("db", "confirm-clock", check=125).stderr
+    offline.run("db", "upgrade", check=0)
+    assert offline.run("db", "confirm-clock", check=0).stdout == b"The clock was not moved.\n"
+
+
 def test_settings_are_shown_and_completion_is_printed(offline: Any) -> None:
     """Both without a server."""
     assert b"HODEI_DATA_DIR=" in offline.run("config", "show", check=0).stdout

@@ -105,7 +105,8 @@ class Bucket:
         self._transfer = TransferConfig(
             multipart_threshold=config.multipart_bytes,
             multipart_chunksize=config.multipart_bytes,
-            max_concurrency=config.concurrency,
+            # Parts go one after the other: what is at once are objects.
+            use_threads=False,
             preferred_transfer_client="classic",
         )
 
@@ -273,8 +274,8 @@ def _client(config: S3Config) -> Any:
             connect_timeout=config.connect_timeout,
             read_timeout=config.read_timeout,
             retries={"mode": "standard", "total_max_attempts": ATTEMPTS},
-            # Both pools of threads, and the parts of a large object beside them.
-            max_pool_connections=3 * config.concurrency,
+            # Both pools of threads.
+            max_pool_connections=2 * config.concurrency,
             s3={"addressing_style": config.addressing},
             # Every object has a checksum that is computed here; what is read in parts has one in its own format.
             request_checksum_calculation="when_required",

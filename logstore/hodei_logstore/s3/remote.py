@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import bisect
+import contextlib
+import dataclasses
+import operator
+from concurrent.futures import CancelledError, Executor, Future
+
 from hodei_logstore import sealed
-from hodei_logstore.contract import CorruptSegmentError, SegmentKey, StoredBlock
+from hodei_logstore.contract import CorruptSegmentError, LogStoreError, SegmentKey, StoredBlock
 from hodei_logstore.objects import object_name
 from hodei_logstore.s3.bucket import Bucket
 from hodei_logstore.s3.recent import Recent
@@ -13,19 +19,53 @@ TAIL_BYTES = 16 << 10
 MAX_INDEXES = 128
 #: Compressed frames that were fetched and may be wanted soon, in bytes, of all readers together.
 CACHE_BYTES = 64 << 20
+#: Bytes of log that are fetched before their readers have come to them, of all readers together.
+COMING_BYTES = 128 << 20
 #: Bytes of log that are fetched at once for a reader that goes on, at most.
-MAX_AHEAD_BYTES = 16 << 20
-MAX_READERS = 1024
+MAX_STRETCH_BYTES = 16 << 20
+#: Stretches of that size that are fetched before a reader that goes on has come to them; one of smaller ones.
+STRETCHES_AHEAD = 2
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Frames that follow each other, fetched in one call.
+
+    :param end: the place behind the last one.
+    :param raw: bytes of log in them, about.
+    """
+
+    frames: list[bytes]
+    end: int
+    raw: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Coming:
+    """What a reader that reads on will want next.
+
+    :param wanted: bytes of log.
+    :param future: of the fetch, where it has begun.
+    """
+
+    wanted: int
+    future: Future[_Stretch] | None = None
 
 
 class RemoteSegments:
-    """Sealed segments in a bucket. Every method blocks and may be called from any thread."""
+    """Sealed segments in a bucket. Every method blocks and may be called from any thread.
 
-    def __init__(self, bucket: Bucket) -> None:
+    :param fetchers: the threads that call `read`; they fetch ahead as well, at most half of them at a time.
+    """
+
+    def __init__(self, bucket: Bucket, fetchers: Executor) -> None:
         self._bucket = bucket
+        self._fetchers = fetchers
+        self._max_fetches = max(1, bucket.config.concurrency // 2)
+        self._fetches: set[Future[_Stretch]] = set()
         self._indexes: Recent[SegmentKey, sealed.SealedIndex] = Recent(MAX_INDEXES)
         self._frames: Recent[tuple[SegmentKey, int], bytes] = Recent(CACHE_BYTES)
-        self._ahead: Recent[tuple[SegmentKey, int], int] = Recent(MAX_READERS)
+        self._coming: Recent[tuple[SegmentKey, int], _Coming] = Recent(COMING_BYTES)
 
     def index(self, key: SegmentKey) -> sealed.SealedIndex:
         """Return a segment's index; one read of the object's end, two for a large one.
@@ -61,40 +101,89 @@ class RemoteSegments:
         index = self.index(key)
         if sequence >= index.info.next_sequence:
             return []
-        places = {frame.offset: place for place, frame in enumerate(index.frames)}
 
         def pread(offset: int, _size: int) -> bytes:
-            return self._frame(index, places[offset], max_bytes)
+            place = bisect.bisect_left(index.frames, offset, key=operator.attrgetter("offset"))
+            return self._frame(index, place, max_bytes)
 
         return sealed.read_blocks(pread, index, sequence, max_bytes)
 
     def _frame(self, index: sealed.SealedIndex, place: int, wanted: int) -> bytes:
         """Return a frame's compressed bytes, fetching those behind it with it as far as they are likely wanted.
 
-        Whoever comes to the frame behind the last fetch is reading on: each such fetch takes twice as much.
+        Whoever comes to the frame behind the last fetch is reading on: for them more is fetched at once, and before
+        they have come to it.
         """
         key = index.info.key
-        cached = self._frames.get((key, place))
+        coming = self._coming.pop((key, place))
+        cached = self._frames.get((key, place)) if coming is None else None
         if cached is not None:
             return cached
-        wanted = max(self._ahead.pop((key, place)) or 0, wanted)
-        end, raw = place, 0
-        while end < len(index.frames) and raw < wanted:
-            raw += index.frames[end].raw_length
-            end += 1
+        stretch = self._take(key, place, coming or _Coming(wanted))
+        for number, data in enumerate(stretch.frames, place):
+            self._frames.put((key, number), data, len(data))
+        if coming is not None or stretch.end < len(index.frames):
+            self._expect(index, stretch.end, min(2 * stretch.raw, MAX_STRETCH_BYTES), begin=coming is not None)
+        return stretch.frames[0]
+
+    def _take(self, key: SegmentKey, place: int, coming: _Coming) -> _Stretch:
+        """Return what has been fetched ahead, or fetch it now."""
+        future = coming.future
+        # One that has not begun would wait for a thread, which may wait for such a one itself.
+        if future is not None and not future.cancel():
+            # What has failed before it was wanted is tried again.
+            with contextlib.suppress(LogStoreError, CancelledError):
+                return future.result()
+        return self._fetch(key, place, coming.wanted)
+
+    def _fetch(self, key: SegmentKey, place: int, wanted: int) -> _Stretch:
+        index = self.index(key)
+        end, raw = _end(index, place, wanted)
         frames = index.frames[place:end]
         start = frames[0].offset
         size = frames[-1].offset + frames[-1].length - start
         data, _ = self._bucket.get(object_name(key), start, size)
         if len(data) != size:
             raise CorruptSegmentError(f"the object of {key} is cut off")
-        for number, frame in enumerate(frames, place):
-            piece = data[frame.offset - start : frame.offset - start + frame.length]
-            self._frames.put((key, number), piece, frame.length)
-        self._ahead.put((key, end), min(2 * raw, MAX_AHEAD_BYTES))
-        return data[: frames[0].length]
+        pieces = [data[frame.offset - start : frame.offset - start + frame.length] for frame in frames]
+        return _Stretch(pieces, end, raw)
+
+    def _expect(self, index: sealed.SealedIndex, place: int, wanted: int, *, begin: bool) -> None:
+        """Note what a reader will want next if it reads on: in the next segment, if this one ends there.
+
+        :param begin: to fetch it.
+        """
+        key = index.info.key
+        for _ in range(STRETCHES_AHEAD if wanted == MAX_STRETCH_BYTES else 1):
+            whole = place == len(index.frames)
+            at = (SegmentKey(key.attempt_uid, index.info.next_sequence), 0) if whole else (key, place)
+            known = self._coming.get(at)
+            if known is None or known.future is None:
+                self._note(at, known.wanted if known else wanted, begin=begin)
+            if whole:
+                return
+            place, _ = _end(index, place, known.wanted if known else wanted)
+
+    def _note(self, at: tuple[SegmentKey, int], wanted: int, *, begin: bool) -> None:
+        future: Future[_Stretch] | None = None
+        if begin and len(self._fetches) < self._max_fetches:
+            with contextlib.suppress(RuntimeError):  # the store is being closed
+                future = self._fetchers.submit(self._fetch, *at, wanted)
+                self._fetches.add(future)
+                future.add_done_callback(self._fetches.discard)
+        self._coming.put(at, _Coming(wanted, future), wanted if future is not None else 1)
 
     def forget(self, key: SegmentKey) -> None:
         """Let go of what is known of a segment."""
         self._indexes.pop(key)
         self._frames.pop_where(lambda each: each[0] == key)
+        self._coming.pop_where(lambda each: each[0] == key)
+
+
+def _end(index: sealed.SealedIndex, place: int, wanted: int) -> tuple[int, int]:
+    """Return the place behind the frames that hold so much log, and how much they hold."""
+    end, raw = place, 0
+    while end < len(index.frames) and raw < wanted:
+        raw += index.frames[end].raw_length
+        end += 1
+    return end, raw

@@ -9,11 +9,12 @@ The disk is asked first, then the bucket; so a segment may be read at every mome
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -62,10 +63,10 @@ class S3LogStore(LogStore):
     def __init__(self, disk: FileLogStore, bucket: Bucket) -> None:
         self.disk = disk
         self.bucket = bucket
-        self._remote = RemoteSegments(bucket)
         self._moved: Recent[SegmentKey, bool] = Recent(MAX_MOVED)
         size = bucket.config.concurrency
         self._readers = ThreadPoolExecutor(size, thread_name_prefix="s3-read")
+        self._remote = RemoteSegments(bucket, self._readers)
         self._writers = ThreadPoolExecutor(size, thread_name_prefix="s3-write")
 
     async def __aenter__(self) -> Self:
@@ -97,31 +98,38 @@ class S3LogStore(LogStore):
 
     async def read(self, key: SegmentKey, sequence: int, *, max_bytes: int = 1 << 20) -> Sequence[StoredBlock]:
         """Return durable blocks; see the contract."""
-        try:
-            return await self.disk.read(key, sequence, max_bytes=max_bytes)
-        except SegmentNotFoundError:
-            return await self._read(lambda: self._remote.read(key, sequence, max_bytes))
+        return await self._either(
+            key,
+            lambda: self.disk.read(key, sequence, max_bytes=max_bytes),
+            lambda: self._remote.read(key, sequence, max_bytes),
+        )
 
     async def find_time(self, key: SegmentKey, time_unix_nanos: int) -> int:
         """Return where a time may begin; see the contract."""
-        try:
-            return await self.disk.find_time(key, time_unix_nanos)
-        except SegmentNotFoundError:
-            return await self._read(lambda: self._remote.index(key).find_time(time_unix_nanos))
+        return await self._either(
+            key,
+            lambda: self.disk.find_time(key, time_unix_nanos),
+            lambda: self._remote.index(key).find_time(time_unix_nanos),
+        )
 
     async def find_tail(self, key: SegmentKey, lines: int) -> tuple[int, int]:
         """Find where the last lines begin; see the contract."""
-        try:
-            return await self.disk.find_tail(key, lines)
-        except SegmentNotFoundError:
-            return await self._read(lambda: self._remote.index(key).find_tail(lines))
+        return await self._either(
+            key, lambda: self.disk.find_tail(key, lines), lambda: self._remote.index(key).find_tail(lines)
+        )
 
     async def info(self, key: SegmentKey) -> SegmentInfo:
         """Tell what a segment amounts to."""
-        try:
-            return await self.disk.info(key)
-        except SegmentNotFoundError:
-            return await self._read(lambda: self._remote.index(key).info)
+        return await self._either(key, lambda: self.disk.info(key), lambda: self._remote.index(key).info)
+
+    async def _either(self, key: SegmentKey, on_disk: Callable[[], Awaitable[T]], in_bucket: Callable[[], T]) -> T:
+        """Ask the disk, then the bucket; of what is known to be there alone the bucket at once."""
+        if not self._moved.get(key):
+            with contextlib.suppress(SegmentNotFoundError):
+                return await on_disk()
+        found = await self._read(in_bucket)
+        self._moved.put(key, value=True)
+        return found
 
     async def forget(self, key: SegmentKey) -> None:
         """Let go of what was read of the segment; see the contract."""
@@ -142,10 +150,7 @@ class S3LogStore(LogStore):
 
     async def seal(self, key: SegmentKey) -> SegmentInfo:
         """Close and compress a segment, on the disk; see the contract."""
-        try:
-            return await self.disk.seal(key)
-        except SegmentNotFoundError:
-            return await self._read(lambda: self._remote.index(key).info)
+        return await self._either(key, lambda: self.disk.seal(key), lambda: self._remote.index(key).info)
 
     async def archive(self, key: SegmentKey) -> Archived:
         """Bring a sealed segment to the bucket, and see that it is there. Idempotent; the disk's copy stays.

@@ -518,6 +518,7 @@ class Decision(_message.Message):
     STARTED_AFTER_SECONDS_FIELD_NUMBER: _builtins.int
     RAN_SECONDS_FIELD_NUMBER: _builtins.int
     COST_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     attempt_number: _builtins.int
     """The attempt that began with it; 0 while the job waits."""
@@ -537,6 +538,10 @@ class Decision(_message.Message):
     def candidates(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProviderVerdict]:
         """Every provider, the best first."""
 
+    @_builtins.property
+    def spec(self) -> _types_pb2.JobSpec:
+        """The job's, in lists of decisions; its secrets are not in it."""
+
     def __init__(
         self,
         *,
@@ -551,10 +556,11 @@ class Decision(_message.Message):
         started_after_seconds: _builtins.float | None = ...,
         ran_seconds: _builtins.float | None = ...,
         cost: _builtins.float | None = ...,
+        spec: _types_pb2.JobSpec | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "cost", b"cost", "cost_limit", b"cost_limit", "ran_seconds", b"ran_seconds", "started_after_seconds", b"started_after_seconds", "time", b"time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "cost", b"cost", "cost_limit", b"cost_limit", "ran_seconds", b"ran_seconds", "spec", b"spec", "started_after_seconds", b"started_after_seconds", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "attempt_number", b"attempt_number", "candidates", b"candidates", "cost", b"cost", "cost_limit", b"cost_limit", "job_id", b"job_id", "provider", b"provider", "ran_seconds", b"ran_seconds", "reason", b"reason", "started_after_seconds", b"started_after_seconds", "strategy", b"strategy", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_cost", b"_cost", "_cost_limit", b"_cost_limit", "_ran_seconds", b"_ran_seconds", "_started_after_seconds", b"_started_after_seconds", "attempt_number", b"attempt_number", "candidates", b"candidates", "cost", b"cost", "cost_limit", b"cost_limit", "job_id", b"job_id", "provider", b"provider", "ran_seconds", b"ran_seconds", "reason", b"reason", "spec", b"spec", "started_after_seconds", b"started_after_seconds", "strategy", b"strategy", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__cost: _TypeAlias = _typing.Literal["cost"]  # noqa: Y015
     _WhichOneofArgType__cost: _TypeAlias = _typing.Literal["_cost", b"_cost"]  # noqa: Y015

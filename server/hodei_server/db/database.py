@@ -23,7 +23,7 @@ from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, In
 from sqlalchemy.engine import CursorResult
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from hodei.clock import steady_time_ns
+from hodei.clock import elapsed_ns, steady_time_ns
 from hodei_server.db.prepared import PreparedStatements
 from hodei_server.metrics.instruments import DATABASE_COMMIT
 
@@ -38,6 +38,8 @@ QUEUE_LIMIT = 10_000
 READERS = 4
 #: Seconds between tries of a write that must come sooner or later.
 PERSIST_RETRY_SECONDS = 1.0
+#: Microseconds that asking a database for its time may take.
+MOMENT_MICROS = 1_000_000
 
 
 class DatabaseUnavailableError(Exception):
@@ -48,20 +50,31 @@ class Transaction:
     """A connection inside a transaction, and the database's time in it.
 
     :param prepared: runs statements of the hot path, where it can.
+    :param offset: from this machine's elapsed time to the database's clock, in microseconds; it is asked when None.
     """
 
-    def __init__(self, connection: Connection, prepared: PreparedStatements | None = None) -> None:
+    def __init__(
+        self, connection: Connection, prepared: PreparedStatements | None = None, *, offset: int | None = None
+    ) -> None:
         self.connection = connection
         self._prepared = prepared
+        self._offset = offset
         self._now: int | None = None
         self._later: dict[Insert, list[dict[str, Any]]] = {}
         self._committed: list[Callable[[], None]] = []
 
     @property
     def now(self) -> int:
-        """The database's clock, in microseconds since 1970-01-01 UTC; the same throughout a transaction."""
+        """The database's clock, in microseconds since 1970-01-01 UTC; the same throughout a transaction.
+
+        It is what that said when the `Database` was opened, carried on by this machine's elapsed time: no row is judged
+        by a clock that is moved.
+        """
         if self._now is None:
-            self._now = database_time(self.connection)
+            if self._offset is None:
+                self._now = database_time(self.connection)
+            else:
+                self._now = elapsed_ns() // 1000 + self._offset
         return self._now
 
     def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
@@ -112,6 +125,16 @@ def database_time(connection: Connection) -> int:
     return int(connection.scalar(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")) or 0)
 
 
+def clock_offset(connection: Connection) -> int:
+    """Return how far the database's clock is from this machine's elapsed time, in microseconds."""
+    while True:
+        before = elapsed_ns() // 1000
+        now = database_time(connection)
+        # Whoever was stopped in between has not learned much.
+        if elapsed_ns() // 1000 - before <= MOMENT_MICROS:
+            return now - before
+
+
 class _Write:
     __slots__ = ("error", "function", "future", "result")
 
@@ -135,6 +158,7 @@ class Database:
     """Runs writes and reads off the event loop. An asynchronous context manager.
 
     :param engine: made by `hodei_server.db.engine`.
+    :ivar offset: from this machine's elapsed time to the database's clock as it was opened, in microseconds.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -145,8 +169,10 @@ class Database:
         self._thread: threading.Thread | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
+        self.offset = 0
 
     async def __aenter__(self) -> Self:
+        self.offset = await asyncio.to_thread(self._measure)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="database-writer", daemon=True)
         self._thread.start()
@@ -165,6 +191,13 @@ class Database:
             self._thread = None
         self._readers.shutdown()
         self.engine.dispose()
+
+    def _measure(self) -> int:
+        try:
+            with self.engine.connect() as connection:
+                return clock_offset(connection)
+        except DBAPIError as error:
+            raise _translate(error) from error
 
     @property
     def waiting(self) -> int:
@@ -198,7 +231,7 @@ class Database:
         def run() -> T:
             try:
                 with self.engine.connect() as connection:
-                    return function(Transaction(connection))
+                    return function(Transaction(connection, offset=self.offset))
             except DBAPIError as error:
                 raise _translate(error) from error
 
@@ -243,7 +276,8 @@ class Database:
             connection = connection.execution_options(hodei_writer=True)  # noqa: PLW2901 - the same connection
             with connection.begin():
                 sqlite = connection.dialect.name == "sqlite"
-                transaction = Transaction(connection, PreparedStatements(connection) if sqlite else None)
+                prepared = PreparedStatements(connection) if sqlite else None
+                transaction = Transaction(connection, prepared, offset=self.offset)
                 for write in batch:
                     write.result = write.function(transaction)
                 transaction.flush()

@@ -10,7 +10,7 @@ from sqlalchemy.engine import RowMapping
 from hodei.v1 import job_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.prepared import prepared
-from hodei_server.db.schema import attempts, decisions
+from hodei_server.db.schema import attempts, decisions, jobs
 
 #: So many decisions of a job that found no place are kept, the newest: it may wait, and verdicts change, for ever.
 MOST_WAITING = 20
@@ -24,8 +24,13 @@ _COLUMNS = (
     attempts.c.started_at,
     attempts.c.ended_at,
     attempts.c.cost,
+    jobs.c.spec,
 )
-_ALL = select(*_COLUMNS).outerjoin(attempts, attempts.c.attempt_uid == decisions.c.attempt_uid)
+_ALL = (
+    select(*_COLUMNS)
+    .join(jobs, jobs.c.job_id == decisions.c.job_id)
+    .outerjoin(attempts, attempts.c.attempt_uid == decisions.c.attempt_uid)
+)
 
 _waiting = (decisions.c.job_id == bindparam("id")) & decisions.c.attempt_uid.is_(None)
 _OLDEST_KEPT = (
@@ -53,7 +58,7 @@ def insert_decision(tx: Transaction, decision: wire.Decision, tenant: str, attem
 def list_decisions(
     tx: Transaction, *, tenant: str = "", job_id: str = "", before: int | None = None, limit: int
 ) -> Sequence[RowMapping]:
-    """Return decisions, the newest first, with what became of their attempts.
+    """Return decisions, the newest first, with their jobs' specs and what became of their attempts.
 
     :param tenant: whose; or `job_id`: of which job.
     :param before: the number of the last one of the page before.

@@ -49,6 +49,11 @@ installation = Table(
     Column("created_at", BigInteger, nullable=False),
     # Changes all the time, here and in the data folder: an older copy of the database is known by it.
     Column("generation", String(32), nullable=False, server_default=""),
+    # The clock that rows go by, beside the time since the boot of the server's machine (see `clock`).
+    Column("clock_boot_id", String(36), nullable=False, server_default=""),
+    Column("clock_offset", BigInteger, nullable=False, server_default="0"),
+    # By how much it was moved and nobody has confirmed it, in microseconds: nothing expires while it is not 0.
+    Column("clock_moved", BigInteger, nullable=False, server_default="0"),
 )
 
 jobs = Table(

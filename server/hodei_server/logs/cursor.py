@@ -12,6 +12,8 @@ from hodei_logstore.contract import CorruptSegmentError, SegmentKey, SegmentNotF
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.logs.book import LogBook
 
+#: Read at once where a place is looked for: the index has told that it is near.
+FIND_BYTES = 256 << 10
 _WITHOUT_BYTES = frozenset({SegmentState.CUT, SegmentState.EXPIRED})
 
 
@@ -113,11 +115,11 @@ async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> in
             continue
         key = SegmentKey(segment.attempt_uid, segment.first_sequence)
         at = await book.store.find_time(key, time_unix_nanos)
-        for stored in await book.store.read(key, at):
-            for chunk in chunks_of(stored.data):
+        while blocks := await book.store.read(key, at, max_bytes=FIND_BYTES):
+            for chunk in (chunk for stored in blocks for chunk in chunks_of(stored.data)):
                 if chunk.time_unix_nanos >= time_unix_nanos:
                     return chunk.sequence
-            at = stored.next_sequence
+            at = blocks[-1].next_sequence
         return at
     return sequence
 

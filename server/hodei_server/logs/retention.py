@@ -10,9 +10,9 @@ from typing import Protocol
 
 import structlog
 
-from hodei.clock import clock_moved_seconds
 from hodei_logstore.contract import LogStore, StoreUnavailableError
 from hodei_logstore.objects import manifest_name, object_name
+from hodei_server.clock_watch import ClockWatch
 from hodei_server.db.archive import mark_place, removable_segments
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.retention import date_jobs, expired_jobs, mark_expired, remove_jobs
@@ -25,8 +25,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 EXPIRE_BATCH = 100
 #: Segments whose bytes are removed at once: a bucket takes as many names in a call.
 REMOVE_BATCH = 500
-#: The machine's clock may be moved by so much, in seconds, before nothing is removed.
-CLOCK_TOLERANCE = 60.0
 #: Seconds of work in a row, then others have their turn.
 TIME_BUDGET = 1.0
 _TOLD = ("logs", "segments", "jobs", "disk_bytes", "s3_bytes")
@@ -80,16 +78,16 @@ class Retention:
         self._owner = owner
         self._job_ttl = int(job_ttl * 1e6)
         self._archive = archive
-
+        self._clock = ClockWatch(database)
         self._turn = asyncio.Lock()
 
-    @staticmethod
-    def paused() -> str:
+    async def paused(self) -> str:
         """Return why nothing may be removed now, in words; empty where it may."""
-        moved = clock_moved_seconds()
-        if abs(moved) <= CLOCK_TOLERANCE:
+        moved = await self._clock.moved_seconds()
+        if not moved:
             return ""
-        return f"the machine's clock was moved by {moved:.0f} s: restart the server once it is right"
+        remedy = "set it right, or restart the server and run 'hodei db confirm-clock'"
+        return f"the clock was moved by {moved:.0f} s: {remedy}"
 
     async def preview(self) -> Preview:
         """Tell what `run` would remove, without removing anything."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import log_pb2 as wire
@@ -38,11 +39,18 @@ class _Sum:
             self.checksum = add_checksums(self.checksum, chunk_checksum(chunk.sequence, chunk.stream, chunk.data))
 
 
-async def verify_segment(store: LogStore, segment: Segment) -> wire.LogSegmentCheck:
-    """Read a segment and tell whether it is what its figures say.
+async def verify_segments(store: LogStore, segments: Sequence[Segment]) -> list[wire.LogSegmentCheck]:
+    """Read a log's segments and tell of each whether it is what its figures say.
 
     :raise LogStoreError: the store can't be asked.
     """
+    # All before the first is read: who reads on to the end of one has begun to fetch the next.
+    for segment in segments:
+        await store.forget(segment.key)
+    return [await _verify(store, segment) for segment in segments]
+
+
+async def _verify(store: LogStore, segment: Segment) -> wire.LogSegmentCheck:
     check = wire.LogSegmentCheck(
         first_sequence=segment.first_sequence, next_sequence=segment.next_sequence, bytes=segment.size
     )
@@ -66,7 +74,6 @@ async def verify_segment(store: LogStore, segment: Segment) -> wire.LogSegmentCh
 async def _difference(store: LogStore, segment: Segment) -> str:
     """Return in words how a segment's bytes differ from its figures; empty when they don't."""
     key, found = SegmentKey(segment.attempt_uid, segment.first_sequence), _Sum(segment.first_sequence)
-    await store.forget(key)
     await store.examine(key)
     while found.sequence < segment.next_sequence:
         blocks = await store.read(key, found.sequence)

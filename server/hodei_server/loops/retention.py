@@ -17,12 +17,13 @@ REST = 4.0
 async def retention_loop(retention: Retention, interval: float) -> None:
     """Remove the logs of jobs whose time to live has passed since their recorded end (L21), and such jobs.
 
-    A second of work is followed by some of rest, until nothing is left (L22).
+    A second of work is followed by some of rest, until nothing is left (L22). Nothing is removed by a clock that was
+    moved.
     """
     pause = interval
     while True:
         await asyncio.sleep(pause)
-        reason = retention.paused()
+        reason = await retention.paused()
         if reason:
             _log.error("retention.paused", reason=reason)
             pause = interval

@@ -14,6 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from hodei import __version__
 from hodei.clock import clock_moved_seconds
 from hodei_providers import metrics as offered
+from hodei_server.db.clock import unconfirmed_micros
 from hodei_server.db.database import Database
 from hodei_server.db.job_queries import oldest_queued, unfinished_counts
 from hodei_server.db.providers import ProviderState
@@ -50,14 +51,15 @@ async def gather(parts: Parts) -> list[Metric]:
 
     :raise hodei_server.db.database.DatabaseUnavailableError: there is no answer without it.
     """
-    jobs, oldest, workers = await parts.database.read(
-        lambda tx: (unfinished_counts(tx), oldest_queued(tx), counts_by_state(tx))
+    jobs, oldest, workers, unconfirmed = await parts.database.read(
+        lambda tx: (unfinished_counts(tx), oldest_queued(tx), counts_by_state(tx), unconfirmed_micros(tx))
     )
     return [
         _gauge("build_info", "The server's version.", ("version",), {(__version__,): 1}),
         *_of_jobs(jobs, oldest),
         *_of_workers(parts, workers),
         *_of_logs(parts),
+        _of_clock(unconfirmed / 1e6),
         *_of_providers(parts),
         *_offered(parts),
     ]
@@ -103,8 +105,11 @@ def _of_logs(parts: Parts) -> Iterable[Metric]:
     disk = shutil.disk_usage(parts.data_dir)
     yield _gauge("disk_free_bytes", "Room on the disk of HODEI_DATA_DIR.", (), {(): disk.free})
     yield _gauge("disk_size_bytes", "That disk's size.", (), {(): disk.total})
-    moved = "By how much the machine's clock was moved since the start; < 0: set back."
-    yield _gauge("clock_moved_seconds", moved, (), {(): clock_moved_seconds()})
+
+
+def _of_clock(unconfirmed: float) -> Metric:
+    text = "By how much the clock was moved since the start, or before it and nobody has confirmed it; < 0: set back."
+    return _gauge("clock_moved_seconds", text, (), {(): unconfirmed or clock_moved_seconds()})
 
 
 def _of_providers(parts: Parts) -> Iterable[Metric]:

@@ -300,7 +300,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         rows = await self._database.read(
             lambda tx: list_decisions(tx, tenant=tenant, job_id=job_id, before=before, limit=size + 1)
         )
-        response = wire.ListDecisionsResponse(decisions=[decision_of(row) for row in rows[:size]])
+        response = wire.ListDecisionsResponse(decisions=[decision_of(row, with_spec=True) for row in rows[:size]])
         if len(rows) > size:
             response.next_page_token = tokens.encode(str(rows[size - 1]["number"]))
         return response

@@ -23,7 +23,7 @@ async def prune_logs(retention: Retention, request: wire.PruneLogsRequest) -> As
     if request.dry_run:
         yield wire.PruneLogsResponse(expired=_summary(await retention.preview()))
         return
-    reason = retention.paused()
+    reason = await retention.paused()
     if reason:
         raise PreconditionError(f"nothing is removed now: {reason}")
     _log.info("retention.asked", principal=current_principal())

@@ -12,7 +12,7 @@ from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts, jobs
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
 from hodei_server.domain.spec import check_tenant, check_text
-from hodei_server.logs.verify import verify_segment
+from hodei_server.logs.verify import verify_segments
 from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
 from hodei_server.rpc.requests import refuse
 
@@ -52,8 +52,7 @@ async def _verify(lookup: LogLookup, log: AttemptLog) -> wire.VerifyLogsResponse
     response = wire.VerifyLogsResponse(
         job_id=log.job_id, attempt_uid=log.attempt_uid, attempt_number=log.number, receipt=state.receipt
     )
-    for segment in state.segments:
-        response.segments.append(await verify_segment(lookup.book.store, segment))
+    response.segments.extend(await verify_segments(lookup.book.store, state.segments))
     return response
 
 

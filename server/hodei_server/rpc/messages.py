@@ -66,8 +66,11 @@ def attempt_message(row: RowMapping) -> wire.Attempt:
     return attempt
 
 
-def decision_of(row: RowMapping) -> job_pb2.Decision:
-    """Return a decision, with what became of its attempt."""
+def decision_of(row: RowMapping, *, with_spec: bool = False) -> job_pb2.Decision:
+    """Return a decision, with what became of its attempt.
+
+    :param with_spec: and with its job's spec, without secrets.
+    """
     decision = job_pb2.Decision.FromString(row["decision"])
     decision.time.CopyFrom(timestamp(row["at"]))
     if row["started_at"] is not None:
@@ -76,6 +79,9 @@ def decision_of(row: RowMapping) -> job_pb2.Decision:
             decision.ran_seconds = (row["ended_at"] - row["started_at"]) / 1e6
     if row["cost"] is not None:
         decision.cost = row["cost"]
+    if with_spec:
+        decision.spec.ParseFromString(row["spec"])
+        decision.spec.ClearField("secrets")
     return decision
 
 

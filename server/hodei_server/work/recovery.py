@@ -7,6 +7,7 @@ import asyncio
 import structlog
 
 from hodei_providers.contract import Handle, ProviderError, WorkerPhase
+from hodei_server.clock_watch import ClockWatch
 from hodei_server.db.attempts import active_attempts
 from hodei_server.db.database import Database
 from hodei_server.db.providers import provider_states
@@ -27,6 +28,7 @@ async def recover(
     database: Database, attempts: Attempts, fleet: Fleet, scheduler: Scheduler, installation: Installation
 ) -> None:
     """Bring memory and the world in line with the database; before anybody is let in."""
+    await ClockWatch(database).settle()
     await _remember(database, scheduler)
     rows = await database.read(active_attempts)
     for row in rows:

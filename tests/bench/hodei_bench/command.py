@@ -29,7 +29,7 @@ from hodei_bench.profile_page import write_profiles
 
 #: Seconds after which a bench is given up, and the next one has its turn.
 BENCH_SECONDS = 300.0
-GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet", "docker")
+GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet", "docker", "archive", "places")
 
 
 def machine() -> dict[str, Any]:

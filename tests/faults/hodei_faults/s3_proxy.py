@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import io
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,19 +16,40 @@ from yarl import URL
 _NOT_PASSED_ON = frozenset({"connection", "transfer-encoding", "content-length", "expect"})
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Call:
+    """A call as it was sent.
+
+    :param headers: by their names in lower case.
+    :param size: bytes of its body.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    size: int
+
+
 class S3Proxy:
     """Listens on the loopback. Requests keep their host, which their signature is of.
 
     :param target: the server's URL.
     :ivar error: code and status that every call is answered with, in place of the server's answer.
-    :ivar calls: every call that came, by method and path.
+    :ivar calls: every call that came, by method and path; `sent` has all of each whose body has come.
     :ivar fetched: bytes of objects that were read.
+    :ivar gate: closed, calls wait for it before they are passed on.
+    :ivar busy: calls that are under way; `busiest` is the most there ever were.
     """
 
     def __init__(self, target: str) -> None:
         self.error: tuple[str, int] | None = None
         self.calls: list[tuple[str, str]] = []
+        self.sent: list[Call] = []
         self.fetched = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.busy = self.busiest = 0
         self.port = 0
         self._target = target.rstrip("/")
         self._session: aiohttp.ClientSession | None = None
@@ -60,8 +84,19 @@ class S3Proxy:
         await self._session.close()
 
     async def _answer(self, request: web.Request) -> web.Response:
+        self.busy += 1
+        self.busiest = max(self.busy, self.busiest)
+        try:
+            await self.gate.wait()
+            return await self._answer_now(request)
+        finally:
+            self.busy -= 1
+
+    async def _answer_now(self, request: web.Request) -> web.Response:
         self.calls.append((request.method, request.path))
         body = await request.read()
+        named = {name.lower(): value for name, value in request.headers.items()}
+        self.sent.append(Call(request.method, request.path, dict(request.query), named, len(body)))
         if self.error is not None:
             code, status = self.error
             text = f"<Error><Code>{code}</Code><Message>said by a test</Message></Error>"

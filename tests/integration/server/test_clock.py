@@ -1,4 +1,4 @@
-"""A machine's clock that is moved while a server runs."""
+"""A machine's clock that is moved, while a server runs or while none does."""
 
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 import structlog
 
+from hodei import clock
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Chunk, Client, ClientSettings
 from hodei_server.app import Server
+from hodei_server.db.clock import confirm_clock
+from hodei_server.db.database import Transaction
+from hodei_server.db.engine import open_engine
 from hodei_server.settings import Settings
 
 DAY = 86400
@@ -28,6 +32,18 @@ def move_clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
     def move(seconds: float) -> None:
         monkeypatch.setattr(time, "time_ns", lambda: real() + int(seconds * 1e9))
+
+    return move
+
+
+@pytest.fixture
+def restart_clock(move_clock: Callable[[float], None], monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what moves the clock for a server that is not started yet: it takes it as it is."""
+    began = clock._OFFSET_NS
+
+    def move(seconds: float) -> None:
+        move_clock(seconds)
+        monkeypatch.setattr(clock, "_OFFSET_NS", began + int(seconds * 1e9))
 
     return move
 
@@ -70,3 +86,86 @@ async def test_a_clock_that_jumps_ends_no_job_and_removes_no_log(
             assert [event.time for event in events] == sorted(event.time for event in events)
         told = await client.get(waiting)
         assert told.submit_time.ToNanoseconds() <= told.attempts[0].start_time.ToNanoseconds()
+
+
+@pytest.mark.parametrize("seconds", [30 * DAY, -30 * DAY])
+async def test_a_clock_that_was_moved_across_a_restart_ends_no_job_and_removes_no_log(
+    make_settings: Callable[..., Settings],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    restart_clock: Callable[[float], None],
+    seconds: float,
+) -> None:
+    """L21, W05: deadlines are moved with the clock; retention pauses until somebody confirms it."""
+    go = tmp_path / "go"
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "1")
+    settings = make_settings(retention_interval="100ms", lease="1s", ping_interval="200ms", orphan_after="60s")
+    async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
+        old = await client.submit(["echo", "old"])
+        await client.wait(old)
+        running = await client.submit(
+            ["sh", "-c", f"echo before; while [ ! -e {go} ]; do sleep 0.02; done; echo after"], run_timeout=600.0
+        )
+        async with asyncio.timeout(30):
+            async for event in client.logs(running):
+                assert isinstance(event, Chunk)
+                break
+        waiting = await client.submit(["echo", "waited"], queue_timeout=600.0)
+        settings = settings.model_copy(
+            update={"listen": server.address.target, "worker_listen": f"127.0.0.1:{server.worker_address.port}"}
+        )
+    restart_clock(seconds)
+    with structlog.testing.capture_logs() as said:
+        async with (
+            Server(settings, ephemeral=True) as server,
+            Client(settings=ClientSettings(server.address)) as client,
+        ):
+            # Every loop has had its turn a few times.
+            await asyncio.sleep(3.0)
+            assert {"clock.moved", "retention.paused"} <= {entry["event"] for entry in said}
+            assert (await client.get(running)).state == wire.JOB_STATE_RUNNING
+            assert (await client.get(waiting)).state == wire.JOB_STATE_QUEUED
+            go.touch()
+            for job, text in ((running, b"before\nafter\n"), (waiting, b"waited\n"), (old, b"old\n")):
+                assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+                events = [event async for event in client.logs(job) if isinstance(event, Chunk)]
+                assert b"".join(event.data for event in events) == text
+            told = await client.get(waiting)
+            assert told.submit_time.ToNanoseconds() <= told.attempts[0].start_time.ToNanoseconds()
+            confirm(settings)
+            async with asyncio.timeout(30):
+                # What is older than its time to live by the clock as it is goes, and nothing else.
+                while seconds > 0 and not (await client.receipt(old)).expired:
+                    await asyncio.sleep(0.05)
+            assert not (await client.receipt(running)).expired
+
+
+async def test_a_clock_that_was_set_back_to_what_it_was_needs_nobody(
+    make_settings: Callable[..., Settings], restart_clock: Callable[[float], None]
+) -> None:
+    """L21: logs whose time has come go again."""
+    settings = make_settings(retention_interval="50ms", log_ttl="1s")
+    async with Server(settings):
+        pass
+    restart_clock(30 * DAY)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["echo", "x"])
+        await client.wait(job)
+        # Longer than its time to live.
+        await asyncio.sleep(2.0)
+        assert not (await client.receipt(job)).expired
+    restart_clock(0)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["echo", "x"])
+        await client.wait(job)
+        async with asyncio.timeout(30):
+            while not (await client.receipt(job)).expired:
+                await asyncio.sleep(0.05)
+
+
+def confirm(settings: Settings) -> None:
+    """Do as `hodei db confirm-clock` does."""
+    engine = open_engine(settings.resolved_database_url)
+    with engine.connect().execution_options(hodei_writer=True) as connection, connection.begin():
+        assert confirm_clock(Transaction(connection))
+    engine.dispose()

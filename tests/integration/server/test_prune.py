@@ -105,7 +105,7 @@ async def test_nothing_is_removed_by_a_clock_that_was_moved(
     job = await client.submit(["echo", "kept"])
     await client.wait(job)
     expire(server, job)
-    monkeypatch.setattr("hodei_server.logs.retention.clock_moved_seconds", lambda: 3600.0)
+    monkeypatch.setattr("hodei_server.clock_watch.clock_moved_seconds", lambda: 3600.0)
     with pytest.raises(PreconditionError, match="clock"):
         [each async for each in client.prune_logs()]
     [summary] = [each.expired async for each in client.prune_logs(dry_run=True)]

@@ -27,6 +27,15 @@ JOBS: tuple[Protection, ...] = (
         "the time the attempt took counts as waiting, and the job has waited too long",
     ),
     Protection(
+        "W05",
+        "deadlines of what is under way are moved with a clock that was moved while the server was down",
+        "server/hodei_server/db/clock.py",
+        "        tx.execute(update(table).where(over.is_(None)).values(moved))\n",
+        "        tx.execute(update(table).where(over.is_(None), over.is_not(None)).values(moved))\n",
+        f"{SERVER}/test_clock.py::test_a_clock_that_was_moved_across_a_restart_ends_no_job_and_removes_no_log[2592000]",
+        "the job that runs has run too long, and the one that waits has waited too long",
+    ),
+    Protection(
         "W07",
         "a signal is told apart from an exit code",
         "worker/hodei_worker/process.py",

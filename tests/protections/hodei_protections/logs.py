@@ -6,6 +6,7 @@ from hodei_protections.protection import Protection
 
 SERVER = "tests/integration/server"
 WORKER = "tests/integration/worker/test_worker.py"
+CLOCK = "tests/integration/db/test_clock.py::test_what_is_under_way_is_moved_with_the_clock"
 
 LOGS: tuple[Protection, ...] = (
     Protection(
@@ -256,6 +257,15 @@ LOGS: tuple[Protection, ...] = (
         "where(jobs.c.logs_expire_at.is_not(None))",
         f"{SERVER}/test_retention.py::test_the_time_of_a_file_says_nothing_about_its_log",
         "the log goes before its time",
+    ),
+    Protection(
+        "L21",
+        "nothing expires by a clock that was moved while the server was down, until somebody confirms it",
+        "server/hodei_server/db/clock.py",
+        "        return int(known.clock_moved)\n",
+        "        return 0\n",
+        f"{CLOCK}[sqlite-2592000000000]",
+        "logs go before their time",
     ),
     Protection(
         "L22",

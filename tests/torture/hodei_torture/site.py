@@ -97,7 +97,7 @@ class Site:
             "HODEI_LOG_SEGMENT": "64Ki",
             "HODEI_LEASE": f"{LEASE}s",
             "HODEI_PING_INTERVAL": "500ms",
-            "HODEI_ORPHAN_AFTER": "20s",
+            "HODEI_ORPHAN_AFTER": "60s",
             "HODEI_LOG_LEVEL": "warn",
         }
         with (self.folder / "server.log").open("ab") as log:
