@@ -232,7 +232,7 @@ LOGS: tuple[Protection, ...] = (
     Protection(
         "L20",
         "the open form goes only after the compressed one was read back and is the same",
-        "logstore/hodei_logstore/file.py",
+        "logstore/hodei_logstore/segment_files.py",
         "        except CorruptSegmentError:\n"
         '            self._path(key, "sealed").unlink()\n'
         "            return False\n",
