@@ -15,6 +15,9 @@ from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import upgrade
 
+# What it asserts is told as in a test's own file.
+pytest.register_assert_rewrite("hodei_faults.job_model")
+
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def engine_name(request: pytest.FixtureRequest) -> str:

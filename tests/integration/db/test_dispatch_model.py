@@ -6,42 +6,30 @@ import collections
 import dataclasses
 import time
 import types
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Iterator
+from typing import TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Engine, delete
+from hypothesis.stateful import initialize, precondition, rule
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
+from hodei_faults.machine import SchedulerMachine, finished, pick, run_machine
 from hodei_providers.contract import Capabilities, Health, Resources
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
 from hodei_server.db.database import Transaction
-from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.providers import ProviderState
-from hodei_server.db.schema import metadata
-from hodei_server.db.schema_version import upgrade
 from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.fairness import Limits
 from hodei_server.domain.measures import Measures
 from hodei_server.work import scheduler as scheduler_module
-from hodei_server.work.scheduler import Scheduler, SchedulerSettings
-from hodei_server.work.sessions import Sessions
+from hodei_server.work.scheduler import SchedulerSettings
 
 T = TypeVar("T")
-SETTINGS = settings(
-    max_examples=80,
-    stateful_step_count=30,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 DEFAULT_STRATEGY = "fastest-startup"
 NAMES = ["a", "b", "c"]
 LABELS = st.dictionaries(st.sampled_from(["zone", "disk"]), st.sampled_from(["x", "y"]), max_size=2)
@@ -127,17 +115,13 @@ def never(spec: wire.JobSpec, name: str, offers: Capabilities) -> bool:
     )
 
 
-class Dispatch(RuleBasedStateMachine):
+class Dispatch(SchedulerMachine):
     """Jobs come and end, workers come and go, providers change their mind."""
-
-    engine: ClassVar[Engine]
 
     def __init__(self) -> None:
         super().__init__()
         self.jobs: list[Job] = []
         self.workers: list[Worker] = []
-        self.given: list[tuple[str, str, str, str]] = []
-        self.sessions = Sessions()
         self.fleet = types.SimpleNamespace(
             providers={},
             health={},
@@ -146,9 +130,6 @@ class Dispatch(RuleBasedStateMachine):
             start=lambda coroutine, _name: coroutine.close(),
             remove_soon=lambda _worker_id, _reason, **_options: None,
         )
-        with self.engine.begin() as connection:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(delete(table))
 
     @initialize(offers=st.lists(CAPABILITIES, min_size=1, max_size=3))
     def configure(self, offers: list[Capabilities]) -> None:
@@ -158,30 +139,8 @@ class Dispatch(RuleBasedStateMachine):
         self.fleet.health = dict.fromkeys(self.offers, Health(healthy=True))
         self.fleet.measures = {name: Measures(each.typical_startup) for name, each in self.offers.items()}
         self.pings: dict[str, list[bool]] = {name: [] for name in self.offers}
-        self.scheduler = Scheduler(
-            cast("Any", types.SimpleNamespace(write=self._write)),
-            cast("Any", self.fleet),
-            self.sessions,
-            cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100, limits=LIMITS),
-        )
-
-    async def _write(self, function: Callable[[Transaction], T]) -> T:
-        return self.do(function)
-
-    def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
-        self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id, provider=provider, spec=wire.JobSpec.FromString(row["spec"]))
-
-    def do(self, function: Callable[[Transaction], T]) -> T:
-        """Run something in a transaction."""
-        with self.engine.connect() as plain:
-            connection = plain.execution_options(hodei_writer=True)
-            with connection.begin():
-                transaction = Transaction(connection)
-                result = function(transaction)
-                transaction.flush()
-                return result
+        options = SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100, limits=LIMITS)
+        self.scheduler = self.scheduler_of(self.fleet, options)
 
     def busy(self) -> list[Job]:
         """Return jobs that have a worker."""
@@ -334,30 +293,10 @@ def alike(made_for: wire.JobSpec, spec: wire.JobSpec) -> bool:
     return (made_for.tenant, made_for.image, made_for.resources) == (spec.tenant, spec.image, spec.resources)
 
 
-def pick(data: st.DataObject, values: Iterable[T]) -> T:
-    """Draw one of some values, by its place."""
-    choices = list(values)
-    return choices[data.draw(st.integers(0, len(choices) - 1))]
-
-
-def finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run what never has to wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return cast("T", end.value)
-    raise AssertionError("it waits")
-
-
 def test_what_can_run_somewhere_is_given_out_and_nothing_else(
     database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """W15, W36, W44: to the tenant that has least, by priority, then submission; what is starting counts."""
     # Several pages, so that what is behind the first is looked at.
     monkeypatch.setattr(scheduler_module, "PAGE", 3)
-    engine = open_engine(database_url, "process")
-    upgrade(engine)
-    try:
-        run_state_machine_as_test(type("Dispatch", (Dispatch,), {"engine": engine}), settings=SETTINGS)
-    finally:
-        engine.dispose()
+    run_machine(Dispatch, database_url, examples=80, steps=30)

@@ -2,51 +2,38 @@
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-import types
-from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, ClassVar, TypeVar, cast
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
-from sqlalchemy import Engine, delete, select
+from hypothesis.stateful import invariant, precondition, rule
+from sqlalchemy import select
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
+from hodei_faults.job_model import SECOND, Attempt, Job, Worker
+from hodei_faults.machine import SchedulerMachine, finished, pick, run_machine
 from hodei_providers.contract import Health
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.database import Transaction
-from hodei_server.db.engine import open_engine
 from hodei_server.db.job_queries import next_wake
 from hodei_server.db.jobs import CancelWish, NewJob, expire_queued, insert_job, request_cancel
-from hodei_server.db.schema import attempts, job_events, jobs, log_segments, metadata, workers
-from hodei_server.db.schema_version import upgrade
+from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.db.workers import begin_removal, confirm_removal, drain_worker, said_hello
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.measures import Measures
-from hodei_server.domain.states import ACTIVE_STATES, INFRASTRUCTURE_CAUSES, MOVES, Cause, JobState
+from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 from hodei_server.domain.workers import WorkerState
-from hodei_server.work.scheduler import Scheduler, SchedulerSettings
-from hodei_server.work.sessions import Sessions
+from hodei_server.work.scheduler import SchedulerSettings
 
 T = TypeVar("T")
-SECOND = 1_000_000
 CAPACITY = {"one": 1, "three": 3}
 MAX_JOBS = 2
 START_TIMEOUT = 30
 RUN_LIMIT = 20 * SECOND
-SETTINGS = settings(
-    max_examples=50,
-    stateful_step_count=40,
-    deadline=None,
-    print_blob=True,
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
 POLICIES = [
     wire.RetryPolicy(),
     wire.RetryPolicy(max_attempts=2, initial_backoff=Duration(seconds=4)),
@@ -57,72 +44,6 @@ POLICIES = [
 BY_WORKER = [(Cause.EXIT_CODE, 0), (Cause.EXIT_CODE, 1), (Cause.EXIT_CODE, 75), (Cause.SIGNAL, None)]
 BY_WORKER += [(Cause.RUN_TIMEOUT, None), (Cause.CANCELLED, None), (Cause.OUT_OF_MEMORY, 0)]
 BY_SERVER = [Cause.WORKER_LOST, Cause.START_TIMEOUT, Cause.RUN_TIMEOUT, Cause.CANCELLED, Cause.PROVIDER_ERROR]
-#: What takes an attempt to its end, and the end it takes it to.
-END_OF = {Cause.CANCELLED: JobState.CANCELLED, Cause.RUN_TIMEOUT: JobState.TIMED_OUT}
-#: A stop that was asked for does not hide how these ended.
-OWN_ENDS = {Cause.EXIT_CODE, Cause.SIGNAL}
-
-
-@dataclasses.dataclass
-class Worker:
-    worker_id: str
-    provider: str
-    attempt: str | None
-    state: WorkerState = WorkerState.STARTING
-    done: int = 0
-
-
-@dataclasses.dataclass
-class Attempt:
-    uid: str
-    worker: Worker
-    start_deadline: int
-    state: JobState = JobState.STARTING
-    epoch: int = 1
-    result: tuple[Cause, int | None] | None = None
-    log_end: int | None = None
-
-
-@dataclasses.dataclass
-class Job:
-    job_id: str
-    spec: wire.JobSpec
-    queue_deadline: int | None
-    state: JobState = JobState.QUEUED
-    attempts: list[Attempt] = dataclasses.field(default_factory=list)
-    failures: int = 0
-    infrastructure: int = 0
-    earliest: tuple[int, int] = (0, 0)
-    not_before: int = 0
-    cancelled_at: int | None = None
-    grace: int | None = None
-    cause: Cause | None = None
-    moves: int = 1
-    final_row: dict[str, Any] | None = None
-
-    def move(self, state: JobState, cause: Cause | None = None) -> None:
-        """Note a move."""
-        self.state, self.cause = state, cause
-        self.moves += 1
-
-    def back_off(self, cause: Cause, exit_code: int | None) -> float | None:
-        """Return the longest back-off before another attempt; None where none follows."""
-        policy = self.spec.retry
-        user = cause not in INFRASTRUCTURE_CAUSES
-        if user:
-            named = list(policy.on_causes) or [wire.CAUSE_EXIT_CODE, wire.CAUSE_SIGNAL, wire.CAUSE_OUT_OF_MEMORY]
-            wanted = int(cause) in named and (cause is not Cause.EXIT_CODE or exit_code != 0)
-            if cause is Cause.EXIT_CODE and policy.on_exit_codes:
-                wanted = wanted and exit_code in policy.on_exit_codes
-            before, allowed = self.failures, policy.max_attempts - 1
-        else:
-            wanted, before = True, self.infrastructure
-            allowed = policy.max_infrastructure_retries if policy.HasField("max_infrastructure_retries") else 3
-        if not wanted or before >= allowed:
-            return None
-        first = policy.initial_backoff.seconds if policy.HasField("initial_backoff") else 1
-        most = policy.max_backoff.seconds if policy.HasField("max_backoff") else 300
-        return float(min(first * 2**before, most))
 
 
 class Fleet:
@@ -141,25 +62,10 @@ class Fleet:
         self.started.append(name)
 
 
-def pick(data: st.DataObject, values: Iterable[T]) -> T:
-    """Draw one of some values, by its place: that is quickly told."""
-    choices = list(values)
-    return choices[data.draw(st.integers(0, len(choices) - 1))]
-
-
-def finished(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run what never has to wait."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return cast("T", end.value)
-    raise AssertionError("it waits")
-
-
-class JobMoves(RuleBasedStateMachine):
+class JobMoves(SchedulerMachine):
     """Drives the database's moves by a clock of its own."""
 
-    engine: ClassVar[Engine]
+    now: int
 
     def __init__(self) -> None:
         super().__init__()
@@ -167,36 +73,9 @@ class JobMoves(RuleBasedStateMachine):
         self.jobs: list[Job] = []
         self.workers: list[Worker] = []
         self.requests: dict[str, Job] = {}
-        self.fleet, self.sessions = Fleet(), Sessions()
-        self.given: list[tuple[str, str, str, str]] = []
-        self.scheduler = Scheduler(
-            cast("Any", types.SimpleNamespace(write=self._write)),
-            cast("Any", self.fleet),
-            self.sessions,
-            cast("Any", types.SimpleNamespace(begin=self._begin, run_on=lambda _session, _live: None)),
-            SchedulerSettings("lowest-cost", START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100),
-        )
-        with self.engine.begin() as connection:
-            for table in reversed(metadata.sorted_tables):
-                connection.execute(delete(table))
-
-    async def _write(self, function: Callable[[Transaction], T]) -> T:
-        return self.do(function)
-
-    def _begin(self, row: Any, uid: str, provider: str, worker_id: str) -> Any:
-        self.given.append((row["job_id"], uid, provider, worker_id))
-        return types.SimpleNamespace(worker_id=worker_id, provider=provider, spec=wire.JobSpec.FromString(row["spec"]))
-
-    def do(self, function: Callable[[Transaction], T]) -> T:
-        """Run a move in a transaction at the model's time."""
-        with self.engine.connect() as plain:
-            connection = plain.execution_options(hodei_writer=True)
-            with connection.begin():
-                transaction = Transaction(connection)
-                transaction._now = self.now
-                result = function(transaction)
-                transaction.flush()
-                return result
+        self.fleet = Fleet()
+        options = SchedulerSettings("lowest-cost", START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100)
+        self.scheduler = self.scheduler_of(self.fleet, options)
 
     @property
     def all_attempts(self) -> list[tuple[Job, Attempt]]:
@@ -453,31 +332,13 @@ class JobMoves(RuleBasedStateMachine):
         if attempt.state is not JobState.FINISHING:
             return
         assert attempt.result is not None
-        self._end(job, attempt, *attempt.result)
+        job.end(attempt, self.now)
         attempt.log_end = chunks
         worker = attempt.worker
         if worker.attempt == attempt.uid:
             worker.attempt, worker.done = None, worker.done + 1
             if worker.state is WorkerState.BUSY:
                 worker.state = WorkerState.DRAINING if worker.done >= MAX_JOBS else WorkerState.IDLE
-
-    def _end(self, job: Job, attempt: Attempt, cause: Cause, exit_code: int | None) -> None:
-        success = cause is Cause.EXIT_CODE and exit_code == 0
-        attempt.state = JobState.SUCCEEDED if success else END_OF.get(cause, JobState.FAILED)
-        if job.cancelled_at is not None:
-            own = cause in OWN_ENDS
-            job.move(attempt.state if own else JobState.CANCELLED, cause if own else Cause.CANCELLED)
-            return
-        longest = job.back_off(cause, exit_code)
-        if longest is None:
-            job.move(attempt.state, cause)
-            return
-        if cause in INFRASTRUCTURE_CAUSES:
-            job.infrastructure += 1
-        else:
-            job.failures += 1
-        job.earliest = (self.now + int(longest * SECOND / 2), self.now + int(longest * SECOND))
-        job.move(JobState.QUEUED)
 
     # What must hold
 
@@ -496,10 +357,11 @@ class JobMoves(RuleBasedStateMachine):
         )
         assert [row["job_id"] for row in job_rows] == [job.job_id for job in self.jobs]
         for job, row in zip(self.jobs, job_rows, strict=True):
-            self._job_agrees(job, row, [event for event in events if event["job_id"] == job.job_id])
+            job.agrees(row, [event for event in events if event["job_id"] == job.job_id])
         assert set(attempt_rows) == set(segments) == {attempt.uid for _, attempt in self.all_attempts}
         for job, attempt in self.all_attempts:
-            self._attempt_agrees(job, attempt, attempt_rows[attempt.uid], segments[attempt.uid])
+            number = job.attempts.index(attempt) + 1
+            attempt.agrees(number, attempt_rows[attempt.uid], segments[attempt.uid])
         assert set(worker_rows) == {worker.worker_id for worker in self.workers}
         for worker in self.workers:
             row = worker_rows[worker.worker_id]
@@ -511,48 +373,7 @@ class JobMoves(RuleBasedStateMachine):
         times = [time for job in waiting for time in (job.not_before, job.queue_deadline or 0) if time > self.now]
         assert wake == min(times, default=None)
 
-    def _job_agrees(self, job: Job, row: Any, events: list[Any]) -> None:
-        assert JobState(row["state"]) is job.state
-        assert row["attempt_number"] == len(job.attempts)
-        assert row["attempt_uid"] == (job.attempts[-1].uid if job.attempts else None)
-        assert (row["failures"], row["infrastructure_failures"]) == (job.failures, job.infrastructure)
-        assert (row["cancel_requested_at"], row["cancel_grace_ms"]) == (job.cancelled_at, job.grace)
-        assert job.earliest[0] <= row["not_before"] <= job.earliest[1]
-        job.not_before = row["not_before"]
-        assert [event["version"] for event in events] == list(range(1, job.moves + 1))
-        states = [JobState(event["state"]) for event in events]
-        assert all(after in MOVES[before] for before, after in itertools.pairwise(states))
-        assert states[-1] is job.state
-        assert sum(attempt.state in ACTIVE_STATES for attempt in job.attempts) <= 1
-        if not job.state.terminal:
-            assert (row["ended_at"], row["outcome"], job.final_row) == (None, None, None)
-            return
-        outcome = wire.Outcome.FromString(row["outcome"])
-        assert (JobState(outcome.state), Cause(outcome.cause)) == (job.state, job.cause)
-        if job.final_row is None:
-            job.final_row = dict(row)
-        assert dict(row) == job.final_row
-
-    def _attempt_agrees(self, job: Job, attempt: Attempt, row: Any, segment: Any) -> None:
-        assert row["number"] == job.attempts.index(attempt) + 1
-        assert (JobState(row["state"]), row["epoch"]) == (attempt.state, attempt.epoch)
-        assert row["start_deadline"] == attempt.start_deadline
-        assert (row["run_deadline"] is None) == (row["started_at"] is None)
-        ended = attempt.log_end is not None
-        assert (row["log_ended"], row["log_complete"]) == (ended, ended)
-        assert (SegmentState(segment["state"]) is SegmentState.CLOSED) == ended
-        if ended:
-            assert row["log_next_sequence"] == segment["next_sequence"] == attempt.log_end
-            assert attempt.result is not None
-            outcome = wire.Outcome.FromString(row["outcome"])
-            assert (JobState(outcome.state), Cause(outcome.cause)) == (attempt.state, attempt.result[0])
-
 
 def test_no_order_of_moves_breaks_a_job(database_url: str) -> None:
     """W14, W15, W16, W32, W44, W45: one live attempt, one end, no resurrection, no worker too many, in any order."""
-    engine = open_engine(database_url, "process")
-    upgrade(engine)
-    try:
-        run_state_machine_as_test(type("JobMoves", (JobMoves,), {"engine": engine}), settings=SETTINGS)
-    finally:
-        engine.dispose()
+    run_machine(JobMoves, database_url, examples=50, steps=40)
