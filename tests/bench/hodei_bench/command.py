@@ -28,8 +28,21 @@ from hodei_bench.profile import Profile, Profiler
 from hodei_bench.profile_page import write_profiles
 
 #: Seconds after which a bench is given up, and the next one has its turn.
-BENCH_SECONDS = 300.0
-GROUPS = ("logs", "jobs", "lines", "history", "seek", "commands", "followers", "fleet", "docker", "archive", "places")
+BENCH_SECONDS = 600.0
+GROUPS = (
+    "logs",
+    "jobs",
+    "lines",
+    "history",
+    "seek",
+    "commands",
+    "followers",
+    "fleet",
+    "docker",
+    "kubernetes",
+    "archive",
+    "places",
+)
 
 
 def machine() -> dict[str, Any]:
