@@ -27,7 +27,7 @@ from hodei_cli.display import (
 from hodei_cli.place import print_verdicts
 from hodei_cli.secret_options import read_secrets, secret_options
 from hodei_cli.session import with_client
-from hodei_cli.spec_options import DURATION, PAIR
+from hodei_cli.values import DURATION, PAIR
 from hodei_client.client import Client
 
 _STATES = [name.removeprefix("JOB_STATE_").lower() for name in wire.JobState.keys()[1:]]

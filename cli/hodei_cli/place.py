@@ -13,7 +13,8 @@ from google.protobuf.json_format import ParseDict, ParseError
 from hodei.v1 import job_pb2
 from hodei_cli.display import as_json, output_option, plain, print_json, print_table
 from hodei_cli.session import with_client
-from hodei_cli.spec_options import STRATEGIES, build_spec, spec_options
+from hodei_cli.spec_options import build_spec, spec_options
+from hodei_cli.strategies import STRATEGIES
 from hodei_client.client import Client
 
 #: Returns how a provider scores for a job: told the job's spec, the provider, and what was recorded of it.

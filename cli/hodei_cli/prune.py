@@ -9,7 +9,7 @@ import click
 from hodei.v1 import log_pb2 as wire
 from hodei_cli.display import as_json, output_option, print_json, print_table
 from hodei_cli.session import with_client
-from hodei_cli.spec_options import DURATION
+from hodei_cli.values import DURATION
 from hodei_client.client import Client
 
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import click
 
 from hodei.transport import TlsFiles
-from hodei_client.client import Client, ClientSettings, read_settings
+from hodei_client.client import Client
+from hodei_client.settings import ClientSettings, read_settings
 
 T = TypeVar("T")
 

@@ -1,72 +1,26 @@
-"""The options that describe a job, and the file it may come from."""
+"""The options that describe a job."""
 
 from __future__ import annotations
 
-import difflib
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-from google.protobuf.duration_pb2 import Duration
 
-from hodei.quantities import parse_cpu, parse_duration, parse_size
 from hodei.v1 import types_pb2 as wire
-from hodei_cli.secret_options import read_secrets, secret_options, secrets_of_file
+from hodei_cli.job_file import read_job_file
+from hodei_cli.secret_options import read_secrets, secret_options
+from hodei_cli.strategies import STRATEGIES, set_strategy
+from hodei_cli.values import CPU, DURATION, PAIR, SIZE
+from hodei_client.specs import to_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Strategies as people write them; the server may have more.
-STRATEGIES = {
-    "lowest-cost": wire.STRATEGY_LOWEST_COST,
-    "fastest-startup": wire.STRATEGY_FASTEST_STARTUP,
-    "most-capacity": wire.STRATEGY_MOST_CAPACITY,
-    "healthiest": wire.STRATEGY_HEALTHIEST,
-    "by-labels": wire.STRATEGY_LABELS,
-}
 CAUSES = [name.removeprefix("CAUSE_").lower() for name in wire.Cause.keys()[1:]]
 
-
-class Quantity(click.ParamType[Any]):
-    """An option that is read by one of `hodei.quantities`."""
-
-    def __init__(self, name: str, reader: Callable[[str], Any]) -> None:
-        self.name = name
-        self._reader = reader
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Read a value."""
-        if not isinstance(value, str):
-            return value
-        try:
-            return self._reader(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-
-
-DURATION = Quantity("duration", parse_duration)
-SIZE = Quantity("size", parse_size)
-CPU = Quantity("cpu", parse_cpu)
-
-
-class Pair(click.ParamType[tuple[str, str]]):
-    """An option of the form KEY=VALUE."""
-
-    name = "key=value"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Split a pair."""
-        if isinstance(value, tuple):
-            return value[0], value[1]
-        key, separator, rest = str(value).partition("=")
-        if not separator or not key:
-            self.fail(f"{value!r} is not of the form KEY=VALUE", param, ctx)
-        return key, rest
-
-
-PAIR = Pair()
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", "job_file", type=click.Path(dir_okay=False), help="A job as YAML; options win."),
@@ -128,13 +82,6 @@ def spec_options(function: F) -> F:
     return secret_options(function)
 
 
-def duration(seconds: float) -> Duration:
-    """Return a duration, exact to the nanosecond."""
-    result = Duration()
-    result.FromNanoseconds(round(seconds * 1_000_000_000))
-    return result
-
-
 def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     """Return the job that a command line, and maybe a file, describes."""
     spec = read_job_file(options["job_file"]) if options["job_file"] else wire.JobSpec()
@@ -144,7 +91,7 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
             setattr(spec, name, options[name])
     for name in _DURATIONS:
         if options[name] is not None:
-            getattr(spec, name).CopyFrom(duration(options[name]))
+            getattr(spec, name).CopyFrom(to_duration(options[name]))
     for name in _MAPS:
         getattr(spec, name).update(dict(options[name]))
     for option, field in _RESOURCES.items():
@@ -157,17 +104,6 @@ def build_spec(options: Mapping[str, Any]) -> wire.JobSpec:
     if options["strategy"]:
         set_strategy(spec, options["strategy"])
     return spec
-
-
-def set_strategy(spec: wire.JobSpec, name: str) -> None:
-    """Name a job's strategy; the server says which others it has."""
-    written = "by-labels" if name == "labels" else name.replace("_", "-")
-    spec.ClearField("strategy")
-    spec.ClearField("custom_strategy")
-    if written in STRATEGIES:
-        spec.strategy = STRATEGIES[written]
-    else:
-        spec.custom_strategy = name
 
 
 def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
@@ -210,117 +146,10 @@ def _retry(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
     if options["max_attempts"] is not None:
         spec.retry.max_attempts = options["max_attempts"]
     if options["backoff"] is not None:
-        spec.retry.initial_backoff.CopyFrom(duration(options["backoff"]))
+        spec.retry.initial_backoff.CopyFrom(to_duration(options["backoff"]))
     if options["infrastructure_retries"] is not None:
         spec.retry.max_infrastructure_retries = options["infrastructure_retries"]
     if options["retry_on"]:
         spec.retry.on_causes[:] = [wire.Cause.Value(f"CAUSE_{name.upper()}") for name in options["retry_on"]]
     if options["retry_on_exit_code"]:
         spec.retry.on_exit_codes[:] = options["retry_on_exit_code"]
-
-
-def read_job_file(path: str) -> wire.JobSpec:
-    """Read a job from YAML: the fields of `JobSpec`, with durations and sizes as people write them."""
-    import yaml  # noqa: PLC0415 - only for those who have a file
-
-    try:
-        with click.open_file(path, encoding="utf-8") as file:
-            document = yaml.safe_load(file)
-    except OSError as error:
-        raise click.UsageError(f"{path} can't be read: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise click.UsageError(f"{path} is no YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(document, dict):
-        raise click.UsageError(f"{path}: a job is a mapping, such as 'argv: [python, train.py]'")
-    spec = wire.JobSpec()
-    _fill(spec, document, path, "")
-    return spec
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "cpu_millis": parse_cpu,
-    "memory_bytes": parse_size,
-    "disk_bytes": parse_size,
-    "log_budget_bytes": parse_size,
-}
-_SHORT = {
-    "cpu": "cpu_millis",
-    "memory": "memory_bytes",
-    "disk": "disk_bytes",
-    "gpus": "gpu_count",
-    "env": "environment",
-}
-
-
-def _fill(message: Any, values: Mapping[str, Any], path: str, prefix: str) -> None:
-    fields = message.DESCRIPTOR.fields_by_name
-    for written, value in values.items():
-        key = _SHORT.get(str(written), str(written))
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(sorted(fields))}"
-            raise click.UsageError(f"{path}: there is no field {prefix}{written}{hint}")
-        try:
-            if key == "strategy":
-                set_strategy(message, _scalar(fields["custom_strategy"], value))
-                continue
-            if key == "secrets":
-                message.secrets.extend(secrets_of_file(value))
-                continue
-            _set(message, fields[key], value, path, f"{prefix}{written}.")
-        except (TypeError, ValueError) as error:
-            raise click.UsageError(f"{path}: {prefix}{written}: {error}") from None
-
-
-def _set(message: Any, field: Any, value: Any, path: str, prefix: str) -> None:
-    name, kind = field.name, field.message_type
-    if kind is not None and kind.GetOptions().map_entry:
-        if not isinstance(value, dict):
-            raise TypeError("is a mapping, such as {key: value}")
-        getattr(message, name).update({str(key): _text(each) for key, each in value.items()})
-    elif field.is_repeated:
-        if not isinstance(value, list):
-            raise TypeError("is a list, such as [python, train.py]")
-        getattr(message, name).extend(_scalar(field, each) for each in value)
-    elif kind is None:
-        setattr(message, name, _scalar(field, value))
-    elif kind.full_name == "google.protobuf.Duration":
-        getattr(message, name).CopyFrom(duration(parse_duration(_text(value))))
-    elif not isinstance(value, dict):
-        raise TypeError("is a mapping, such as {key: value}")
-    else:
-        getattr(message, name).SetInParent()
-        _fill(getattr(message, name), value, path, prefix)
-
-
-def _scalar(field: Any, value: Any) -> Any:
-    """Return a value as a field that is no message takes it."""
-    if isinstance(value, (dict, list)):
-        raise TypeError("is one value")
-    if field.enum_type is not None:
-        named = {each.name: each.number for each in field.enum_type.values}
-        return named[_known(f"CAUSE_{str(value).upper()}", named)]
-    if field.name in _READERS:
-        return _READERS[field.name](_text(value))
-    if field.type == field.TYPE_STRING:
-        return _text(value)
-    if field.type == field.TYPE_BYTES:
-        return value if isinstance(value, bytes) else _text(value).encode()
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"is a whole number, not {value!r}")
-    return value
-
-
-def _known(name: str, known: Sequence[str] | Mapping[str, int]) -> str:
-    if name not in known:
-        raise ValueError(
-            f"{name.partition('_')[2].lower()!r} is none of {', '.join(k.partition('_')[2].lower() for k in known)}"
-        )
-    return name
-
-
-def _text(value: Any) -> str:
-    """Return what was written: YAML reads `true` and nothing at all as values of their own."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)

@@ -15,6 +15,7 @@ import grpc
 from grpc import aio
 
 from hodei.transport import open_channel
+from hodei.v1 import job_pb2_grpc, log_pb2_grpc, provider_pb2_grpc
 from hodei_client.errors import HodeiError, UnavailableError, from_rpc, no_server
 from hodei_client.settings import ClientSettings
 
@@ -73,7 +74,7 @@ def forget_frames(cancelled: asyncio.CancelledError) -> None:
 
 
 class Connection:
-    """A channel to a server.
+    """A channel to a server, and its services.
 
     :ivar reached: whether the server was ever there; until then a failure is told at once.
     :raise hodei.transport.PlaintextRefusedError: see `open_channel`.
@@ -85,6 +86,9 @@ class Connection:
         self.reached = False
         self.trace_id = trace_id
         self.channel = open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext)
+        self.jobs: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(self.channel)
+        self.logs: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(self.channel)
+        self.providers: provider_pb2_grpc.ProviderServiceAsyncStub = provider_pb2_grpc.ProviderServiceStub(self.channel)
 
     def metadata(self) -> tuple[tuple[str, str], ...]:
         """Return what goes along with a call."""

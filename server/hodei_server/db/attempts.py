@@ -17,6 +17,7 @@ from hodei_server.db.jobs import duration_micros
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
+from hodei_server.domain.outcomes import outcome_of
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.retry import Retry, decide_retry
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState, ended_as
@@ -285,31 +286,6 @@ def _cost(
     if prices is None:
         return None
     return prices.of_run(spec, (now - started_at) / 1e6 if started_at is not None else 0.0, outcome)
-
-
-def outcome_of(result: worker_wire.AttemptResult, state: JobState) -> wire.Outcome:
-    """Return what people are told of a result."""
-    outcome = wire.Outcome(
-        state=wire.JobState.ValueType(int(state)),
-        cause=result.cause,
-        message=result.message or _sentence(result),
-        peak_memory_bytes=result.peak_memory_bytes,
-    )
-    if result.HasField("exit_code"):
-        outcome.exit_code = result.exit_code
-    if result.HasField("signal"):
-        outcome.signal = result.signal
-    if result.HasField("cpu_time"):
-        outcome.cpu_time.CopyFrom(result.cpu_time)
-    return outcome
-
-
-def _sentence(result: worker_wire.AttemptResult) -> str:
-    if result.HasField("exit_code"):
-        return f"Exited with code {result.exit_code}"
-    if result.HasField("signal"):
-        return f"Ended by signal {result.signal}"
-    return Cause(result.cause).name.replace("_", " ").capitalize()
 
 
 def release_worker(tx: Transaction, worker_id: str, attempt_uid: str) -> RowMapping | None:

@@ -27,7 +27,7 @@ from hodei_client import (
     PlainClient,
     PreconditionError,
 )
-from hodei_client.client import ClientSettings
+from hodei_client.settings import ClientSettings
 from hodei_server.app import Server
 from hodei_server.db.database import Database, Transaction
 from hodei_server.work.scheduler import Look

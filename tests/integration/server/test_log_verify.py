@@ -111,4 +111,4 @@ async def test_what_is_not_there_can_t_be_verified(client: Client) -> None:
     job = await client.submit(["true"])
     request = wire.VerifyLogsRequest(job_id=job, tenant="a")
     with pytest.raises(aio.AioRpcError, match="tenant"):
-        [each async for each in client._logs.VerifyLogs(request)]
+        [each async for each in client._connected.logs.VerifyLogs(request)]

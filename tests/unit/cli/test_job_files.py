@@ -11,8 +11,9 @@ from click.testing import CliRunner
 
 from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import exit_code_of
+from hodei_cli.job_file import read_job_file
 from hodei_cli.jobs import read_state
-from hodei_cli.spec_options import build_spec, read_job_file, spec_options
+from hodei_cli.spec_options import build_spec, spec_options
 
 
 def build(*arguments: str) -> wire.JobSpec:
