@@ -53,9 +53,9 @@ docs:
     {{bin}}/python -m hodei_server.settings --markdown > docs/configuration.md
     {{bin}}/python -m hodei_protections --page
 
-# kill tests for longer; prints the seed of a failing run
-soak seconds="600":
-    {{bin}}/python -m hodei_torture --seconds {{seconds}}
+# kill tests for longer; prints the seed of a failing run; `just soak 600 --s3` with logs in S3
+soak seconds="600" *arguments:
+    {{bin}}/python -m hodei_torture --seconds {{seconds}} {{arguments}}
 
 # so many jobs at once on the cluster that KUBECONFIG names, each log compared; tells how long they took
 soak-k8s jobs="100":

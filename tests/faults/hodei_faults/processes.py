@@ -44,15 +44,16 @@ def worker_pids(data_dir: Path) -> list[int]:
 TCP_STATES = {"01": "established", "08": "closed by the other side", "0A": "listening"}
 
 
-def descriptors(pid: int) -> list[str]:
-    """Return what a process has open; sockets and pipes without their numbers, TCP with its port and state."""
+def descriptors(pid: int, *, but_to: int = 0) -> list[str]:
+    """Return what a process has open; sockets and pipes without their numbers, TCP with its port and state.
+
+    :param but_to: a port; connections to it are left out.
+    """
     connections = {
-        inode: f"socket of port {local[1]}, {TCP_STATES.get(state, state)}" for local, _, state, inode in _connections()
+        inode: "" if but_to and remote[1] == but_to else f"socket of port {local[1]}, {TCP_STATES.get(state, state)}"
+        for local, remote, state, inode in _connections()
     }
-    found = []
-    for kind, inode in _open_files(pid):
-        found.append(connections.get(inode, kind))
-    return sorted(found)
+    return sorted(filter(None, (connections.get(inode, kind) for kind, inode in _open_files(pid))))
 
 
 def connected_to(pid: int) -> list[str]:

@@ -1,8 +1,9 @@
-"""A proxy before an S3 server that counts what is read and can answer with an error of S3's own."""
+"""A proxy before an S3 server: counts what is read, answers with errors of S3's own, is slow, loses answers."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import io
 from collections.abc import Mapping
@@ -36,6 +37,8 @@ class S3Proxy:
 
     :param target: the server's URL.
     :ivar error: code and status that every call is answered with, in place of the server's answer.
+    :ivar delay: seconds before a call is passed on.
+    :ivar lossy: calls are passed on, and their answers lost.
     :ivar calls: every call that came, by method and path; `sent` has all of each whose body has come.
     :ivar fetched: bytes of objects that were read.
     :ivar gate: closed, calls wait for it before they are passed on.
@@ -44,6 +47,8 @@ class S3Proxy:
 
     def __init__(self, target: str) -> None:
         self.error: tuple[str, int] | None = None
+        self.delay = 0.0
+        self.lossy = False
         self.calls: list[tuple[str, str]] = []
         self.sent: list[Call] = []
         self.fetched = 0
@@ -83,12 +88,24 @@ class S3Proxy:
         await self._runner.cleanup()
         await self._session.close()
 
+    def heal(self) -> None:
+        """Pass everything on as it comes; forget what came so far."""
+        self.error = None
+        self.delay = 0.0
+        self.lossy = False
+        self.calls.clear()
+        self.sent.clear()
+
     async def _answer(self, request: web.Request) -> web.Response:
         self.busy += 1
         self.busiest = max(self.busy, self.busiest)
         try:
             await self.gate.wait()
+            await asyncio.sleep(self.delay)
             return await self._answer_now(request)
+        except ConnectionError:
+            # Who called has gone.
+            return web.Response()
         finally:
             self.busy -= 1
 
@@ -103,12 +120,14 @@ class S3Proxy:
             return web.Response(status=status, text=text, content_type="application/xml")
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
         url = URL(f"{self._target}{request.raw_path}", encoded=True)
-        try:
-            return await self._forward(request, url, headers, body)
-        except aiohttp.ClientError:
-            assert request.transport is not None
-            request.transport.abort()
+        answer: web.Response | None = None
+        with contextlib.suppress(aiohttp.ClientError):
+            answer = await self._forward(request, url, headers, body)
+        if answer is None or self.lossy:
+            if request.transport is not None:
+                request.transport.abort()
             return web.Response()
+        return answer
 
     async def _forward(self, request: web.Request, url: URL, headers: dict[str, str], body: bytes) -> web.Response:
         assert self._session is not None

@@ -28,6 +28,17 @@ CLEARING = 60.0
 MOST_DESCRIPTORS = 30
 
 
+async def clears(site: Site, what: str, look: Callable[[], list[str]], seconds: float) -> None:
+    """See that nothing of a kind is left within some time."""
+    found: list[str] = []
+    try:
+        async with asyncio.timeout(seconds):
+            while found := await asyncio.to_thread(look):
+                await asyncio.sleep(0.2)
+    except TimeoutError:
+        site.faults.append(f"left over: {what}: {found}")
+
+
 @dataclasses.dataclass
 class Tally:
     """What a log amounts to, by what a reader gets.
@@ -165,13 +176,7 @@ class Account:
         await self._clears("descriptors", self._descriptors)
 
     async def _clears(self, what: str, look: Callable[[], list[str]]) -> None:
-        found: list[str] = []
-        try:
-            async with asyncio.timeout(CLEARING):
-                while found := look():
-                    await asyncio.sleep(0.2)
-        except TimeoutError:
-            self._fault(f"left over: {what}: {found}")
+        await clears(self._site, what, look, CLEARING)
 
     def _processes(self) -> list[str]:
         found = [f"worker {pid}" for pid in worker_pids(self._site.data)]
@@ -205,7 +210,9 @@ class Account:
         assert self._site.server is not None
         # Calls that were given up here, in the middle of whatever happened, are none of the server's business.
         gc.collect()
-        held = collections.Counter(descriptors(self._site.server.pid))
+        # What it keeps open to S3 is its own.
+        archive = 0 if self._site.bucket is None else self._site.bucket.answers.port
+        held = collections.Counter(descriptors(self._site.server.pid, but_to=archive))
         data = f"{self._site.data}/"
         files = [
             name for name in held if name.startswith(data) and not name.startswith((f"{data}hodei.db", f"{data}lock"))

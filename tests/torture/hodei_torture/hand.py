@@ -7,8 +7,10 @@ import contextlib
 import os
 import random
 import signal
+from collections.abc import Callable
 
 from hodei_faults import recorded_pids, recorded_workers
+from hodei_torture.bucket import TorturedBucket
 from hodei_torture.site import LEASE, Site
 
 
@@ -36,6 +38,16 @@ class Hand:
         }
         if site.disk is not None:
             self._kinds["fill disk"] = (1, self._fill_disk)
+        if site.bucket is not None:
+            self._kinds |= {
+                "S3 is cut off": (2, self._cut_s3),
+                "S3 is silent": (1, self._silence_s3),
+                "S3 is slow": (2, self._slow_s3),
+                "S3 fails": (2, self._fail_s3),
+                "S3's answers are lost": (2, self._lose_answers_of_s3),
+            }
+            if site.bucket.may_be_killed:
+                self._kinds["kill S3"] = (2, self._kill_s3)
 
     async def work(self) -> None:
         """Do harm until cancelled."""
@@ -135,4 +147,50 @@ class Hand:
         self._site.note("the disk has room")
         if not self._site.server_is_up():
             await self._site.start_server()
+        return True
+
+    async def _harm_s3(self, text: str, begin: Callable[[TorturedBucket], None]) -> bool:
+        """Do something to S3, and undo it after a while."""
+        assert self._site.bucket is not None
+        self._site.note(text)
+        begin(self._site.bucket)
+        await self._pause(0.1, 4.0)
+        self._site.bucket.heal()
+        return True
+
+    async def _cut_s3(self) -> bool:
+        return await self._harm_s3("cut S3 off", lambda bucket: bucket.network.cut())
+
+    async def _silence_s3(self) -> bool:
+        return await self._harm_s3("stall S3", lambda bucket: bucket.network.stall())
+
+    async def _slow_s3(self) -> bool:
+        delay = self._random.uniform(0.1, 2.0)
+
+        def begin(bucket: TorturedBucket) -> None:
+            bucket.answers.delay = delay
+
+        return await self._harm_s3(f"S3 takes {delay:.1f} s for each call", begin)
+
+    async def _fail_s3(self) -> bool:
+        error = self._random.choice([("SlowDown", 503), ("InternalError", 500), ("AccessDenied", 403)])
+
+        def begin(bucket: TorturedBucket) -> None:
+            bucket.answers.error = error
+
+        return await self._harm_s3(f"S3 answers {error[0]}", begin)
+
+    async def _lose_answers_of_s3(self) -> bool:
+        def begin(bucket: TorturedBucket) -> None:
+            bucket.answers.lossy = True
+
+        return await self._harm_s3("S3's answers are lost", begin)
+
+    async def _kill_s3(self) -> bool:
+        assert self._site.bucket is not None
+        self._site.note("kill S3")
+        await self._site.bucket.kill()
+        self.kills += 1
+        await self._pause(0.0, 4.0)
+        await self._site.bucket.start()
         return True

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from hodei_client import Client, HodeiError
 from hodei_torture.account import PATIENCE, Account
+from hodei_torture.archive import ArchiveAccount
+from hodei_torture.bucket import TorturedBucket
 from hodei_torture.hand import Hand
 from hodei_torture.load import Load
 from hodei_torture.site import Site
@@ -22,18 +24,19 @@ SERVER_LOG = 20_000
 KILLS_EXPECTED_AFTER = 20.0
 
 
-def run(seed: int, seconds: float, *, kills: int = 0) -> list[str]:
+def run(seed: int, seconds: float, *, kills: int = 0, s3: bool = False) -> list[str]:
     """Run once; print what happened, whatever happened.
 
     :param seed: the same jobs and kinds of accidents are drawn again; when they meet is up to the machine.
     :param seconds: how long harm is done.
     :param kills: at least so many processes are killed, however long that takes.
+    :param s3: sealed logs go to the S3 server that AWS_ENDPOINT_URL names, and harm is done to that, too.
     :return: what was wrong.
     """
     sys.stdout.write(f"seed {seed}\n")
     sys.stdout.flush()
     with tempfile.TemporaryDirectory(prefix="hodei-torture-") as folder:
-        site = Site(Path(folder))
+        site = Site(Path(folder), s3=s3)
         hand, load, account = Hand(site, seed), Load(site, seed), Account(site)
         began = time.monotonic()
         try:
@@ -84,6 +87,8 @@ async def _run(site: Site, hand: Hand, load: Load, account: Account, seconds: fl
                 await asyncio.sleep(0.2)
             site.faults += await _stop(hurting, loading)
         site.heal()
+        if site.bucket is not None and site.bucket.may_be_killed:
+            await site.bucket.start()
         site.note("the hand rests")
         # The hand may have been stopped between a kill and what follows it, or a server have met a full disk.
         keeping = asyncio.create_task(site.keep_server())
@@ -122,3 +127,15 @@ async def _take_account(site: Site, load: Load, account: Account) -> None:
     except TimeoutError:
         site.faults.append("the account could not be taken in time")
     await account.of_leftovers()
+    if site.bucket is not None:
+        await _take_account_of_archive(site, site.bucket, load)
+
+
+async def _take_account_of_archive(site: Site, bucket: TorturedBucket, load: Load) -> None:
+    """See that all is in S3 in the end, and nothing else; and read all of it once more."""
+    await ArchiveAccount(site, bucket).of_all()
+    try:
+        async with asyncio.timeout(PATIENCE), Client(settings=site.direct) as client:
+            await Account(site).of_jobs(client, load.jobs)
+    except TimeoutError:
+        site.faults.append("the account of what is in S3 could not be taken in time")

@@ -17,6 +17,7 @@ from typing import Self
 from hodei_client import Client, ClientSettings, UnavailableError
 from hodei_client.settings import read_settings
 from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
+from hodei_torture.bucket import TorturedBucket
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
 DISK_BYTES = 1 << 30
@@ -30,6 +31,8 @@ class Site:
     """What is hurt. An asynchronous context manager.
 
     :param folder: everything is in there.
+    :param s3: sealed logs go to S3.
+    :ivar bucket: where they go.
     :ivar settings: how clients reach the server, through a proxy.
     :ivar direct: how they reach it past the proxy.
     :ivar history: what was done, for people.
@@ -37,7 +40,7 @@ class Site:
     :ivar killed_workers: ids of those that were killed, by the hand and not by the server.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, s3: bool = False) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.history: list[str] = []
@@ -45,6 +48,7 @@ class Site:
         self.killed_workers: set[str] = set()
         self.server: asyncio.subprocess.Process | None = None
         self.disk = SmallDisk(self.data, DISK_BYTES) if small_disks() else None
+        self.bucket = TorturedBucket() if s3 else None
         self._ports = [free_port(), free_port()]
         self.clients = FaultyProxy(("127.0.0.1", self._ports[0]))
         self.workers = FaultyProxy(("127.0.0.1", self._ports[1]))
@@ -54,10 +58,14 @@ class Site:
         self._began = time.monotonic()
 
     async def __aenter__(self) -> Self:
-        if self.disk is not None:
-            self._stack.enter_context(self.disk)
-        for proxy in (self.clients, self.workers):
-            await self._stack.enter_async_context(proxy)
+        async with self._stack as opening:
+            if self.disk is not None:
+                opening.enter_context(self.disk)
+            for proxy in (self.clients, self.workers):
+                await opening.enter_async_context(proxy)
+            if self.bucket is not None:
+                await opening.enter_async_context(self.bucket)
+            self._stack = opening.pop_all()
         self.settings = dataclasses.replace(read_settings(self.clients.address), patience=900.0)
         await self.start_server()
         return self
@@ -100,6 +108,8 @@ class Site:
             "HODEI_ORPHAN_AFTER": "60s",
             "HODEI_LOG_LEVEL": "warn",
         }
+        if self.bucket is not None:
+            environment |= self.bucket.settings()
         with (self.folder / "server.log").open("ab") as log:
             self.server = await asyncio.create_subprocess_exec(HODEI, "server", env=environment, stdout=log, stderr=log)
 
@@ -146,6 +156,8 @@ class Site:
         """Undo whatever harm is being done."""
         self.clients.heal()
         self.workers.heal()
+        if self.bucket is not None:
+            self.bucket.heal()
         if self.disk is not None:
             self.disk.free()
         self.signal_server(signal.SIGCONT)
