@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import ipaddress
 from collections.abc import Mapping
 
@@ -34,14 +35,18 @@ def open_worker_listener(
     if routes and settings.worker_tls_cert is None:
         authority = WorkerAuthority(settings.data_dir / "tls", [*hosts, asked.host])
         abroad, made = authority, authority.ca_pem
-    own_made = made is not None and (asked.tls is True or not (asked.is_loopback or settings.allow_plaintext))
+    # At every address is at the loopback, too: there can't be one at each with the same port.
+    everywhere = next((route.listen for route in routes.values() if _is_everywhere(route.listen)), "")
+    spread = bool(everywhere) and asked.is_loopback
+    own_made = made is not None and (spread or asked.tls is True or not (asked.is_loopback or settings.allow_plaintext))
     own = listener.bind(
-        asked,
+        dataclasses.replace(asked, host=everywhere) if spread else asked,
         abroad if own_made else given,
         variable="HODEI_WORKER_LISTEN",
-        allow_plaintext=settings.allow_plaintext,
+        allow_plaintext=settings.allow_plaintext and not spread,
     )
-    here = Reach(settings.worker_address or str(own), made if own_made else authority_pem)
+    local = dataclasses.replace(own, host=asked.host)
+    here = Reach(settings.worker_address or str(local), made if own_made else authority_pem)
     for host in sorted({route.listen for route in routes.values() if route.listen and not _covers(own, route.listen)}):
         names = ", ".join(name for name, route in routes.items() if route.listen == host)
         listener.bind(
@@ -53,12 +58,17 @@ def open_worker_listener(
         encrypted = own.tls or not _covers(own, route.listen or route.host)
         address = Address(route.host, route.port or own.port, encrypted)
         reach[name] = Reach(str(address), (made or authority_pem) if encrypted else None)
-    return own, reach
+    return local, reach
 
 
 def _covers(own: Address, host: str) -> bool:
     """Whether a listener at one address is one at another, too."""
+    return own.host == host or _is_everywhere(own.host)
+
+
+def _is_everywhere(host: str) -> bool:
+    """Whether a listener there is one at every address."""
     try:
-        return own.host == host or ipaddress.ip_address(own.host).is_unspecified
+        return ipaddress.ip_address(host).is_unspecified
     except ValueError:
         return False

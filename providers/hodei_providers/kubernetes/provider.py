@@ -166,6 +166,9 @@ class KubernetesProvider(Provider):
 
     async def health(self) -> Health:
         """Tell whether pods can be listed and made; see `hodei_providers.kubernetes.health`."""
+        if not self._survey.done:
+            with contextlib.suppress(ProviderError):
+                await self._survey.look()
         return await check_health(
             self.name,
             self._api,

@@ -25,10 +25,12 @@ class Survey:
 
     :param own: returns the pods of this installation's workers, as the watch has them.
     :ivar cluster: what was seen.
+    :ivar done: whether anything was.
     """
 
     def __init__(self, api: Api, config: KubernetesConfig, own: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
         self.cluster = Cluster()
+        self.done = False
         self._api = api
         self._config = config
         self._own = own
@@ -60,6 +62,7 @@ class Survey:
             total=capacity.as_resources(*bounds, *await self._quota(own)),
             notes=tuple(notes),
         )
+        self.done = True
 
     async def _quota(self, own: Iterable[Mapping[str, Any]]) -> Sequence[Mapping[str, int]]:
         """Return what the quota of the one namespace leaves, beside the workers there."""

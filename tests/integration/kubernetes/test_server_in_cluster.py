@@ -1,0 +1,256 @@
+"""The server itself in a real cluster, from the manifests of deploy/k8s; `kubectl` is what administrators have.
+
+Its image is HODEI_TEST_SERVER_IMAGE, else `hodei-jobs-server:latest`; nodes must have it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Chunk, Client
+from hodei_faults.cluster import pod_of, running, until
+from hodei_providers.kubernetes.api import Api
+
+pytestmark = pytest.mark.timeout(300)
+
+FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
+PATIENCE = "--timeout=180s"
+SMALL = {
+    "HODEI_K8S_DEFAULT_CPU_REQUEST": "50m",
+    "HODEI_K8S_DEFAULT_MEMORY_REQUEST": "64Mi",
+    "HODEI_K8S_DEFAULT_MEMORY_LIMIT": "512Mi",
+    "HODEI_K8S_DEFAULT_STORAGE_REQUEST": "16Mi",
+}
+
+
+class Kubectl:
+    """The command, as the cluster's administrator.
+
+    :ivar warnings: what the API has said beside its answers.
+    """
+
+    def __init__(self, program: str) -> None:
+        self.program = program
+        self.warnings = ""
+
+    async def __call__(self, *arguments: str, stdin: str = "") -> str:
+        """Run it; it must succeed."""
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(self.program, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
+        out, err = await process.communicate(stdin.encode())
+        assert process.returncode == 0, f"kubectl {' '.join(arguments)}: {err.decode()}"
+        self.warnings += err.decode()
+        return out.decode()
+
+    async def apply(self, parts: list[dict[str, Any]], *arguments: str) -> None:
+        """Apply manifests; what the API does not know of them is refused."""
+        options = ("--server-side", "--force-conflicts", "--validate=strict", *arguments)
+        await self("apply", *options, "-f", "-", stdin=yaml.safe_dump_all(parts))
+
+    @contextlib.asynccontextmanager
+    async def forwarded(self, space: str) -> AsyncIterator[Client]:
+        """Return a client that comes in by the Service, through a forwarded port."""
+        process = await asyncio.create_subprocess_exec(
+            self.program,
+            *("-n", space, "port-forward", "service/hodei-server", ":50051"),
+            stdout=asyncio.subprocess.PIPE,
+        )
+        try:
+            assert process.stdout is not None
+            line = (await process.stdout.readline()).decode()
+            port = line.split("127.0.0.1:")[1].split()[0]
+            async with Client(f"127.0.0.1:{port}") as client:
+                yield client
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+
+
+@pytest.fixture
+def kubectl(worker_image: str) -> Kubectl:
+    """Return the command."""
+    assert worker_image
+    program = os.environ.get("HODEI_TEST_KUBECTL") or shutil.which("kubectl")
+    if program is None:
+        assert not os.environ.get("CI"), "kubectl is missing: put it on the PATH, or name it in HODEI_TEST_KUBECTL"
+        pytest.skip("kubectl is not installed")
+    return Kubectl(program)
+
+
+async def printed(*arguments: str, **variables: str) -> list[dict[str, Any]]:
+    """Return what `hodei k8s manifests` prints."""
+    hodei = str(Path(sys.executable).with_name("hodei"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
+    process = await asyncio.create_subprocess_exec(
+        hodei, "k8s", "manifests", *arguments, env=kept | variables, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return [part for part in yaml.safe_load_all(out) if part]
+
+
+@pytest.fixture
+async def place(api: Api, namespace: str) -> AsyncIterator[str]:
+    """Return the name of a namespace for the server; what becomes of it is deleted."""
+    name = f"{namespace}-server"
+    yield name
+    with contextlib.suppress(Exception):
+        await api.delete(f"/api/v1/namespaces/{name}")
+
+
+def helper_pod(name: str, script: str, path: str) -> dict[str, Any]:
+    """Return a pod that runs a script as root beside a folder of its node."""
+    container = {
+        "name": name,
+        "image": "busybox:stable",
+        "command": ["sh", "-c", script],
+        "volumeMounts": [{"name": "node", "mountPath": "/node"}],
+    }
+    volume = {"name": "node", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}
+    spec = {"restartPolicy": "Never", "containers": [container], "volumes": [volume]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name}, "spec": spec}
+
+
+@pytest.fixture
+async def volume(kubectl: Kubectl, place: str) -> AsyncIterator[None]:
+    """Have a volume for the server's claim where no StorageClass makes one: a folder of a node."""
+    classes = json.loads(await kubectl("get", "storageclass", "-o", "json"))["items"]
+    default = "storageclass.kubernetes.io/is-default-class"
+    if any(each["metadata"].get("annotations", {}).get(default) == "true" for each in classes):
+        yield
+        return
+    space, folder = f"{place}-volume", f"hodei-test-{secrets.token_hex(4)}"
+    await kubectl("create", "namespace", space)
+
+    async def on_the_node(name: str, script: str) -> str:
+        await kubectl("-n", space, "apply", "-f", "-", stdin=yaml.safe_dump(helper_pod(name, script, "/var/tmp")))
+        await kubectl("-n", space, "wait", f"pod/{name}", "--for=jsonpath={.status.phase}=Succeeded", PATIENCE)
+        return await kubectl("-n", space, "get", "pod", name, "-o", "jsonpath={.spec.nodeName}")
+
+    node = await on_the_node("make", f"mkdir -m 700 /node/{folder} && chown 10001:10001 /node/{folder}")
+    here = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    claim = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "name": "hodei-server-data", "namespace": place}
+    made = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": place},
+        "spec": {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "persistentVolumeReclaimPolicy": "Retain",
+            "hostPath": {"path": f"/var/tmp/{folder}", "type": "Directory"},
+            "claimRef": claim,
+            "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [here]}]}},
+        },
+    }
+    await kubectl.apply([made])
+    yield
+    await kubectl("delete", "namespace", place, "--ignore-not-found", PATIENCE)
+    await kubectl("delete", "pv", place, "--ignore-not-found", PATIENCE)
+    await on_the_node("clean", f"rm -rf /node/{folder}")
+    await kubectl("delete", "namespace", space, "--wait=false")
+
+
+async def stdout_of(client: Client, job: str) -> bytes:
+    """Return what a job wrote, all of it."""
+    said = b""
+    async for event in client.logs(job):
+        said += event.data if isinstance(event, Chunk) and event.stream == STDOUT else b""
+    return said
+
+
+@pytest.mark.usefixtures("volume")
+async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
+    kubectl: Kubectl, api: Api, namespace: str, place: str, worker_image: str
+) -> None:
+    """W14, W26: with its account's rights alone; a pod that is deleted costs neither a log nor a job that runs."""
+    image = os.environ.get("HODEI_TEST_SERVER_IMAGE", "hodei-jobs-server:latest")
+    variables = SMALL | {
+        "HODEI_K8S_NAMESPACE": namespace,
+        "HODEI_K8S_SERVER_NAMESPACE": place,
+        "HODEI_WORKER_IMAGE": worker_image,
+    }
+    parts = await printed("--add", "server", "--add", "hpa", "--server-image", image, **variables)
+    binding = next(part for part in parts if part["kind"] == "ClusterRoleBinding")
+    # Of this test's own name: others bind the same role to others.
+    binding["metadata"]["name"] = f"{namespace}-server"
+    spaces = [part for part in parts if part["kind"] == "Namespace"]
+    try:
+        await kubectl.apply(spaces)
+        await kubectl.apply(parts)
+        assert "Warning" not in kubectl.warnings
+        await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
+        async with kubectl.forwarded(place) as client:
+            (provider,) = await client.providers()
+            assert provider.healthy, provider
+            done = await client.submit(["seq", "50000"])
+            outcome = await client.wait(done)
+            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+            before = await stdout_of(client, done)
+            assert before.split() == [b"%d" % number for number in range(1, 50001)]
+            script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
+            runs = await client.submit(["sh", "-c", script])
+            await running(client, runs)
+            pod = await pod_of(api, namespace, runs)
+        await kubectl("-n", place, "delete", "pod", "-l", "app=hodei-server", PATIENCE)
+        await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
+        async with kubectl.forwarded(place) as client:
+            assert await stdout_of(client, done) == before
+            outcome = await client.wait(runs)
+            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+            assert (await stdout_of(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
+            assert len((await client.get(runs)).attempts) == 1
+        assert pod["spec"]["serviceAccountName"] == "hodei-jobs-worker"
+    finally:
+        await kubectl("delete", "clusterrolebinding", f"{namespace}-server", "--ignore-not-found")
+
+
+async def test_images_are_pulled_ahead_to_every_node_and_let_go(
+    kubectl: Kubectl, api: Api, namespace: str, worker_image: str
+) -> None:
+    """The worker's, and one that knows nothing of Hodei; in a namespace that enforces `restricted`."""
+    variables = {"HODEI_K8S_NAMESPACE": namespace, "HODEI_WORKER_IMAGE": worker_image}
+    parts = await printed("--add", "prepull", "--prepull-image", "busybox:stable", **variables)
+    wanted = [part for part in parts if part["kind"] in {"Namespace", "ServiceAccount", "DaemonSet"}]
+    await kubectl.apply(wanted[:1])
+    await kubectl.apply(wanted)
+    assert "Warning" not in kubectl.warnings
+    await kubectl("-n", namespace, "rollout", "status", "daemonset/hodei-prepull", PATIENCE)
+    nodes = json.loads(await kubectl("get", "nodes", "-o", "json"))["items"]
+    status = json.loads(await kubectl("-n", namespace, "get", "daemonset", "hodei-prepull", "-o", "json"))["status"]
+    assert 1 <= status["numberReady"] == status["desiredNumberScheduled"] <= len(nodes)
+    await kubectl("-n", namespace, "delete", "daemonset", "hodei-prepull", PATIENCE)
+
+    async def are_gone() -> bool:
+        return not (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
+
+    await until(are_gone)
+
+
+@pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir()))
+async def test_the_cluster_takes_every_file_as_it_is(kubectl: Kubectl, namespace: str, place: str, file: str) -> None:
+    """By its own strict check of every field, without a warning; only the namespaces are this test's."""
+    for space in (namespace, place):
+        await kubectl("create", "namespace", space)
+    mine = {"hodei": place, "hodei-jobs-workers": namespace}
+    parts = [part for part in yaml.safe_load_all((FOLDER / file).read_text()) if part]
+    for part in parts:
+        metadata = part["metadata"]
+        if "namespace" in metadata:
+            metadata["namespace"] = mine[metadata["namespace"]]
+    await kubectl.apply(parts, "--dry-run=server")
+    assert "Warning" not in kubectl.warnings
