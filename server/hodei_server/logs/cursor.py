@@ -111,7 +111,7 @@ async def find_time(book: LogBook, attempt_uid: str, time_unix_nanos: int) -> in
     sequence = 0
     for segment in await book.segments(attempt_uid):
         sequence = segment.next_sequence
-        if segment.state in _WITHOUT_BYTES or segment.last_time < time_unix_nanos:
+        if not _has_bytes(segment) or segment.last_time < time_unix_nanos:
             continue
         key = SegmentKey(segment.attempt_uid, segment.first_sequence)
         at = await book.store.find_time(key, time_unix_nanos)
@@ -132,7 +132,7 @@ async def find_tail(
     :param streams: only lines of these count; all when empty.
     :return: a chunk's sequence, and how many of its bytes belong to earlier lines.
     """
-    segments = [row for row in await book.segments(attempt_uid) if row.state not in _WITHOUT_BYTES]
+    segments = [segment for segment in await book.segments(attempt_uid) if _has_bytes(segment)]
     end = segments[-1].next_sequence if segments else 0
     if lines <= 0:
         return end, 0
@@ -148,6 +148,11 @@ async def find_tail(
         if whole:
             return start, 0
         wanted *= 4
+
+
+def _has_bytes(segment: Segment) -> bool:
+    """Whether the store has something of a segment: one that has just begun, or stayed empty, it does not know."""
+    return segment.state not in _WITHOUT_BYTES and segment.next_sequence > segment.first_sequence
 
 
 async def _roughly(book: LogBook, segments: Sequence[Segment], lines: int) -> tuple[int, bool]:

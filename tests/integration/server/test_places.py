@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
 
-from hodei_client import Chunk, Client, LogPlace, NotFoundError
+from hodei.v1 import types_pb2 as wire
+from hodei_client import AttemptEnd, Chunk, Client, LogPlace, NotFoundError
 from hodei_server.app import Server
 
 
@@ -34,3 +37,18 @@ async def test_an_unknown_job_has_no_log(client: Client) -> None:
     for follow in (True, False):
         with pytest.raises(NotFoundError, match="j0123456789abcdef"):
             [event async for event in client.logs("j0123456789abcdef", follow=follow)]
+
+
+async def test_the_end_of_a_log_without_output_is_empty(client: Client) -> None:
+    """L25: its last lines, or those since a time, are none; while its job runs, and afterwards."""
+    job = await client.submit(["sleep", "600"])
+    async for response in client.watch(job):
+        if response.event.state == wire.JOB_STATE_RUNNING:
+            break
+    early = dt.datetime.fromtimestamp(0, dt.UTC)
+    for _ in range(2):
+        for place in (LogPlace(tail=5), LogPlace(since=early)):
+            [end] = [event async for event in client.logs(job, place=place, follow=False)]
+            assert isinstance(end, AttemptEnd)
+        await client.cancel(job, force=True)
+        await client.wait(job)
