@@ -31,6 +31,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "cancel": ("hodei_cli.jobs", "Jobs", "Stop jobs."),
     "retry": ("hodei_cli.jobs", "Jobs", "Submit an ended job again and print the new one's id."),
     "explain": ("hodei_cli.jobs", "Jobs", "Say why a job is where it is."),
+    "bundle": ("hodei_cli.bundle", "Jobs", "Put all that is known of a job into one archive."),
     "place": (
         "hodei_cli.place",
         "Jobs",

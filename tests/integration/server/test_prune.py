@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,8 @@ from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import jobs
 
-HODEI = str(Path(sys.executable).with_name("hodei"))
 #: 2026-01-02, 06:00 UTC, in microseconds.
 LONG_AGO = 1_767_333_600_000_000
-
-
-async def hodei(server: Server, *arguments: str) -> tuple[int, bytes, bytes]:
-    """Run the installed command; return its exit code and what it wrote."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
-    pipe = asyncio.subprocess.PIPE
-    process = await asyncio.create_subprocess_exec(
-        HODEI, *arguments, env=kept | {"HODEI_SERVER": str(server.address)}, stdout=pipe, stderr=pipe
-    )
-    out, err = await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, out, err
 
 
 def expire(server: Server, *job_ids: str) -> None:
@@ -47,7 +32,7 @@ def files(server: Server) -> list[Path]:
     return [path for path in (server.settings.data_dir / "logs").rglob("*") if path.is_file()]
 
 
-async def test_a_dry_run_tells_what_would_go_and_then_it_goes(make_settings: Any) -> None:
+async def test_a_dry_run_tells_what_would_go_and_then_it_goes(make_settings: Any, hodei: Any) -> None:
     """L21, L22: with its bytes on the disk; what has time left, and what runs, stays."""
     async with (
         Server(make_settings(retention_interval="1h"), ephemeral=True) as server,
