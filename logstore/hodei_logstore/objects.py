@@ -22,3 +22,9 @@ def key_of(name: str) -> SegmentKey | None:
 def manifest_name(attempt_uid: str) -> str:
     """Return the name of a log's manifest."""
     return f"{attempt_uid}/manifest.json"
+
+
+def log_of_manifest(name: str) -> str:
+    """Return the attempt's uid of a manifest's name; empty for an object that is none."""
+    uid, _, file = name.partition("/")
+    return uid if file == "manifest.json" else ""

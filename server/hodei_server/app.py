@@ -26,7 +26,7 @@ from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
-from hodei_server.installation import identify
+from hodei_server.installation import Installation, identify
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
@@ -225,7 +225,7 @@ class Server:
         strays = Strays(fleet, database, installation_id, settings.stray_grace)
         run("strays", lambda: stray_loop(strays, settings.stray_grace))
         await self._run_log_loops(
-            archive, retention, database, server_id=server_id, book=book, listeners=(clients, probes)
+            archive, retention, database, installation=installation, book=book, listeners=(clients, probes)
         )
         for name in providers:
             run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
@@ -271,16 +271,17 @@ class Server:
         retention: Retention,
         database: Database,
         *,
-        server_id: str,
+        installation: Installation,
         book: LogBook,
         listeners: Sequence[Listener],
     ) -> None:
-        settings = self.settings
+        settings, server_id = self.settings, installation.server_id
         self._loops.run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
         self._loops.run("retention", lambda: retention_loop(retention, settings.retention_interval))
         if archive is None:
             return
         from hodei_server.loops import archive as loops  # noqa: PLC0415 - needs the extra "s3"
+        from hodei_server.loops import sweep as sweeping  # noqa: PLC0415 - the same
 
         async def tell(works: bool) -> None:  # noqa: FBT001 - the shape of what is told
             for listener in listeners:
@@ -290,6 +291,8 @@ class Server:
         await tell(True)  # noqa: FBT003 - the same
         archiver = loops.Archiver(archive, database, server_id)
         self._loops.run("archive", lambda: loops.archive_loop(archiver, health))
+        sweep = sweeping.Sweep(archive, database, installation.installation_id, grace=settings.s3_orphan_grace)
+        self._loops.run("sweep", lambda: sweeping.sweep_loop(sweep, settings.s3_orphan_grace))
         self._loops.run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
 
     async def _serve_metrics(self, parts: Parts) -> None:

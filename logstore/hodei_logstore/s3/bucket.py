@@ -78,6 +78,7 @@ class Listed:
 
     name: str
     age: float
+    size: int = 0
     upload_id: str = ""
 
 
@@ -222,7 +223,7 @@ class Bucket:
             )
             now = _date_of(answer)
             return [
-                Listed(each["Key"].removeprefix(prefix), (now - each["LastModified"]).total_seconds())
+                Listed(each["Key"].removeprefix(prefix), (now - each["LastModified"]).total_seconds(), each["Size"])
                 for each in answer.get("Contents", ())
             ]
 
@@ -243,7 +244,7 @@ class Bucket:
                 found: str = each["Key"]
                 if found.startswith(prefix) and name in {None, found.removeprefix(prefix)}:
                     age = (now - each["Initiated"]).total_seconds()
-                    yield Listed(found.removeprefix(prefix), age, each["UploadId"])
+                    yield Listed(found.removeprefix(prefix), age, upload_id=each["UploadId"])
             if not answer.get("IsTruncated"):
                 return
             place |= {"KeyMarker": answer["NextKeyMarker"], "UploadIdMarker": answer["NextUploadIdMarker"]}

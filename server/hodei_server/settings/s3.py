@@ -31,6 +31,9 @@ class S3Group(SettingsGroup):
         64 << 20, ge=5 << 20, le=5 << 30, description="Larger objects go in parts of so many bytes."
     )
     s3_concurrency: int = Field(8, ge=1, le=100, description="Calls at once, for storing and for reading each.")
+    s3_orphan_grace: Duration = Field(
+        86400.0, gt=0, description="Objects that no log has, and uploads in parts that nobody ended, go after so long."
+    )
     s3_connect_timeout: Duration = Field(5.0, gt=0, description="Until a connection is there.")
     s3_read_timeout: Duration = Field(30.0, gt=0, description="Of silence in a call.")
 

@@ -74,6 +74,7 @@ def make_settings(tmp_path: Path, bucket_name: str) -> MakeSettings:
             "log_level": "error",
             "ping_interval": "500ms",
             "retention_interval": "100ms",
+            "s3_orphan_grace": "1s",
             "s3_bucket": bucket_name,
             "s3_prefix": "of/tests",
             "s3_addressing": "path",

@@ -6,6 +6,7 @@ from hodei_protections.protection import Protection
 
 SERVER = "tests/integration/server"
 WORKER = "tests/integration/worker/test_worker.py"
+SWEEP = "tests/integration/s3/test_sweep.py"
 CLOCK = "tests/integration/db/test_clock.py::test_what_is_under_way_is_moved_with_the_clock"
 
 LOGS: tuple[Protection, ...] = (
@@ -293,6 +294,36 @@ LOGS: tuple[Protection, ...] = (
         "        found = await self._database.read(lambda tx: expired_jobs(tx, 50 * EXPIRE_BATCH))\n",
         "tests/integration/db/test_sealing.py::test_logs_are_removed_a_few_at_a_time_and_others_have_their_turn[sqlite]",
         "one transaction takes all that has expired",
+    ),
+    Protection(
+        "L20",
+        "an upload of a segment that is on the disk is left to whoever uploads it",
+        "server/hodei_server/loops/sweep.py",
+        "                if not _may_be_going_up(known.segments.get(keys[each.name])):\n",
+        "                if each.upload_id:\n",
+        f"{SWEEP}::test_uploads_that_nobody_ended_go_but_for_those_that_may_be_going_up",
+        "an upload that is on its way is given up",
+        needs="AWS_ENDPOINT_URL",
+    ),
+    Protection(
+        "L20",
+        "what a restored database does not know and a manifest names is not taken for what a crash has left",
+        "server/hodei_server/loops/sweep.py",
+        "        left |= unknown - await self._named(uids)\n",
+        "        left |= unknown\n",
+        f"{SWEEP}::test_what_no_log_has_goes_and_the_rest_stays",
+        "the only copy of a log is removed",
+        needs="AWS_ENDPOINT_URL",
+    ),
+    Protection(
+        "L22",
+        "the bucket's listing is read a turn at a time, and gone on with",
+        "server/hodei_server/loops/sweep.py",
+        "            self._after = page[-1].name\n",
+        '            self._after = ""\n',
+        f"{SWEEP}::test_a_turn_goes_on_where_the_last_one_ended",
+        "what stands behind the first page is never looked at",
+        needs="AWS_ENDPOINT_URL",
     ),
     Protection(
         "L24",
