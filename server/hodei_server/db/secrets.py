@@ -12,6 +12,8 @@ from hodei_server.db.schema import job_secrets, jobs
 
 _INSERT = insert(job_secrets)
 _OF_JOB = select(job_secrets.c.key_id, job_secrets.c.data).where(job_secrets.c.job_id == bindparam("of_job_id"))
+#: How SQLite was built decides what it does where nothing is said.
+_OVERWRITES = ("OFF", "ON", "FAST")
 _ERASE = delete(job_secrets).where(job_secrets.c.job_id == bindparam("of_job_id"))
 
 
@@ -27,12 +29,13 @@ def kept_secrets(tx: Transaction, job_id: str) -> RowMapping | None:
 
 def erase_secrets(tx: Transaction, job_id: str) -> None:
     """Remove what is kept of a job's values; SQLite overwrites it in its file."""
-    sqlite = tx.connection.dialect.name == "sqlite"
-    if sqlite:
-        tx.connection.exec_driver_sql("PRAGMA secure_delete=ON").close()
+    if tx.connection.dialect.name != "sqlite":
+        tx.execute(_ERASE, {"of_job_id": job_id})
+        return
+    before = _OVERWRITES[tx.connection.exec_driver_sql("PRAGMA secure_delete").scalar_one()]
+    tx.connection.exec_driver_sql("PRAGMA secure_delete=ON").close()
     tx.execute(_ERASE, {"of_job_id": job_id})
-    if sqlite:
-        tx.connection.exec_driver_sql("PRAGMA secure_delete=OFF").close()
+    tx.connection.exec_driver_sql(f"PRAGMA secure_delete={before}").close()
 
 
 def erase_ended(tx: Transaction, limit: int) -> int:

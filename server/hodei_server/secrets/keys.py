@@ -72,7 +72,7 @@ class SecretKeys:
             raise SecretError("they are kept under a key that HODEI_SECRETS_KEY_FILE does not hold")
         try:
             return key.cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], job_id.encode())
-        except InvalidTag:
+        except (InvalidTag, ValueError):
             raise SecretError("what is kept of them is damaged") from None
 
 

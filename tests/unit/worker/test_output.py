@@ -11,6 +11,7 @@ import pytest
 from hodei.v1 import log_pb2 as wire
 from hodei_worker.outbox import Outbox, Spool
 from hodei_worker.output import Output, open_pipe
+from hodei_worker.redaction import Redaction
 
 PATIENCE = 0.2
 
@@ -45,4 +46,64 @@ async def test_a_server_that_falls_silent_keeps_a_job_waiting_for_no_more_than_a
     async with asyncio.timeout(30):
         assert await output.drain(20.0)
     assert outbox.size == written + 2 * 101
+    outbox.close()
+
+
+def chunks_in(outbox: Outbox) -> list[wire.LogChunk]:
+    """Return the chunks that wait to be sent."""
+    chunks: list[wire.LogChunk] = []
+    while (block := outbox.take()) is not None:
+        chunks += wire.LogBlock.FromString(block.data).chunks
+    return chunks
+
+
+async def test_secrets_are_taken_out_of_each_stream_by_itself(tmp_path: Path) -> None:
+    """L23: what one stream has begun the other doesn't end; what is held is given out with the stream's end."""
+    secret = b"pa55word-of-a-job"
+    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    output = Output(outbox, lambda: None, lambda: 0, Redaction([secret]))
+    writers = []
+    for stream in (wire.LOG_STREAM_STDOUT, wire.LOG_STREAM_STDERR):
+        reading, writing = open_pipe()
+        output.follow(reading, stream)
+        writers.append(writing)
+    stdout, stderr = writers
+    os.write(stdout, b"out " + secret[:5])
+    while not outbox.size:
+        await asyncio.sleep(0)
+    assert outbox.size == len(b"out ")
+    os.write(stderr, secret[5:] + b" err\n")
+    while outbox.size < len(b"out " + secret[5:] + b" err\n"):
+        await asyncio.sleep(0)
+    os.write(stdout, secret[5:] + b" then " + secret[:-1])
+    for descriptor in writers:
+        os.close(descriptor)
+    assert await output.drain(20.0)
+    output.say(f"the secret is {secret.decode()}")
+    sent: dict[int, bytes] = {}
+    for chunk in chunks_in(outbox):
+        sent[chunk.stream] = sent.get(chunk.stream, b"") + chunk.data
+    assert sent[wire.LOG_STREAM_STDOUT] == b"out *** then " + secret[:-1]
+    assert sent[wire.LOG_STREAM_STDERR] == secret[5:] + b" err\n"
+    assert sent[wire.LOG_STREAM_SYSTEM] == b"the secret is ***\n"
+    outbox.close()
+
+
+async def test_held_output_comes_in_chunks_that_are_not_too_large_and_whole_where_a_pipe_is_left_open(
+    tmp_path: Path,
+) -> None:
+    """L01, L23: of a pipe that a process keeps open all that was written is there, what was held included."""
+    secret = b"x" * 60_000 + b"y"
+    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    output = Output(outbox, lambda: None, lambda: 0, Redaction([secret]))
+    reading, writing = open_pipe()
+    output.follow(reading, wire.LOG_STREAM_STDOUT)
+    written = b"x" * 200_000 + b"end"
+    os.write(writing, written)
+    assert not await output.drain(0.0)
+    await output.take_rest()
+    os.close(writing)
+    chunks = [chunk.data for chunk in chunks_in(outbox)]
+    assert b"".join(chunks) == written
+    assert max(map(len, chunks)) <= 64 << 10
     outbox.close()
