@@ -39,6 +39,11 @@ def _derive(key: bytes, purpose: bytes, length: int) -> bytes:
     return HKDF(SHA256(), length, salt=None, info=b"hodei secrets " + purpose).derive(key)
 
 
+def _bound_to(job_id: str) -> bytes:
+    """Return what is authenticated beside a job's values: they are nobody else's."""
+    return job_id.encode()
+
+
 class SecretKeys:
     """Encrypts under the first key, decrypts under any.
 
@@ -59,7 +64,7 @@ class SecretKeys:
         :param asked: all that the job was submitted with, to be compared under its request_id.
         """
         nonce, key = os.urandom(_NONCE_BYTES), self._keys[0]
-        data = nonce + key.cipher.encrypt(nonce, values, job_id.encode())
+        data = nonce + key.cipher.encrypt(nonce, values, _bound_to(job_id))
         return Sealed(key.key_id, data, [each.digest(asked) for each in self._keys])
 
     def open(self, job_id: str, key_id: bytes, data: bytes) -> bytes:
@@ -71,7 +76,7 @@ class SecretKeys:
         if key is None:
             raise SecretError("they are kept under a key that HODEI_SECRETS_KEY_FILE does not hold")
         try:
-            return key.cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], job_id.encode())
+            return key.cipher.decrypt(data[:_NONCE_BYTES], data[_NONCE_BYTES:], _bound_to(job_id))
         except (InvalidTag, ValueError):
             raise SecretError("what is kept of them is damaged") from None
 

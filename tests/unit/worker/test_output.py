@@ -68,17 +68,18 @@ async def test_secrets_are_taken_out_of_each_stream_by_itself(tmp_path: Path) ->
         output.follow(reading, stream)
         writers.append(writing)
     stdout, stderr = writers
-    os.write(stdout, b"out " + secret[:5])
-    while not outbox.size:
-        await asyncio.sleep(0)
-    assert outbox.size == len(b"out ")
-    os.write(stderr, secret[5:] + b" err\n")
-    while outbox.size < len(b"out " + secret[5:] + b" err\n"):
-        await asyncio.sleep(0)
-    os.write(stdout, secret[5:] + b" then " + secret[:-1])
-    for descriptor in writers:
-        os.close(descriptor)
-    assert await output.drain(20.0)
+    async with asyncio.timeout(10):
+        os.write(stdout, b"out " + secret[:5])
+        while not outbox.size:
+            await asyncio.sleep(0)
+        assert outbox.size == len(b"out ")
+        os.write(stderr, secret[5:] + b" err\n")
+        while outbox.size < len(b"out " + secret[5:] + b" err\n"):
+            await asyncio.sleep(0)
+        os.write(stdout, secret[5:] + b" then " + secret[:-1])
+        for descriptor in writers:
+            os.close(descriptor)
+        assert await output.drain(20.0)
     output.say(f"the secret is {secret.decode()}")
     sent: dict[int, bytes] = {}
     for chunk in chunks_in(outbox):
