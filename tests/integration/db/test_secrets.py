@@ -110,7 +110,7 @@ async def test_what_an_end_has_left_is_found_by_retention(database: Database) ->
 
 
 async def test_values_are_bound_to_their_job_and_to_a_key_that_is_there(database: Database) -> None:
-    """A row that was changed, moved to another job or kept under another key is no value."""
+    """L23: a row that was changed, moved to another job or kept under another key is no value."""
     job, other = [await submit(database) for _ in range(2)]
     row, others = await database.read(lambda tx: (kept_secrets(tx, job), kept_secrets(tx, other)))
     assert row is not None

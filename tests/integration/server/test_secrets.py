@@ -358,7 +358,7 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
 
 
 async def test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept(server: Server) -> None:
-    """W38: each field by its name, never with a word of a value; no job is made of it, and no value kept."""
+    """L23, W38: each field by its name, never with a word of a value; no job is made of it, and no value kept."""
     async with connected(server) as client:
         for case, secrets, expected in bad_secrets():
             with pytest.raises(InvalidRequestError) as refused:
@@ -383,7 +383,7 @@ async def test_what_the_worker_itself_says_is_redacted(server: Server) -> None:
 
 
 async def test_what_a_killed_worker_leaves_in_memory_is_removed(server: Server, tmp_path: Path) -> None:
-    """The files of a job whose worker was killed go with it."""
+    """L23: the files of a job whose worker was killed go with it."""
     async with connected(server) as client:
         script = (
             f"echo $HODEI_SECRETS_DIR > {tmp_path}/part; mv {tmp_path}/part {tmp_path}/folder; kill -9 $PPID; sleep 60"
