@@ -121,9 +121,9 @@ class Account:
         if not set(starts) <= {attempt.attempt_uid for attempt in told.attempts}:
             self._fault(f"{job.job_id}: ran attempts that nobody knows of")
         for attempt in told.attempts:
-            await self._of_attempt(client, job, attempt)
+            await self._of_attempt(client, job, attempt, ran=attempt.attempt_uid in starts)
 
-    async def _of_attempt(self, client: Client, job: Job, attempt: wire.Attempt) -> None:
+    async def _of_attempt(self, client: Client, job: Job, attempt: wire.Attempt, *, ran: bool) -> None:
         name = f"{job.job_id}: attempt {attempt.number}"
         reading = Reading(job.expected)
         tally = Tally(reading, self._cut_checksum(attempt.attempt_uid))
@@ -146,7 +146,9 @@ class Account:
         # A worker that is killed with its result told and its log not yet durable leaves one that says so.
         if ended and not receipt.complete and attempt.worker_id not in self._site.killed_workers:
             self._fault(f"{name}: its log is incomplete, but nobody has killed its worker {attempt.worker_id}")
-        if attempt.outcome.cause == wire.CAUSE_WORKER_LOST and attempt.worker_id not in self._site.killed_workers:
+        # One that never ran may be: its launch met a full disk, and a server that died before it could write that down.
+        lost = ran and attempt.outcome.cause == wire.CAUSE_WORKER_LOST
+        if lost and attempt.worker_id not in self._site.killed_workers:
             self._fault(f"{name}: is lost, but nobody has killed its worker: {attempt.outcome.message}")
         self.cut += reading.cut
         if not receipt.ended:
