@@ -10,7 +10,7 @@ from sqlalchemy import insert, select, update
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db import database as database_module
 from hodei_server.db.attempts import Assignment, assign, attempt_started
-from hodei_server.db.clock import TOLERANCE_MICROS, clock_moved, confirm_clock, settle_clock
+from hodei_server.db.clock import TOLERANCE_MICROS, clock_moved, confirm_clock, settle_clock, unconfirmed_micros
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job
 from hodei_server.db.schema import attempts, installation, jobs
@@ -62,6 +62,7 @@ async def test_what_is_under_way_is_moved_with_the_clock(known: Database, step: 
     assert {moved[name] for name in ended} == {0}
     assert {moved[name] for name in moved.keys() - ended} == {step}
     assert await known.write(lambda tx: clock_moved(tx, BOOT, known.offset + step)) == step
+    assert await known.read(unconfirmed_micros) == step
     assert await known.write(confirm_clock) == step
     assert await known.write(lambda tx: clock_moved(tx, BOOT, known.offset + step)) == 0
 
