@@ -34,6 +34,7 @@ GROUPS = (
     "jobs",
     "lines",
     "history",
+    "retention",
     "seek",
     "commands",
     "followers",
