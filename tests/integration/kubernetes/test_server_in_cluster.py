@@ -12,72 +12,29 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from hodei.transport import TlsFiles
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client
+from hodei_client import STDOUT, Chunk, Client, UnavailableError
 from hodei_faults.cluster import pod_of, running, until
+from hodei_faults.kubectl import PATIENCE, Kubectl
 from hodei_providers.kubernetes.api import Api
 
 pytestmark = pytest.mark.timeout(300)
 
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
-PATIENCE = "--timeout=180s"
 SMALL = {
     "HODEI_K8S_DEFAULT_CPU_REQUEST": "50m",
     "HODEI_K8S_DEFAULT_MEMORY_REQUEST": "64Mi",
     "HODEI_K8S_DEFAULT_MEMORY_LIMIT": "512Mi",
     "HODEI_K8S_DEFAULT_STORAGE_REQUEST": "16Mi",
 }
-
-
-class Kubectl:
-    """The command, as the cluster's administrator.
-
-    :ivar warnings: what the API has said beside its answers.
-    """
-
-    def __init__(self, program: str) -> None:
-        self.program = program
-        self.warnings = ""
-
-    async def __call__(self, *arguments: str, stdin: str = "") -> str:
-        """Run it; it must succeed."""
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(self.program, *arguments, stdin=pipe, stdout=pipe, stderr=pipe)
-        out, err = await process.communicate(stdin.encode())
-        assert process.returncode == 0, f"kubectl {' '.join(arguments)}: {err.decode()}"
-        self.warnings += err.decode()
-        return out.decode()
-
-    async def apply(self, parts: list[dict[str, Any]], *arguments: str) -> None:
-        """Apply manifests; what the API does not know of them is refused."""
-        options = ("--server-side", "--force-conflicts", "--validate=strict", *arguments)
-        await self("apply", *options, "-f", "-", stdin=yaml.safe_dump_all(parts))
-
-    @contextlib.asynccontextmanager
-    async def forwarded(self, space: str) -> AsyncIterator[Client]:
-        """Return a client that comes in by the Service, through a forwarded port."""
-        process = await asyncio.create_subprocess_exec(
-            self.program,
-            *("-n", space, "port-forward", "service/hodei-server", ":50051"),
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            assert process.stdout is not None
-            line = (await process.stdout.readline()).decode()
-            port = line.split("127.0.0.1:")[1].split()[0]
-            async with Client(f"127.0.0.1:{port}") as client:
-                yield client
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.terminate()
-            await process.wait()
 
 
 @pytest.fixture
@@ -173,50 +130,98 @@ async def stdout_of(client: Client, job: str) -> bytes:
     return said
 
 
-@pytest.mark.usefixtures("volume")
-async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
-    kubectl: Kubectl, api: Api, namespace: str, place: str, worker_image: str
-) -> None:
-    """W14, W26: with its account's rights alone; a pod that is deleted costs neither a log nor a job that runs."""
+@pytest.fixture
+async def deploy(
+    kubectl: Kubectl, namespace: str, place: str, worker_image: str
+) -> AsyncIterator[Callable[..., Awaitable[None]]]:
+    """Return what brings up the server in this test's namespaces, with more options of the command that prints it."""
     image = os.environ.get("HODEI_TEST_SERVER_IMAGE", "hodei-jobs-server:latest")
     variables = SMALL | {
         "HODEI_K8S_NAMESPACE": namespace,
         "HODEI_K8S_SERVER_NAMESPACE": place,
         "HODEI_WORKER_IMAGE": worker_image,
     }
-    parts = await printed("--add", "server", "--add", "hpa", "--server-image", image, **variables)
-    binding = next(part for part in parts if part["kind"] == "ClusterRoleBinding")
-    # Of this test's own name: others bind the same role to others.
-    binding["metadata"]["name"] = f"{namespace}-server"
-    spaces = [part for part in parts if part["kind"] == "Namespace"]
-    try:
-        await kubectl.apply(spaces)
-        await kubectl.apply(parts)
+
+    async def bring_up(
+        *options: str, secret: dict[str, Any] | None = None, volume: dict[str, Any] | None = None
+    ) -> None:
+        parts = await printed("--add", "server", "--add", "hpa", "--server-image", image, *options, **variables)
+        for part in parts:
+            if part["kind"] == "ClusterRoleBinding":
+                # Of this test's own name: others bind the same role to others.
+                part["metadata"]["name"] = f"{namespace}-server"
+            if part["kind"] == "Deployment" and volume is not None:
+                volumes = part["spec"]["template"]["spec"]["volumes"]
+                volumes[:] = [volume if each["name"] == volume["name"] else each for each in volumes]
+        await kubectl.apply([part for part in parts if part["kind"] == "Namespace"])
+        await kubectl.apply([*parts, *([secret] if secret else [])])
         assert "Warning" not in kubectl.warnings
         await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
-        async with kubectl.forwarded(place) as client:
-            (provider,) = await client.providers()
-            assert provider.healthy, provider
-            done = await client.submit(["seq", "50000"])
-            outcome = await client.wait(done)
-            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
-            before = await stdout_of(client, done)
-            assert before.split() == [b"%d" % number for number in range(1, 50001)]
-            script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
-            runs = await client.submit(["sh", "-c", script])
-            await running(client, runs)
-            pod = await pod_of(api, namespace, runs)
-        await kubectl("-n", place, "delete", "pod", "-l", "app=hodei-server", PATIENCE)
-        await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
-        async with kubectl.forwarded(place) as client:
-            assert await stdout_of(client, done) == before
-            outcome = await client.wait(runs)
-            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
-            assert (await stdout_of(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
-            assert len((await client.get(runs)).attempts) == 1
-        assert pod["spec"]["serviceAccountName"] == "hodei-jobs-worker"
-    finally:
-        await kubectl("delete", "clusterrolebinding", f"{namespace}-server", "--ignore-not-found")
+
+    yield bring_up
+    await kubectl("delete", "clusterrolebinding", f"{namespace}-server", "--ignore-not-found")
+
+
+@pytest.mark.usefixtures("volume")
+async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
+    kubectl: Kubectl, deploy: Callable[..., Awaitable[None]], api: Api, namespace: str, place: str
+) -> None:
+    """W14, W26: with its account's rights alone; a pod that is deleted costs neither a log nor a job that runs."""
+    await deploy()
+    async with kubectl.forwarded(place) as client:
+        (provider,) = await client.providers()
+        assert provider.healthy, provider
+        done = await client.submit(["seq", "50000"])
+        outcome = await client.wait(done)
+        assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+        before = await stdout_of(client, done)
+        assert before.split() == [b"%d" % number for number in range(1, 50001)]
+        script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
+        runs = await client.submit(["sh", "-c", script])
+        await running(client, runs)
+        pod = await pod_of(api, namespace, runs)
+    await kubectl("-n", place, "delete", "pod", "-l", "app=hodei-server", PATIENCE)
+    await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
+    async with kubectl.forwarded(place) as client:
+        assert await stdout_of(client, done) == before
+        outcome = await client.wait(runs)
+        assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+        assert (await stdout_of(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
+        assert len((await client.get(runs)).attempts) == 1
+    assert pod["spec"]["serviceAccountName"] == "hodei-jobs-worker"
+
+
+async def test_with_a_certificate_the_service_is_open_to_who_has_one_too(
+    kubectl: Kubectl, deploy: Callable[..., Awaitable[None]], place: str, tmp_path: Path
+) -> None:
+    """From a Secret as cert-manager makes it; without one of theirs, clients are not let in."""
+    authority = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=ca -keyout ca.key -out ca.crt"
+    script = (
+        "openssl req -newkey rsa:2048 -nodes -subj /CN=$0 -keyout $0.key -out $0.csr; "
+        f"echo subjectAltName=IP:127.0.0.1,DNS:hodei-server.{place}.svc > ext; "
+        "openssl x509 -req -in $0.csr -CA ca.crt -CAkey ca.key -CAcreateserial -days 2 -extfile ext -out $0.crt"
+    )
+    for command in ((authority,), (script, "server"), (script, "alice")):
+        made = await asyncio.create_subprocess_exec(
+            "sh", "-ec", *command, cwd=tmp_path, stderr=asyncio.subprocess.DEVNULL
+        )
+        assert await made.wait() == 0
+    files = {"tls.crt": "server.crt", "tls.key": "server.key", "ca.crt": "ca.crt"}
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "certificate", "namespace": place},
+        "type": "kubernetes.io/tls",
+        "stringData": {name: (tmp_path / file).read_text() for name, file in files.items()},
+    }
+    await deploy("--tls-secret", "certificate", secret=secret, volume={"name": "data", "emptyDir": {}})
+    alice = TlsFiles(tmp_path / "ca.crt", tmp_path / "alice.crt", tmp_path / "alice.key")
+    async with kubectl.forwarded(place, alice) as client:
+        job = await client.submit(["true"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    async with kubectl.forwarded(place, TlsFiles(tmp_path / "ca.crt")) as client:
+        with pytest.raises(UnavailableError):
+            await client.get(job)
 
 
 async def test_images_are_pulled_ahead_to_every_node_and_let_go(

@@ -79,6 +79,16 @@ JOBS: tuple[Protection, ...] = (
     ),
     Protection(
         "W15",
+        "what a cluster has left counts a worker's pod once, though the server counts its job as well",
+        "providers/hodei_providers/kubernetes/survey.py",
+        "        bounds = [capacity.add(capacity.subtract(allocatable, asked), *jobs)] if nodes is not None else []\n",
+        "        bounds = [capacity.subtract(allocatable, asked)] if nodes is not None else []\n",
+        "tests/unit/providers/test_kubernetes_capacity.py"
+        "::test_what_is_left_is_without_what_others_ask_and_with_what_the_server_counts_itself",
+        "each job is taken off twice",
+    ),
+    Protection(
+        "W15",
         "capacity is counted from rows and reserved in the transaction that gives a job out",
         "server/hodei_server/work/placing.py",
         "        self._take(best.provider, spec.resources)\n",
