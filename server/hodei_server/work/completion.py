@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 
 import structlog
@@ -20,13 +21,15 @@ from hodei_server.logs.changes import wait_for
 from hodei_server.metrics.instruments import ATTEMPTS_ENDED
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import AttemptSettings, LiveAttempt, LiveAttempts, Moves
-from hodei_server.work.results import result_ack
+from hodei_server.work.results import printable, result_ack
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: A result that waits longer than this for the rest of its log is written down before.
 RESULT_SECONDS = 0.05
+#: The end of a job waits so long for the reason why its worker was asked to end.
+WHY_SECONDS = 2.0
 
 
 class Completion:
@@ -66,6 +69,8 @@ class Completion:
         result = live.result
         assert result is not None  # noqa: S101 - the caller has just set it
         by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
+        if not kept and by_worker and result.cause == int(Cause.EVICTED):
+            await self._tell_why(live, result)
         if not kept and not await self._log_within(live, result, RESULT_SECONDS):
             start = live.take_start()
             await self._database.persist(lambda tx: (start(tx), keep_result(tx, result)))
@@ -116,6 +121,13 @@ class Completion:
         if worker is not None and worker["state"] == int(WorkerState.DRAINING):
             self._fleet.remove_soon(live.worker_id, "Has done its work", leave_time=True)
         self._moves.idle.moved()
+
+    async def _tell_why(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
+        """Add what the provider knows of who has asked a worker to end: the worker itself does not know."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(WHY_SECONDS):
+                description = await self._fleet.describe(live.worker_id, live.provider)
+                result.message = printable(f"{result.message}: {description.message}")
 
     @staticmethod
     async def _log_within(live: LiveAttempt, result: wire.AttemptResult, seconds: float) -> bool:

@@ -121,9 +121,9 @@ class ApiProxy:
         if fault.hang_up:
             assert request.transport is not None
             request.transport.close()
-        return web.json_response(
-            fault.body or {"kind": "Status", "message": "a fault"}, status=fault.status, headers=fault.headers
-        )
+        # With the end of a line, as a watch's events have it.
+        text = json.dumps(fault.body or {"kind": "Status", "message": "a fault"}) + "\n"
+        return web.Response(text=text, status=fault.status, headers=fault.headers, content_type="application/json")
 
     async def _forward(self, request: web.Request, *, lost: bool = False) -> web.StreamResponse:
         assert self._session is not None

@@ -75,6 +75,26 @@ async def causes(client: Client, job: str) -> list[int]:
     return [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
 
 
+#: Of the taints that tests put on nodes.
+TAINT = "hodei-test.example/emptied"
+
+
+async def taint(api: Any, node: str) -> None:
+    """Drive the pods from a node, as for maintenance."""
+    path = f"/api/v1/nodes/{node}"
+    there = (await api.get(path))["spec"].get("taints") or []
+    await api.merge(path, {"spec": {"taints": [*there, {"key": TAINT, "effect": "NoExecute"}]}})
+
+
+async def untaint(api: Any) -> None:
+    """Take the taint of `taint` from all nodes, also what a test has left that was killed."""
+    for node in (await api.get("/api/v1/nodes"))["items"]:
+        there = node["spec"].get("taints") or []
+        others = [each for each in there if each["key"] != TAINT]
+        if others != there:
+            await api.merge(f"/api/v1/nodes/{node['metadata']['name']}", {"spec": {"taints": others}})
+
+
 async def run_command(variable: str) -> None:
     """Run a command that a variable names: it stops a part of the cluster, or starts it again."""
     # Into nothing: what is started keeps what it inherits open.

@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import untaint
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_server.app import Server
 from hodei_server.settings import Settings, load_settings
@@ -55,6 +56,7 @@ def worker_image() -> str:
 async def api(worker_image: str) -> AsyncIterator[Api]:
     """Return the cluster, as its administrator."""
     async with Api(KubernetesConfig(worker_image=worker_image)) as entered:
+        await untaint(entered)
         yield entered
 
 

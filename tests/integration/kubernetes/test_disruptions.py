@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +11,11 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
 from hodei_faults.cluster import LONG_AT_FIRST, causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_providers.contract import ExitReason, WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import INSTALLATION, make_request
+from hodei_providers.testing import until as until_phase
 from hodei_server.app import Server
 
 NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
@@ -18,14 +24,15 @@ NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
 async def test_a_job_whose_pod_somebody_deletes_runs_again_and_nothing_is_left(
     client: Client, api: Any, namespace: str
 ) -> None:
-    """W08, W09: as the infrastructure's failure, which costs the job none of its own attempts."""
+    """W08, W09: as the infrastructure's failure, which costs the job none of its own attempts; it is told so."""
     job = await client.submit(LONG_AT_FIRST)
     pod = await pod_of(api, namespace, job)
     await running(client, job)
     await api.delete(path_of(pod), grace=1)
     outcome = await client.wait(job)
     assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
-    assert await causes(client, job) == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+    assert await causes(client, job) == [wire.CAUSE_EVICTED, wire.CAUSE_EXIT_CODE]
+    assert "is being deleted" in (await client.get(job)).attempts[0].outcome.message
     assert await output(client, job, STDOUT) == "attempt 2\n"
     await nothing_left(api, namespace)
 
@@ -108,22 +115,31 @@ async def test_a_pod_that_makes_room_for_one_of_more_weight_is_told_as_evicted(
         )
         outcome = await client.wait(job)
         assert outcome.cause == wire.CAUSE_EVICTED, outcome
-        assert "reempt" in outcome.message + await output(client, job), outcome
+        assert "reempt" in outcome.message, outcome
 
 
-async def test_a_pod_that_outlives_its_deadline_is_told_so(
-    make_settings: Callable[..., Any], api: Any, namespace: str
+async def test_a_worker_that_is_evicted_before_it_connects_is_told_as_evicted(
+    api: Any, played: KubernetesConfig
 ) -> None:
-    """W08: what a kubelet ends for its `activeDeadlineSeconds` has run for too long, and is not tried again."""
-    async with (
-        Server(make_settings(TERMINATION_GRACE="1"), ephemeral=True) as server,
-        Client(settings=ClientSettings(server.address)) as client,
-    ):
-        job = await client.submit(LONG_AT_FIRST)
-        pod = await pod_of(api, namespace, job)
-        await running(client, job)
-        await api.merge(path_of(pod), {"spec": {"activeDeadlineSeconds": 1}})
-        outcome = await client.wait(job)
-        assert (outcome.state, outcome.cause) == (wire.JOB_STATE_TIMED_OUT, wire.CAUSE_RUN_TIMEOUT), outcome
-        assert "DeadlineExceeded" in outcome.message
-        await nothing_left(api, namespace)
+    """W08: it can't say so itself; the cluster does, and the watch has it."""
+    async with KubernetesProvider(config=played) as provider:
+        handle = await provider.launch(make_request())
+        await until_phase(provider, handle, WorkerPhase.RUNNING)
+        watching = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
+        metadata = {"name": handle.data["pod"], "namespace": played.namespace}
+        eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
+        await api.create(f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}/eviction", eviction)
+        async with asyncio.timeout(60):
+            assert (await watching).reason is ExitReason.EVICTED
+        assert await provider.destroy(handle)
+
+
+async def test_a_pod_that_outlives_its_deadline_is_told_so(played: KubernetesConfig) -> None:
+    """W08: what a kubelet ends for its `activeDeadlineSeconds` has run for too long; a worker in order ends before."""
+    async with KubernetesProvider(config=played) as provider:
+        handle = await provider.launch(make_request(deadline=2.0))
+        async with asyncio.timeout(60):
+            description = await anext(provider.watch(INSTALLATION))
+        assert (description.handle, description.reason) == (handle, ExitReason.DEADLINE)
+        assert "DeadlineExceeded" in description.message
+        assert await provider.destroy(handle)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -17,7 +16,18 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults import FaultyProxy
-from hodei_faults.cluster import LONG_AT_FIRST, causes, output, path_of, pod_of, run_command, running, until
+from hodei_faults.cluster import (
+    LONG_AT_FIRST,
+    causes,
+    output,
+    path_of,
+    pod_of,
+    run_command,
+    running,
+    taint,
+    untaint,
+    until,
+)
 from hodei_server.app import Server
 
 
@@ -129,36 +139,11 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
             assert set(beats.heard) == {"2"}
 
 
-class Taint:
-    """One that drives pods from a node, as for maintenance."""
-
-    def __init__(self, api: Any) -> None:
-        self._api = api
-        self._key = f"hodei-test.example/{secrets.token_hex(4)}"
-        self._path = ""
-
-    async def put(self, node: str) -> None:
-        """Taint a node."""
-        self._path = f"/api/v1/nodes/{node}"
-        await self._write([{"key": self._key, "effect": "NoExecute"}])
-
-    async def take_away(self) -> None:
-        """Leave the node as it was."""
-        if self._path:
-            await self._write([])
-
-    async def _write(self, own: list[dict[str, str]]) -> None:
-        there = (await self._api.get(self._path))["spec"].get("taints") or []
-        others = [each for each in there if each["key"] != self._key]
-        await self._api.merge(self._path, {"spec": {"taints": [*others, *own]}})
-
-
 @pytest.mark.usefixtures("lose_node")
 async def test_a_job_whose_node_is_tainted_is_evicted_and_waits_for_a_node(
     make_settings: Callable[..., Any], api: Any, namespace: str
 ) -> None:
     """W02, W08: told as evicted; the next attempt says why it waits, and runs once there is a node for it."""
-    taint = Taint(api)
     async with (
         Server(make_settings(TERMINATION_GRACE="1"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
@@ -166,14 +151,14 @@ async def test_a_job_whose_node_is_tainted_is_evicted_and_waits_for_a_node(
         job = await client.submit(LONG_AT_FIRST)
         await running(client, job)
         try:
-            await taint.put((await pod_of(api, namespace, job))["spec"]["nodeName"])
+            await taint(api, (await pod_of(api, namespace, job))["spec"]["nodeName"])
 
             async def waits() -> bool:
                 return "untolerated taint" in " ".join((await client.explain(job)).diagnosis)
 
             await until(waits)
         finally:
-            await taint.take_away()
+            await untaint(api)
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         # So is an attempt that the scheduler places before it has seen the taint.
         *evicted, last = await causes(client, job)

@@ -121,7 +121,7 @@ KUBERNETES: tuple[Protection, ...] = (
         f"{PROVIDER}/state.py",
         "    if why in _EVICTIONS or disruption or _REJECTED in told[1]:\n",
         "    if why in _EVICTIONS or _REJECTED in told[1]:\n",
-        f"{FAILURES}::test_an_evicted_pod_is_called_evicted",
+        f"{TESTS}/test_disruptions.py::test_a_worker_that_is_evicted_before_it_connects_is_told_as_evicted",
         "the worker is merely lost",
     ),
     _Protection(
