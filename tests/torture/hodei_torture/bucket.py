@@ -17,8 +17,8 @@ from hodei_faults.s3_proxy import S3Proxy
 
 #: Commands that kill the S3 server and start it again, for a run that may do that.
 STOP, START = "HODEI_TEST_S3_STOP", "HODEI_TEST_S3_START"
-#: Seconds, by S3's clock, after which what nobody knows of is removed.
-GRACE = 10.0
+#: After which, by S3's clock, what nobody knows of is removed.
+GRACE = "5s"
 
 
 class TorturedBucket:
@@ -65,6 +65,7 @@ class TorturedBucket:
             "HODEI_S3_BUCKET": self.name,
             "HODEI_S3_ENDPOINT": self.answers.url,
             "HODEI_S3_ADDRESSING": "path",
+            "HODEI_S3_ORPHAN_GRACE": GRACE,
             "HODEI_S3_CONNECT_TIMEOUT": "2s",
             "HODEI_S3_READ_TIMEOUT": "5s",
         }
