@@ -8,11 +8,12 @@ import json
 import ssl
 import time
 from collections.abc import Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import aiohttp
 from aiohttp import web
+
+from hodei_faults.http_proxy import HttpProxy
 
 _NOT_PASSED_ON = frozenset({"host", "connection", "transfer-encoding", "content-length", "content-encoding"})
 
@@ -38,7 +39,7 @@ class Fault:
     hold: asyncio.Event | None = None
 
 
-class ApiProxy:
+class ApiProxy(HttpProxy):
     """Listens on the loopback, in plain text; its own credentials are an administrator's.
 
     :param target: the API's address.
@@ -49,41 +50,16 @@ class ApiProxy:
     """
 
     def __init__(self, target: str, context: ssl.SSLContext) -> None:
+        super().__init__()
         self.faults: list[Fault] = []
         self.calls: list[tuple[str, str]] = []
         self.came: list[float] = []
-        self.port = 0
         self._target = target
         self._context = context
-        self._session: aiohttp.ClientSession | None = None
-        self._runner: web.AppRunner | None = None
         self._open: set[asyncio.Task[Any]] = set()
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        connector = aiohttp.TCPConnector(ssl=self._context)
-        self._session = aiohttp.ClientSession(connector=connector, auto_decompress=True)
-        application = web.Application()
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Listen no more."""
-        assert self._runner is not None
-        assert self._session is not None
-        self.cut()
-        await self._runner.cleanup()
-        await self._session.close()
+    def _open_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._context), auto_decompress=True)
 
     def cut(self) -> None:
         """Break what is under way: watches."""
@@ -97,7 +73,7 @@ class ApiProxy:
                 "apiVersion": "v1",
                 "kind": "Config",
                 "current-context": "proxy",
-                "clusters": [{"name": "proxy", "cluster": {"server": f"http://127.0.0.1:{self.port}"}}],
+                "clusters": [{"name": "proxy", "cluster": {"server": self.url}}],
                 "users": [{"name": "proxy", "user": {}}],
                 "contexts": [{"name": "proxy", "context": {"cluster": "proxy", "user": "proxy"}}],
             }
@@ -126,11 +102,10 @@ class ApiProxy:
         return web.Response(text=text, status=fault.status, headers=fault.headers, content_type="application/json")
 
     async def _forward(self, request: web.Request, *, lost: bool = False) -> web.StreamResponse:
-        assert self._session is not None
         headers = {name: value for name, value in request.headers.items() if name.lower() not in _NOT_PASSED_ON}
         body = await request.read()
         url = f"{self._target}{request.path_qs}"
-        async with self._session.request(request.method, url, headers=headers, data=body) as answer:
+        async with self.session.request(request.method, url, headers=headers, data=body) as answer:
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_PASSED_ON}
             if lost or "watch" not in request.query:
                 return web.Response(status=answer.status, headers=kept, body=await answer.read())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from pathlib import Path
 from types import TracebackType
@@ -23,6 +24,7 @@ class FaultyProxy:
     :param path: of a socket, which is the target then.
     :param bytes_per_second: how fast a connection's client gets its answers; None: as fast as they come.
     :param host: an address of this machine, where it listens.
+    :param tls: what its clients speak to it; the target is spoken to in plain text.
     :ivar port: the same.
     :ivar accepted: how many connections have come so far.
     :ivar answered: bytes that came back from the target.
@@ -35,9 +37,11 @@ class FaultyProxy:
         path: Path | None = None,
         bytes_per_second: float | None = None,
         host: str = "127.0.0.1",
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.target = target
         self._path = path
+        self._tls = tls
         self.host = host
         self.bytes_per_second = bytes_per_second
         self.port = 0
@@ -60,7 +64,7 @@ class FaultyProxy:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SMALL_BUFFER)
         sock.bind((self.host, 0))
         self.port = sock.getsockname()[1]
-        self._server = await asyncio.start_server(self._accept, sock=sock)
+        self._server = await asyncio.start_server(self._accept, sock=sock, ssl=self._tls)
         return self
 
     async def __aexit__(
@@ -105,6 +109,7 @@ class FaultyProxy:
         if self._is_cut:
             _reset(writer)
             return
+        self._greet(writer)
         task = asyncio.current_task()
         assert task is not None
         writers = self._connections[task] = [writer]
@@ -128,6 +133,9 @@ class FaultyProxy:
             for each in writers:
                 each.close()
             del self._connections[task]
+
+    def _greet(self, writer: asyncio.StreamWriter) -> None:
+        """Take note of a client."""
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, slowly: bool) -> None:
         with contextlib.suppress(OSError):

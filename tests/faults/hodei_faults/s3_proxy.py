@@ -7,12 +7,12 @@ import contextlib
 import dataclasses
 import io
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
 
 import aiohttp
 from aiohttp import web
 from yarl import URL
+
+from hodei_faults.http_proxy import HttpProxy
 
 _NOT_PASSED_ON = frozenset({"connection", "transfer-encoding", "content-length", "expect"})
 
@@ -32,7 +32,7 @@ class Call:
     size: int
 
 
-class S3Proxy:
+class S3Proxy(HttpProxy):
     """Listens on the loopback. Requests keep their host, which their signature is of.
 
     :param target: the server's URL.
@@ -46,6 +46,7 @@ class S3Proxy:
     """
 
     def __init__(self, target: str) -> None:
+        super().__init__()
         self.error: tuple[str, int] | None = None
         self.delay = 0.0
         self.lossy = False
@@ -55,38 +56,10 @@ class S3Proxy:
         self.gate = asyncio.Event()
         self.gate.set()
         self.busy = self.busiest = 0
-        self.port = 0
         self._target = target.rstrip("/")
-        self._session: aiohttp.ClientSession | None = None
-        self._runner: web.AppRunner | None = None
 
-    @property
-    def url(self) -> str:
-        """Where clients connect."""
-        return f"http://127.0.0.1:{self.port}"
-
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._session = aiohttp.ClientSession(auto_decompress=False)
-        application = web.Application(client_max_size=1 << 30)
-        application.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.port = self._runner.addresses[0][1]
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Listen no more."""
-        assert self._runner is not None
-        assert self._session is not None
-        await self._runner.cleanup()
-        await self._session.close()
+    def _open_session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(auto_decompress=False)
 
     def heal(self) -> None:
         """Pass everything on as it comes; forget what came so far."""
@@ -130,8 +103,7 @@ class S3Proxy:
         return answer
 
     async def _forward(self, request: web.Request, url: URL, headers: dict[str, str], body: bytes) -> web.Response:
-        assert self._session is not None
-        async with self._session.request(request.method, url, headers=headers, data=io.BytesIO(body)) as answer:
+        async with self.session.request(request.method, url, headers=headers, data=io.BytesIO(body)) as answer:
             content = await answer.read()
             kept = {name: value for name, value in answer.headers.items() if name.lower() not in _NOT_PASSED_ON}
             if request.method == "HEAD":

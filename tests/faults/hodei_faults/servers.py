@@ -1,4 +1,4 @@
-"""Servers in processes of their own, to be killed."""
+"""Servers of tests: their settings, and processes of their own, to be killed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,20 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from hodei_server.settings import Settings
+from hodei_server.settings import Settings, load_settings
+
+
+def settings_in(data_dir: Path, **overrides: str) -> Settings:
+    """Return settings for a server of a test: free ports of the loopback, pings in a hurry, an end without waiting."""
+    fixed = {
+        "listen": "127.0.0.1:0",
+        "worker_listen": "127.0.0.1:0",
+        "data_dir": str(data_dir),
+        "drain_timeout": "0s",
+        "log_level": "error",
+        "ping_interval": "500ms",
+    }
+    return load_settings(fixed | overrides)
 
 
 class ServerProcess:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from hodei_client import Client, ClientSettings
 from hodei_faults.containers import docker, leftovers
+from hodei_faults.servers import settings_in
 from hodei_providers.docker.config import DockerConfig
 from hodei_server.app import Server
-from hodei_server.settings import Settings, load_settings
+from hodei_server.settings import Settings
 
 WORKER_IMAGE = os.environ.get("HODEI_WORKER_IMAGE") or "hodei-jobs-worker:latest"
 
@@ -72,17 +72,7 @@ def make_settings(tmp_path: Path) -> Iterator[MakeSettings]:
     """Return what makes settings for a server that has this engine only; nothing may be left of it afterwards."""
 
     def make(**overrides: str) -> Settings:
-        fixed = {
-            "listen": "127.0.0.1:0",
-            "worker_listen": "127.0.0.1:0",
-            "data_dir": str(tmp_path / "data"),
-            "drain_timeout": "0s",
-            "log_level": "error",
-            "ping_interval": "500ms",
-            "providers": "docker",
-            "worker_image": WORKER_IMAGE,
-        }
-        return load_settings(fixed | overrides)
+        return settings_in(tmp_path / "data", **{"providers": "docker", "worker_image": WORKER_IMAGE, **overrides})
 
     yield make
     installation = tmp_path / "data" / "installation"
@@ -105,13 +95,6 @@ async def server(make_settings: MakeSettings, shared: Path) -> AsyncIterator[Ser
     """Return a running server; its workers go with it."""
     async with Server(make_settings(), ephemeral=True) as running:
         yield running
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    """Return a client of the running server."""
-    async with Client(settings=ClientSettings(server.address)) as connected:
-        yield connected
 
 
 @pytest.fixture

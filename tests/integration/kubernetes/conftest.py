@@ -19,14 +19,13 @@ from typing import Any, Self
 import pytest
 import yaml
 
-from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import untaint
 from hodei_providers.kubernetes import KubernetesConfig
-from hodei_server.app import Server
-from hodei_server.settings import Settings, load_settings
+from hodei_server.settings import Settings
 
 pytest.importorskip("kubernetes.aio", reason="the extra 'kubernetes' is not installed")
 
+from hodei_faults.servers import settings_in
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.route import find_route
 
@@ -170,34 +169,10 @@ def make_settings(tmp_path: Path, namespace: str, worker_image: str, monkeypatch
     def make(**overrides: str) -> Settings:
         for name in [name for name in overrides if name.isupper()]:
             monkeypatch.setenv(f"HODEI_K8S_{name}", overrides.pop(name))
-        fixed = {
-            "listen": "127.0.0.1:0",
-            "worker_listen": "127.0.0.1:0",
-            "data_dir": str(tmp_path / "data"),
-            "drain_timeout": "0s",
-            "log_level": "error",
-            "ping_interval": "500ms",
-            "lease": "3s",
-            "providers": "kubernetes",
-            "worker_image": worker_image,
-        }
-        return load_settings(fixed | overrides)
+        own = {"lease": "3s", "providers": "kubernetes", "worker_image": worker_image}
+        return settings_in(tmp_path / "data", **(own | overrides))
 
     return make
-
-
-@pytest.fixture
-async def server(make_settings: MakeSettings) -> AsyncIterator[Server]:
-    """Return a running server; its workers go with it."""
-    async with Server(make_settings(), ephemeral=True) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    """Return a client of the running server."""
-    async with Client(settings=ClientSettings(server.address)) as connected:
-        yield connected
 
 
 @pytest.fixture

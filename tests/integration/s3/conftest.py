@@ -11,9 +11,10 @@ from typing import Any
 import boto3
 import pytest
 
+from hodei_faults.servers import settings_in
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.s3 import Bucket, S3Config, S3LogStore
-from hodei_server.settings import Settings, load_settings
+from hodei_server.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -66,13 +67,7 @@ def make_settings(tmp_path: Path, bucket_name: str) -> MakeSettings:
     """Return what makes settings for a server with its data in this test's folder and its logs in the test's bucket."""
 
     def make(**overrides: str) -> Settings:
-        fixed = {
-            "listen": "127.0.0.1:0",
-            "worker_listen": "127.0.0.1:0",
-            "data_dir": str(tmp_path / "data"),
-            "drain_timeout": "0s",
-            "log_level": "error",
-            "ping_interval": "500ms",
+        own = {
             "retention_interval": "100ms",
             "s3_orphan_grace": "1s",
             "s3_bucket": bucket_name,
@@ -81,6 +76,6 @@ def make_settings(tmp_path: Path, bucket_name: str) -> MakeSettings:
             "s3_connect_timeout": "2s",
             "s3_read_timeout": "2s",
         }
-        return load_settings(fixed | overrides)
+        return settings_in(tmp_path / "data", **(own | overrides))
 
     return make

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -16,8 +17,9 @@ from grpc import aio
 
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
+from hodei_faults.servers import settings_in
 from hodei_server.app import Server
-from hodei_server.settings import Settings, load_settings
+from hodei_server.settings import Settings
 
 MakeSettings = Callable[..., Settings]
 
@@ -25,33 +27,7 @@ MakeSettings = Callable[..., Settings]
 @pytest.fixture
 def make_settings(tmp_path: Path) -> MakeSettings:
     """Return what makes settings for a server with its data in this test's folder."""
-
-    def make(**overrides: str) -> Settings:
-        fixed = {
-            "listen": "127.0.0.1:0",
-            "worker_listen": "127.0.0.1:0",
-            "data_dir": str(tmp_path / "data"),
-            "drain_timeout": "0s",
-            "log_level": "error",
-            "ping_interval": "500ms",
-        }
-        return load_settings(fixed | overrides)
-
-    return make
-
-
-@pytest.fixture
-async def server(make_settings: MakeSettings) -> AsyncIterator[Server]:
-    """Return a running server; its workers go with it."""
-    async with Server(make_settings(), ephemeral=True) as running:
-        yield running
-
-
-@pytest.fixture
-async def client(server: Server) -> AsyncIterator[Client]:
-    """Return a client of the running server."""
-    async with Client(settings=ClientSettings(server.address)) as connected:
-        yield connected
+    return functools.partial(settings_in, tmp_path / "data")
 
 
 RunHodei = Callable[..., Awaitable[tuple[int, bytes, bytes]]]
