@@ -27,6 +27,7 @@ from hodei_server.db.database import Database
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
 from hodei_server.installation import Installation, identify
+from hodei_server.instruments import LOG_COMMIT
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
@@ -42,7 +43,6 @@ from hodei_server.loops.runner import LoopRunner
 from hodei_server.loops.sealing import sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
-from hodei_server.metrics.instruments import LOG_COMMIT
 from hodei_server.metrics.listener import serve_metrics
 from hodei_server.opening import open_archive, open_providers
 from hodei_server.part_settings import attempt_settings, fleet_settings, log_settings, scheduler_settings

@@ -25,7 +25,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from hodei.clock import elapsed_ns, steady_time_ns
 from hodei_server.db.prepared import PreparedStatements
-from hodei_server.metrics.instruments import DATABASE_COMMIT
+from hodei_server.instruments import DATABASE_COMMIT
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -15,7 +15,7 @@ from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.db.secrets import erase_secrets
 from hodei_server.domain.states import Cause, JobState, sources_of
-from hodei_server.metrics.instruments import JOB_MOVES
+from hodei_server.instruments import JOB_MOVES
 
 _INSERT_EVENT = prepared(insert(job_events))
 #: What callers learn of a job that they have moved.

@@ -13,10 +13,10 @@ from hodei.checksum import add_checksums
 from hodei_logstore.block import chunks_of, make_block
 from hodei_logstore.contract import Append, Block, LogStore, LogStoreError, SegmentKey, StorageFullError, StoredBlock
 from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.instruments import LOG_ACKNOWLEDGEMENT, LOG_RECEIVED
 from hodei_server.logs.changes import Change, wait_for
 from hodei_server.logs.figures import Figures, add_figures
 from hodei_server.logs.memory import LogMemory
-from hodei_server.metrics.instruments import LOG_ACKNOWLEDGEMENT, LOG_RECEIVED
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from hodei_server.metrics.instruments import LOOP_LAG
+from hodei_server.instruments import LOOP_LAG
 
 SECONDS = 0.5
 

@@ -11,7 +11,7 @@ import structlog
 from hodei_logstore.contract import LogStoreError
 from hodei_providers.contract import ProviderError
 from hodei_server.db.database import DatabaseUnavailableError
-from hodei_server.metrics.instruments import OUTAGES
+from hodei_server.instruments import OUTAGES
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -11,7 +11,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from hodei.address import Address
-from hodei_server.metrics.instruments import REGISTRY
+from hodei_server.instruments import REGISTRY
 from hodei_server.rpc.listener import ListenerError
 
 #: Seconds after which a scrape is given up: the event loop, or the database, does not answer.

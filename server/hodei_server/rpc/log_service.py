@@ -21,9 +21,9 @@ from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
 from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedError, Violation
+from hodei_server.instruments import LOG_SENT
 from hodei_server.logs.cursor import Cursor, Cut
 from hodei_server.logs.retention import Retention
-from hodei_server.metrics.instruments import LOG_SENT
 from hodei_server.rpc.log_lookup import LogLookup
 from hodei_server.rpc.log_prune import prune_logs
 from hodei_server.rpc.log_reading import (

@@ -27,8 +27,8 @@ from hodei_server.domain.ids import new_token
 from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
+from hodei_server.instruments import WORKER_START
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
-from hodei_server.metrics.instruments import WORKER_START
 from hodei_server.rpc.requests import refuse
 from hodei_server.rpc.worker_words import PROTOCOL_VERSION, check_held, check_protocol, check_reason
 from hodei_server.work.attempts import Attempts

@@ -1,1 +1,10 @@
-"""What is done about jobs: sessions of workers, the fleet they belong to, and how attempts end."""
+"""What is done about jobs.
+
+scheduler    gives waiting jobs to workers; placing says where they can go, decisions is what is written down of it
+fleet        the workers of all providers: launched, looked for, removed; pools starts some ahead of jobs
+sessions     the connections of workers
+attempts     what happens to an attempt at the word of others than its worker; live holds those that are not over
+reports      what workers say of their attempts; results is what can be true of an end
+completion   the end of an attempt that has a result
+recovery     what a starting server does about what the one before has left
+"""

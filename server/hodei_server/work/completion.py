@@ -16,9 +16,9 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.segments import SegmentState
 from hodei_server.domain.states import Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
+from hodei_server.instruments import ATTEMPTS_ENDED
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.changes import wait_for
-from hodei_server.metrics.instruments import ATTEMPTS_ENDED
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import AttemptSettings, LiveAttempt, LiveAttempts, Moves
 from hodei_server.work.results import printable, result_ack

@@ -13,7 +13,7 @@ from hodei_server.db.workers import NewWorker, counts_by_state, insert_worker
 from hodei_server.domain.ids import new_job_id
 from hodei_server.domain.states import JobState
 from hodei_server.domain.workers import WorkerState
-from hodei_server.metrics.instruments import JOB_MOVES
+from hodei_server.instruments import JOB_MOVES
 
 
 def moves(state: str, cause: str) -> float:
