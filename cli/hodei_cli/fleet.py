@@ -25,7 +25,7 @@ def _provider_state(state: int) -> str:
 
 
 @click.group("workers", invoke_without_command=True)
-@click.option("--provider", default="", help="Only on this provider.")
+@click.option("--provider", metavar="NAME", default="", help="Only on this provider.")
 @click.option("--all", "include_gone", is_flag=True, help="Those that are gone, too.")
 @output_option
 @click.pass_context
@@ -58,7 +58,7 @@ def workers_command(ctx: click.Context, /, provider: str, *, include_gone: bool,
     )
 
 
-@workers_command.command("drain")
+@workers_command.command("drain", short_help="Let a worker take no further job.")
 @click.argument("worker")
 @click.pass_context
 def drain_command(ctx: click.Context, /, worker: str) -> None:
@@ -118,7 +118,7 @@ def get_command(ctx: click.Context, /, provider: str, output: str) -> None:
 
 
 def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) -> None:
-    @providers_command.command(name, help=text)
+    @providers_command.command(name, help=text, short_help=text.partition(";")[0] + ("." if ";" in text else ""))
     @click.argument("provider")
     @click.pass_context
     def command(ctx: click.Context, /, provider: str, **_: Any) -> None:
@@ -130,7 +130,7 @@ _state_command("enable", wire.PROVIDER_STATE_ENABLED, "Let a provider take jobs.
 _state_command("disable", wire.PROVIDER_STATE_DISABLED, "Let a provider take nothing new; what runs there goes on.")
 
 
-@providers_command.command("drain")
+@providers_command.command("drain", short_help="Let a provider end what it has, then disable it.")
 @click.argument("provider")
 @click.option("--wait", is_flag=True, help="Until it has no workers.")
 @click.pass_context

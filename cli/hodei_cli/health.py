@@ -17,7 +17,8 @@ from hodei_client.connection import Connection, trace_of_environment
 def health_command(ctx: click.Context, /, service: str) -> None:
     """Ask a server by grpc.health.v1 whether it serves; exit with 0 when it does.
 
-    Without SERVICE it is asked for all that it serves.
+    Without SERVICE it is asked for all that it serves; with one for that alone: hodei.v1.JobService, or hodei.archive
+    for whether logs reach their bucket.
     """
 
     async def ask() -> int:

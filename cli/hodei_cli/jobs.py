@@ -43,13 +43,15 @@ def read_state(text: str) -> wire.JobState.ValueType:
 
 
 @click.command("list")
-@click.option("--state", "states", multiple=True, help="Only in this state; may be given again.")
+@click.option(
+    "--state", "states", multiple=True, metavar="STATE", help=f"Only in this state; repeatable: {', '.join(_STATES)}."
+)
 @click.option("--name", default="", help="The whole name, or its beginning followed by *.")
-@click.option("--label", "labels", type=PAIR, multiple=True, help="With this label; again.")
+@click.option("--label", "labels", type=PAIR, multiple=True, help="With this label; repeatable.")
 @click.option("--provider", default="", help="With an attempt on this provider.")
-@click.option("--tenant", default="", help="Whose.")
+@click.option("--tenant", metavar="NAME", default="", help="Whose [HODEI_TENANT, default].")
 @click.option("--since", type=DURATION, help="Submitted not longer ago than this.")
-@click.option("--limit", type=click.IntRange(1), default=50, help="At most so many.")
+@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
 @output_option
 @click.pass_context
 def list_command(ctx: click.Context, /, **options: Any) -> None:

@@ -15,7 +15,7 @@ def k8s_command() -> None:
     """A Kubernetes cluster for workers."""
 
 
-@k8s_command.command("manifests")
+@k8s_command.command("manifests", short_help="Print what an administrator applies.")
 @click.option(
     "--identity",
     default="",

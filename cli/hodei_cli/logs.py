@@ -120,7 +120,7 @@ def _moment(option: str, text: str | None, ago: str, at: str) -> dict[str, Any]:
         raise click.UsageError(f"{option}: {text!r} is no time: write 10m, 2h or 2026-01-31T12:00:00Z") from None
 
 
-@logs_command.command("verify")
+@logs_command.command("verify", short_help="Compare logs with their receipts.")
 @click.argument("job", required=False)
 @click.option("--all", "everything", is_flag=True, help="The logs of all jobs, the oldest first.")
 @click.option("--tenant", default="", help="Whose, with --all.")

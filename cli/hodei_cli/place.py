@@ -13,7 +13,7 @@ from google.protobuf.json_format import ParseDict, ParseError
 from hodei.v1 import job_pb2
 from hodei_cli.display import as_json, output_option, plain, print_json, print_table
 from hodei_cli.session import with_client
-from hodei_cli.spec_options import build_spec, spec_options
+from hodei_cli.spec_options import JobCommand, build_spec, spec_options
 from hodei_cli.strategies import STRATEGIES
 from hodei_client.client import Client
 
@@ -56,10 +56,14 @@ def _score_of(strategy: str) -> _Score:
     return score
 
 
-@click.command("place", context_settings={"allow_interspersed_args": False})
+@click.command("place", cls=JobCommand, context_settings={"allow_interspersed_args": False})
 @click.option("--dry-run", is_flag=True, help="Show where the job that the options describe would go now.")
-@click.option("--recorded", is_flag=True, help="Print what was decided as JSON, for --replay; of --tenant.")
-@click.option("--replay", type=click.Path(exists=True, dir_okay=False), help="Run --strategy over such a file.")
+@click.option("--recorded", is_flag=True, help="Print what was decided for --tenant as JSON, for --replay.")
+@click.option(
+    "--replay",
+    type=click.Path(exists=True, dir_okay=False),
+    help="Tell what --strategy had decided of what such a file has.",
+)
 @output_option
 @spec_options
 @click.pass_context

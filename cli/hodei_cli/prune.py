@@ -15,7 +15,7 @@ from hodei_client.client import Client
 _UNITS = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
-@click.command("prune")
+@click.command("prune", short_help="Remove what has expired, at once.")
 @click.option("--dry-run", is_flag=True, help="Remove nothing; tell what would go.")
 @output_option
 @click.pass_context
@@ -112,7 +112,7 @@ def _group(group: wire.ExpiredLogs) -> dict[str, Any]:
     return {"tenant": group.tenant, "day": day[:10] if day else None, **figures}
 
 
-@click.command("lifecycle-rule")
+@click.command("lifecycle-rule", short_help="Print a rule for the bucket to remove old logs.")
 @click.option(
     "--margin",
     type=DURATION,

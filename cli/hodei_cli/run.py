@@ -18,7 +18,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import exit_code_of, plain, state_name, use_colour
 from hodei_cli.log_output import LogOutput, copy_log
 from hodei_cli.session import make_client
-from hodei_cli.spec_options import build_spec, spec_options
+from hodei_cli.spec_options import JobCommand, build_spec, spec_options
 from hodei_client.client import Client
 from hodei_client.errors import NotFoundError
 from hodei_client.logs import LogEvent, LogPlace
@@ -158,12 +158,14 @@ class Run:
             self._output.note(f"hodei: {text}")
 
 
-@click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
+@click.command(
+    "run", cls=JobCommand, context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False}
+)
 @spec_options
-@click.option("--local", is_flag=True, help="With no server: runs one inside this command, for this job.")
+@click.option("--local", is_flag=True, help="With no server: run one inside this command, for this job alone.")
 @click.option("--cancel-on-interrupt", is_flag=True, help="The first Ctrl-C cancels the job.")
-@click.option("--raw", is_flag=True, help="Escape sequences reach the terminal as they are.")
-@click.option("--quiet", "-q", is_flag=True, help="Nothing on stderr but the job's own.")
+@click.option("--raw", is_flag=True, help="Let all escape sequences reach the terminal, not colours alone.")
+@click.option("--quiet", "-q", is_flag=True, help="Write nothing to stderr but the job's own.")
 @click.pass_context
 def run_command(ctx: click.Context, /, *, local: bool, **options: Any) -> int:
     """Submit a job, follow its log, and exit with its code.

@@ -21,14 +21,15 @@ _OPTIONS = (
         "secrets",
         multiple=True,
         metavar="NAME[=SOURCE]",
-        help=f"A variable that is kept out of the log; again. {_SOURCES}; without any, the one of this name from here.",
+        help=f"A variable that is kept out of the log; repeatable. SOURCE: {_SOURCES}; without any, the variable of "
+        "this name from here.",
     ),
     click.option(
         "--secret-file",
         "secret_files",
         multiple=True,
         metavar="NAME=SOURCE",
-        help="The same as a file of this name in the folder that HODEI_SECRETS_DIR names; again.",
+        help="The same as a file of this name in the folder that the job finds as HODEI_SECRETS_DIR; repeatable.",
     ),
 )
 #: What a job's file says of where a secret is taken from here, beside the fields of `Secret`.

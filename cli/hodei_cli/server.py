@@ -15,7 +15,11 @@ from hodei_cli.display import output_option, print_json
     "--worker-listen", metavar="ADDRESS", help="Where workers connect [HODEI_WORKER_LISTEN, 127.0.0.1:50052]."
 )
 @click.option("--data-dir", type=click.Path(file_okay=False), help="Database and logs [HODEI_DATA_DIR].")
-@click.option("--database-url", help="sqlite or postgresql [HODEI_DATABASE_URL].")
+@click.option(
+    "--database-url",
+    metavar="URL",
+    help="postgresql://…; SQLite under the data folder when empty [HODEI_DATABASE_URL].",
+)
 @click.option("--log-level", type=click.Choice(["error", "warn", "info", "debug"]), help="[HODEI_LOG_LEVEL, info].")
 def server_command(**options: Any) -> int:
     """Run the server until it is asked to end.
@@ -82,7 +86,7 @@ def upgrade_command() -> None:
     click.echo(upgrade(open_database()))
 
 
-@db_command.command("current")
+@db_command.command("current", short_help="Print the schema that the database has.")
 def current_command() -> None:
     """Print the database's schema, and the newest where that is another."""
     from hodei_server.db.schema_version import current_revision, newest_revision  # noqa: PLC0415 - the same
@@ -93,7 +97,7 @@ def current_command() -> None:
         click.echo(f"hodei: the newest is {newest}: run 'hodei db upgrade'", err=True)
 
 
-@db_command.command("confirm-clock")
+@db_command.command("confirm-clock", short_help="Let logs expire again once the clock was moved.")
 def confirm_clock_command() -> None:
     """Let logs and jobs expire again after the clock was moved: it is right as it is.
 

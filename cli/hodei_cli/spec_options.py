@@ -21,49 +21,103 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 CAUSES = [name.removeprefix("CAUSE_").lower() for name in wire.Cause.keys()[1:]]
 
-
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", "job_file", type=click.Path(dir_okay=False), help="A job as YAML; options win."),
-    click.option("--name", help="For people; need not be unique."),
-    click.option("--label", "labels", type=PAIR, multiple=True, help="For filters; may be given again."),
-    click.option("--annotation", "annotations", type=PAIR, multiple=True, help="Kept with the job; again."),
-    click.option("-e", "--env", "environment", multiple=True, help="NAME=VALUE, or NAME from here; again."),
-    click.option("--workdir", help="Absolute; without it the image's, or a scratch folder where there is none."),
+    click.option("--script", type=click.Path(exists=True, dir_okay=False), help="A script in place of a command."),
+    click.option("--interpreter", metavar="COMMAND", help="What runs the script [/bin/sh]."),
+    click.option("--image", metavar="IMAGE", help="A container image; on providers that run containers."),
     click.option(
-        "--stdin", "stdin_file", type=click.Path(allow_dash=True), help="A file the job reads; - is this one."
+        "-e",
+        "--env",
+        "environment",
+        metavar="NAME[=VALUE]",
+        multiple=True,
+        help="A variable; repeatable. Without a value, the one of this name from here.",
     ),
     click.option(
-        "--script", type=click.Path(exists=True, dir_okay=False), help="A script to run in place of a command."
+        "--workdir",
+        metavar="FOLDER",
+        help="Where it runs, an absolute path. Without it the image's, or a scratch folder where there is none.",
     ),
-    click.option("--interpreter", help="What runs the script [/bin/sh]."),
-    click.option("--image", help="A container image."),
+    click.option(
+        "--stdin", "stdin_file", type=click.Path(allow_dash=True), help="A file that the job reads; - is this one's."
+    ),
+    click.option("--name", metavar="NAME", help="For people; need not be unique."),
+    click.option("--label", "labels", type=PAIR, multiple=True, help="For 'hodei list --label'; repeatable."),
+    click.option("--annotation", "annotations", type=PAIR, multiple=True, help="Kept with the job; repeatable."),
+    click.option("--tenant", metavar="NAME", help="For whom it runs [HODEI_TENANT, default]."),
+    click.option(
+        "--request-id",
+        metavar="ID",
+        default="",
+        help="Names this submission: the same one again makes no second job.",
+    ),
     click.option("--cpu", type=CPU, help="Processors: 2, 500m."),
     click.option("--memory", type=SIZE, help="Bytes: 512Mi, 2Gi."),
-    click.option("--disk", type=SIZE, help="Bytes."),
-    click.option("--gpus", type=int, help="How many GPUs."),
-    click.option("--gpu-type", help="Which."),
-    click.option("--priority", type=int, help="-1000 to 1000, higher first."),
-    click.option("--queue-timeout", type=DURATION, help="How long the job may wait: 90s, 1h30m."),
-    click.option("--start-timeout", type=DURATION, help="How long a start may take."),
-    click.option("--timeout", "run_timeout", type=DURATION, help="How long one attempt may run."),
-    click.option("--grace", "cancel_grace", type=DURATION, help="Between SIGTERM and SIGKILL."),
-    click.option("--max-attempts", type=int, help="Attempts in all for the job's own failures."),
-    click.option("--backoff", type=DURATION, help="Before the second attempt; doubles."),
-    click.option("--retry-on", multiple=True, type=click.Choice(CAUSES), help="Causes to retry on; again."),
-    click.option("--retry-on-exit-code", multiple=True, type=int, help="Exit codes to retry on; again."),
-    click.option("--infrastructure-retries", type=int, help="Extra attempts where the infrastructure failed."),
-    click.option("--provider", "providers", multiple=True, help="Only on this one; again."),
-    click.option("--strategy", help=f"How a provider is chosen: {', '.join(STRATEGIES)}, or one that is installed."),
-    click.option("--require-label", "required_labels", type=PAIR, multiple=True, help="Of the provider; again."),
-    click.option("--prefer-label", "preferred_labels", type=PAIR, multiple=True, help="Of the provider; again."),
-    click.option("--region", help="Where."),
-    click.option("--architecture", help="Of the processor: amd64, arm64."),
-    click.option("--log-budget", "log_budget_bytes", type=SIZE, help="Bytes of log that are kept."),
-    click.option("--log-ttl", type=DURATION, help="How long the log is kept after the end: 7d."),
-    click.option("--tenant", help="For whom."),
-    click.option("--request-id", default="", help="Names this submission: the same one again makes no second job."),
+    click.option("--disk", type=SIZE, help="Bytes: 10Gi."),
+    click.option("--gpus", type=int, metavar="COUNT", help="How many GPUs."),
+    click.option("--gpu-type", metavar="TYPE", help="Of which type, as the provider calls it."),
+    click.option("--priority", type=int, help="-1000 to 1000, higher first [0]."),
+    click.option("--queue-timeout", type=DURATION, help="How long it may wait for a worker: 90s, 1h30m [without end]."),
+    click.option("--start-timeout", type=DURATION, help="How long a start may take [HODEI_START_TIMEOUT, 5m]."),
+    click.option("--timeout", "run_timeout", type=DURATION, help="How long one attempt may run [without end]."),
+    click.option(
+        "--grace", "cancel_grace", type=DURATION, help="Between SIGTERM and SIGKILL [HODEI_CANCEL_GRACE, 10s]."
+    ),
+    click.option("--max-attempts", type=int, metavar="COUNT", help="Attempts in all for the job's own failures [1]."),
+    click.option("--backoff", type=DURATION, help="Before the second attempt; doubles [1s]."),
+    click.option(
+        "--retry-on",
+        metavar="CAUSE",
+        multiple=True,
+        type=click.Choice(CAUSES),
+        help="Only failures of this cause; repeatable [exit_code, signal, out_of_memory]. Others: exec_failed, image, "
+        "run_timeout.",
+    ),
+    click.option(
+        "--retry-on-exit-code", metavar="CODE", multiple=True, type=int, help="Only with this exit code; repeatable."
+    ),
+    click.option(
+        "--infrastructure-retries",
+        type=int,
+        metavar="COUNT",
+        help="Extra attempts where not the job but what it ran on failed [3].",
+    ),
+    click.option("--provider", "providers", metavar="NAME", multiple=True, help="Only on this one; repeatable."),
+    click.option(
+        "--strategy",
+        metavar="NAME",
+        help=f"How a provider is chosen: {', '.join(STRATEGIES)}, or one that is installed [HODEI_STRATEGY].",
+    ),
+    click.option(
+        "--require-label", "required_labels", type=PAIR, multiple=True, help="A label that it has; repeatable."
+    ),
+    click.option(
+        "--prefer-label",
+        "preferred_labels",
+        type=PAIR,
+        multiple=True,
+        help="A label that it had better have, by the strategy by-labels; repeatable.",
+    ),
+    click.option("--region", metavar="NAME", help="A region that it is in."),
+    click.option("--architecture", metavar="NAME", help="Of its processors: amd64, arm64."),
+    click.option("--log-budget", "log_budget_bytes", type=SIZE, help="Bytes that are kept [HODEI_LOG_BUDGET, 1Gi]."),
+    click.option("--log-ttl", type=DURATION, help="How long it is kept after the end [HODEI_LOG_TTL, 7d]."),
     click.argument("command", nargs=-1, type=click.UNPROCESSED),
 ]
+#: Which options stand together in the help, by the names of their parameters.
+SECTIONS = {
+    "What to run": (
+        *("job_file", "script", "interpreter", "image", "environment", "secrets", "secret_files", "workdir"),
+        "stdin_file",
+    ),
+    "Who it is": ("name", "labels", "annotations", "tenant", "request_id"),
+    "What it needs": ("cpu", "memory", "disk", "gpus", "gpu_type"),
+    "How long, and in which order": ("priority", "queue_timeout", "start_timeout", "run_timeout", "cancel_grace"),
+    "When it fails": ("max_attempts", "backoff", "retry_on", "retry_on_exit_code", "infrastructure_retries"),
+    "Which provider": (*("providers", "strategy", "required_labels", "preferred_labels", "region", "architecture"),),
+    "Its log": ("log_budget_bytes", "log_ttl"),
+}
 _DURATIONS = ("queue_timeout", "start_timeout", "run_timeout", "cancel_grace", "log_ttl")
 _MAPS = ("labels", "annotations", "required_labels", "preferred_labels")
 _RESOURCES = {
@@ -73,6 +127,22 @@ _RESOURCES = {
     "gpus": "gpu_count",
     "gpu_type": "gpu_type",
 }
+
+
+class JobCommand(click.Command):
+    """A command with the options that describe a job, told by sections; its own come first."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options."""
+        section_of = {name: title for title, names in SECTIONS.items() for name in names}
+        rows: dict[str, list[tuple[str, str]]] = {title: [] for title in ("Options", *SECTIONS)}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                rows[section_of.get(parameter.name or "", "Options")].append(record)
+        for title, records in rows.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
 
 
 def spec_options(function: F) -> F:

@@ -7,10 +7,10 @@ from typing import Any
 import click
 
 from hodei_cli.session import with_client
-from hodei_cli.spec_options import build_spec, spec_options
+from hodei_cli.spec_options import JobCommand, build_spec, spec_options
 
 
-@click.command("submit", context_settings={"allow_interspersed_args": False})
+@click.command("submit", cls=JobCommand, context_settings={"allow_interspersed_args": False})
 @spec_options
 @click.pass_context
 def submit_command(ctx: click.Context, /, **options: Any) -> None:

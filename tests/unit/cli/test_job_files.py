@@ -13,7 +13,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import exit_code_of
 from hodei_cli.job_file import read_job_file
 from hodei_cli.jobs import read_state
-from hodei_cli.spec_options import build_spec, spec_options
+from hodei_cli.spec_options import SECTIONS, JobCommand, build_spec, spec_options
 
 
 def build(*arguments: str) -> wire.JobSpec:
@@ -29,6 +29,20 @@ def build(*arguments: str) -> wire.JobSpec:
     if result.exception is not None:
         raise result.exception
     return found[0]
+
+
+def test_every_option_of_a_job_is_told_in_a_section() -> None:
+    """None is left among those of the command itself."""
+
+    @click.command(cls=JobCommand)
+    @spec_options
+    def command(**_options: Any) -> None:
+        raise AssertionError
+
+    told = {name for names in SECTIONS.values() for name in names}
+    assert {each.name for each in command.params if isinstance(each, click.Option)} == told
+    shown = CliRunner().invoke(command, ["--help"]).output
+    assert [title for title in SECTIONS if f"\n{title}:\n" not in shown] == []
 
 
 def test_every_option_reaches_its_field() -> None:
