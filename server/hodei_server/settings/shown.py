@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 
 from hodei_providers.config import known_configs, own_variable, shown_options
-from hodei_server.settings.model import Settings
+from hodei_server.settings.model import GROUPS, Settings
 from hodei_server.settings.values import PREFIX, written
 
 
 def show(settings: Settings) -> dict[str, str]:
     """Return every setting as it would be written, without secrets; those of the enabled providers too."""
     shown: dict[str, str] = {}
-    for name, field in Settings.model_fields.items():
+    for name, field in (each for group in GROUPS for each in group.model_fields.items()):
         value = getattr(settings, name)
         if name == "database_url":
             value = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", value)

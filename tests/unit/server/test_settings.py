@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -90,8 +91,12 @@ def test_a_wrong_entry_of_a_tenant_is_named(
 
 
 def test_every_setting_has_its_row_in_the_docs() -> None:
-    """Each stands in a group."""
+    """Each stands in a group; and is shown, in the same order."""
     page = markdown()
+    rows = re.findall(r"\| `HODEI_([A-Z0-9_]+)`", page)
+    assert [name for name in show(load_settings()) if name.upper() in rows] == [
+        row.lower() for row in rows if row.lower() in Settings.model_fields
+    ]
     assert [name for name in Settings.model_fields if page.count(f"| `HODEI_{name.upper()}` |") != 1] == []
 
 
