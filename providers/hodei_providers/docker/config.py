@@ -153,7 +153,7 @@ class DockerConfig:
     container_labels: Mapping[str, str] = option({}, "More labels of every container, `key=value,…`.", pairs)
     labels: Mapping[str, str] = option({}, "The provider's, for `required_labels` and `preferred_labels`.", pairs)
     regions: tuple[str, ...] = option((), "For a job's `region`.", words)
-    cost_per_hour: float = option(0.0, "For the strategy `lowest_cost`.", amount, written="0")
+    cost_per_hour: float = option(0.0, "For the strategy `lowest-cost`.", amount, written="0")
     api_timeout: float = option(30.0, "How long an answer of the engine is waited for.", duration, written="30s")
 
     def __post_init__(self) -> None:

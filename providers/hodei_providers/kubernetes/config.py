@@ -238,7 +238,7 @@ class KubernetesConfig:
     resync: float = option(30.0, "Between full lists of the pods, behind the watch.", duration, written="30s")
     labels: Mapping[str, str] = option({}, "The provider's, for `required_labels` and `preferred_labels`.", pairs)
     regions: tuple[str, ...] = option((), "For a job's `region`.", words)
-    cost_per_hour: float = option(0.0, "For the strategy `lowest_cost`.", amount, written="0")
+    cost_per_hour: float = option(0.0, "For the strategy `lowest-cost`.", amount, written="0")
 
     def __post_init__(self) -> None:
         """Check every field."""
