@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import signal
 import time
 from collections.abc import Callable
 
-import grpc
 from grpc import aio
 
 import hodei
@@ -19,33 +17,18 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_worker.attempt import DEFAULT_GRACE, Attempt
-from hodei_worker.backoff import retry_after, wait_seconds
+from hodei_worker.backoff import Backoff
 from hodei_worker.connection import SILENT_INTERVALS, Connection, ConnectionLostError, open_stream
 from hodei_worker.health import HealthFile
 from hodei_worker.process import descendants
+from hodei_worker.registration import PROTOCOL_VERSION, REFUSALS, SessionOverError, register
 from hodei_worker.settings import WorkerSettings
 
 _log = logging.getLogger("hodei.worker")
 
-PROTOCOL_VERSION = 1
-REGISTER_SECONDS = 10.0
 WELCOME_SECONDS = 15.0
 #: Exit codes of the worker itself.
 EXIT_DONE, EXIT_REFUSED, EXIT_NO_SERVER = 0, 3, 4
-
-_REFUSALS = frozenset(
-    {
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.FAILED_PRECONDITION,
-        grpc.StatusCode.UNIMPLEMENTED,
-    }
-)
-
-
-class SessionOverError(Exception):
-    """The server will not have this worker any more."""
 
 
 class Agent:
@@ -64,7 +47,8 @@ class Agent:
         self._ping_interval = 10.0
         self._orphan_after = 600.0
         self._acknowledged_at = _boottime()
-        self._failures = 0
+        # A job is given up after so long without a server: there are to be several attempts to find one before.
+        self._backoff = Backoff(lambda: self._orphan_after / 8)
 
     async def run(self) -> int:
         """Serve until there is nothing more to do; return the exit code."""
@@ -77,7 +61,7 @@ class Agent:
         try:
             async with open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext) as channel:
                 stub = worker_pb2_grpc.WorkerServiceStub(channel)
-                token = await self._register(stub)
+                token = await register(stub, settings, self._backoff, wanted=lambda: not self._draining)
                 if token is None:
                     return EXIT_NO_SERVER
                 return await self._serve(channel, token)
@@ -91,33 +75,6 @@ class Agent:
 
     # Sessions and connections
 
-    async def _register(
-        self, stub: worker_pb2_grpc.WorkerServiceAsyncStub | worker_pb2_grpc.WorkerServiceStub
-    ) -> str | None:
-        request = wire.RegisterRequest(
-            worker_id=self._settings.worker_id,
-            otp=self._settings.otp,
-            nonce=os.urandom(16),
-            protocol_version=PROTOCOL_VERSION,
-            worker_version=hodei.__version__,
-        )
-        deadline = time.monotonic() + self._settings.server_gone_timeout
-        while not self._draining:
-            try:
-                response: wire.RegisterResponse = await stub.Register(request, timeout=REGISTER_SECONDS)  # type: ignore[misc]  # one stub class serves both kinds of channel
-            except aio.AioRpcError as error:
-                if error.code() in _REFUSALS:
-                    raise SessionOverError(error.details() or error.code().name) from None
-                _log.warning("can't register yet: %s", error.details())
-                if time.monotonic() > deadline:
-                    _log.error("no server at %s for too long", self._settings.server)
-                    return None
-                await self._back_off(error)
-            else:
-                self._failures = 0
-                return response.session_token
-        return None
-
     async def _serve(self, channel: aio.Channel, token: str) -> int:
         lost_at = time.monotonic()
         while True:
@@ -125,7 +82,7 @@ class Agent:
             try:
                 await self._connect(channel, token)
             except aio.AioRpcError as error:
-                if error.code() in _REFUSALS:
+                if error.code() in REFUSALS:
                     raise SessionOverError(error.details() or error.code().name) from None
                 failure = error
                 _log.warning("connection lost: %s", error.details())
@@ -142,24 +99,12 @@ class Agent:
             if time.monotonic() - lost_at > limit:
                 _log.error("no server at %s for too long", self._settings.server)
                 return EXIT_NO_SERVER
-            await self._back_off(failure)
-
-    async def _back_off(self, error: aio.AioRpcError | None = None) -> None:
-        """Wait as `hodei_worker.backoff` says.
-
-        :param error: what the server has answered; it may ask for patience.
-        """
-        asked = retry_after(error) if error is not None else 0.0
-        # A job is given up after that long without a server: there are to be several attempts to find one before.
-        seconds = wait_seconds(self._failures, asked, most=self._orphan_after / 8)
-        self._failures += 1
-        _log.info("trying again in %.3f s", seconds)
-        await asyncio.sleep(seconds)
+            await self._backoff.wait(failure)
 
     async def _connect(self, channel: aio.Channel, token: str) -> None:
         connection = Connection(open_stream(channel, token), self._handle, lambda: self._attempt, self._wake)
         welcome = await connection.greet(self._hello(), WELCOME_SECONDS)
-        self._failures = 0
+        self._backoff.succeeded()
         self._offset = welcome.clock_offset_nanos
         self._ping_interval = welcome.ping_interval.ToTimedelta().total_seconds() or self._ping_interval
         self._orphan_after = welcome.orphan_after.ToTimedelta().total_seconds() or self._orphan_after

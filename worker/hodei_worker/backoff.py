@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import random
 from collections.abc import Callable, Iterator
 
@@ -11,6 +13,8 @@ from google.protobuf.empty_pb2 import Empty
 from google.protobuf.message import DecodeError
 from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import aio
+
+_log = logging.getLogger("hodei.worker")
 
 FIRST_SECONDS = 0.2
 MAX_SECONDS = 15.0
@@ -38,6 +42,32 @@ def wait_seconds(
     :param most: seconds that the bound does not go beyond, where the asker has less time than others.
     """
     return min(max(retry_after, 0.0), MAX_RETRY_AFTER_SECONDS) + uniform(0.0, min(bound(failures), most))
+
+
+class Backoff:
+    """Waits between attempts to find a server, the longer the more of them have failed.
+
+    :param most: seconds that the wait's bound does not go beyond, asked for each time.
+    """
+
+    def __init__(self, most: Callable[[], float]) -> None:
+        self._most = most
+        self._failures = 0
+
+    def succeeded(self) -> None:
+        """Begin anew: a server was found."""
+        self._failures = 0
+
+    async def wait(self, error: aio.AioRpcError | None = None) -> None:
+        """Wait as `wait_seconds` says.
+
+        :param error: what the server has answered; it may ask for patience.
+        """
+        asked = retry_after(error) if error is not None else 0.0
+        seconds = wait_seconds(self._failures, asked, most=self._most())
+        self._failures += 1
+        _log.info("trying again in %.3f s", seconds)
+        await asyncio.sleep(seconds)
 
 
 def retry_after(error: aio.AioRpcError) -> float:

@@ -159,12 +159,12 @@ WORKERS: tuple[Protection, ...] = (
     Protection(
         "W35",
         "sessions outlive the server, and a worker that is refused ends itself",
-        "worker/hodei_worker/agent.py",
-        "            except aio.AioRpcError as error:\n"
-        "                if error.code() in _REFUSALS:\n"
-        "                    raise SessionOverError(error.details() or error.code().name) from None\n"
-        "                _log.warning(",
-        "            except aio.AioRpcError as error:\n                _log.warning(",
+        "worker/hodei_worker/registration.py",
+        "        except aio.AioRpcError as error:\n"
+        "            if error.code() in REFUSALS:\n"
+        "                raise SessionOverError(error.details() or error.code().name) from None\n"
+        "            _log.warning(",
+        "        except aio.AioRpcError as error:\n            _log.warning(",
         "tests/integration/worker/test_worker.py::test_a_refused_worker_ends_itself",
         "the worker registers again and again",
     ),
@@ -172,7 +172,7 @@ WORKERS: tuple[Protection, ...] = (
         "W35",
         "a worker whose session the server does not know any more ends itself and its job",
         "worker/hodei_worker/agent.py",
-        "                if error.code() in _REFUSALS:\n"
+        "                if error.code() in REFUSALS:\n"
         "                    raise SessionOverError(error.details() or error.code().name) from None\n"
         "                failure = error\n",
         "                failure = error\n",
