@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import delete, exists, not_, select, text, update
+from sqlalchemy import ColumnElement, delete, exists, not_, select, text, update
 
 from hodei_server.db.database import Transaction
 from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments, workers
@@ -17,6 +18,14 @@ _DELETE_EVENTS = delete(job_events)
 HELD = (int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED))
 
 
+def beside_key(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column's value in a form that no index has: rows that a key names are found by it, not by their state.
+
+    SQLite has no statistics, and takes the index of states otherwise: all that has gone before is read each time.
+    """
+    return column + 0
+
+
 def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:
     """Return ended jobs whose logs have outlived their time; a job that has not ended has no such time."""
     query = select(jobs.c.job_id).where(jobs.c.logs_expire_at <= tx.now).order_by(jobs.c.logs_expire_at).limit(limit)
@@ -27,7 +36,7 @@ def mark_expired(tx: Transaction, job_ids: Sequence[str]) -> None:
     """Write down that logs may go; their bytes are removed by what `removable_segments` tells."""
     uids = list(tx.execute(select(attempts.c.attempt_uid).where(attempts.c.job_id.in_(list(job_ids)))).scalars())
     columns = log_segments.c
-    held = columns.attempt_uid.in_(uids) & columns.state.in_(HELD)
+    held = columns.attempt_uid.in_(uids) & beside_key(columns.state).in_(HELD)
     tx.execute(update(log_segments).where(held).values(state=int(SegmentState.EXPIRED)))
     tx.execute(update(attempts).where(attempts.c.attempt_uid.in_(uids)).values(log_expired=True))
     tx.execute(delete(decisions).where(decisions.c.job_id.in_(list(job_ids))))
@@ -61,7 +70,7 @@ def remove_jobs(tx: Transaction, limit: int) -> int:
     job_ids = list(tx.execute(found).scalars())
     if job_ids:
         theirs = select(attempts.c.worker_id).where(attempts.c.job_id.in_(job_ids))
-        gone = workers.c.state == int(WorkerState.GONE)
+        gone = beside_key(workers.c.state) == int(WorkerState.GONE)
         tx.execute(delete(workers).where(gone, workers.c.worker_id.in_(theirs)))
         tx.execute(_DELETE_EVENTS.where(job_events.c.job_id.in_(job_ids)))
         tx.execute(delete(jobs).where(jobs.c.job_id.in_(job_ids)))
