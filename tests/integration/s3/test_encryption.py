@@ -94,7 +94,7 @@ def resolved(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def plain(endpoint: str, resolved: None) -> Any:  # noqa: ARG001 - it must have been done
     """Return boto3's own client, with the test's bucket made."""
-    client = boto3.client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}))
+    client = boto3.session.Session().client("s3", endpoint_url=endpoint, config=Config(s3={"addressing_style": "path"}))
     if BUCKET not in [each["Name"] for each in client.list_buckets()["Buckets"]]:
         client.create_bucket(Bucket=BUCKET)
     return client

@@ -189,7 +189,7 @@ def large(config: S3Config, tmp_path: Path) -> S3LogStore:
 async def test_a_large_segment_goes_in_parts_and_its_middle_is_read_without_the_rest(
     large: S3LogStore, s3: Any
 ) -> None:
-    """The bytes fetched for a place do not grow with the segment; the checksum is of the whole object."""
+    """L20: the bytes fetched for a place do not grow with the segment; the checksum is of the whole object."""
     async with large as store:
         await append_all(store, KEY, [block(number, os.urandom(60_000)) for number in range(200)])
         # A server that was killed half-way has left parts.
