@@ -10,19 +10,21 @@ from hodei_protections.kubernetes import KUBERNETES
 from hodei_protections.logs import LOGS
 from hodei_protections.processes import PROCESSES
 from hodei_protections.protection import Protection
+from hodei_protections.s3 import S3
 from hodei_protections.secrets import SECRETS
 from hodei_protections.workers import WORKERS
 
 #: On SQLite, local disk and processes.
 CORE: tuple[Protection, ...] = (*LOGS, *SECRETS, *sorted([*JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id))
-PROTECTIONS: tuple[Protection, ...] = (*CORE, *KUBERNETES)
+PROTECTIONS: tuple[Protection, ...] = (*CORE, *S3, *KUBERNETES)
 
 #: The page that shows the tables, and what stands before each and behind it there.
 PAGE = Path(__file__).parents[3] / "docs/reliability.md"
 BEGIN = "<!-- made by `python -m hodei_protections --page` -->\n\n"
+BEGIN_S3 = "<!-- made by the same, of S3 -->\n\n"
 BEGIN_KUBERNETES = "<!-- made by the same, of Kubernetes -->\n\n"
 END = "\n<!-- end of what is made -->\n"
-TABLES: Mapping[str, Sequence[Protection]] = {BEGIN: CORE, BEGIN_KUBERNETES: KUBERNETES}
+TABLES: Mapping[str, Sequence[Protection]] = {BEGIN: CORE, BEGIN_S3: S3, BEGIN_KUBERNETES: KUBERNETES}
 
 
 def write_page() -> None:
