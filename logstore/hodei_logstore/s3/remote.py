@@ -20,7 +20,7 @@ MAX_INDEXES = 128
 #: Compressed frames that were fetched and may be wanted soon, in bytes, of all readers together.
 CACHE_BYTES = 64 << 20
 #: Bytes of log that are fetched before their readers have come to them, of all readers together.
-COMING_BYTES = 128 << 20
+COMING_BYTES = 64 << 20
 #: Bytes of log that are fetched at once for a reader that goes on, at most.
 MAX_STRETCH_BYTES = 16 << 20
 #: Stretches of that size that are fetched before a reader that goes on has come to them; one of smaller ones.
