@@ -75,6 +75,32 @@ def test_the_page_names_what_failed_and_which_aims_were_missed(
     assert any(line.startswith("- fails (power): ") for line in lines)
 
 
+@pytest.mark.usefixtures("benches")
+def test_a_bench_that_is_run_later_takes_the_place_of_its_figures_and_says_when(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others stay as they are."""
+    file = tmp_path / "result.json"
+    command.main(["--json", str(file)])
+    document = json.loads(file.read_text())
+    kept = {**document["results"][0], "bench": "kept", "name": "kept.fast", "figure": 7.0}
+    document["results"] = [kept, {**document["results"][0], "figure": 9.0}]
+    document["titles"]["kept"] = "One that stays"
+    file.write_text(json.dumps(document))
+    command.main(["--only", "works", "--durability", "power", "--add", str(file)])
+    after = json.loads(file.read_text())
+    assert [(each["name"], each["figure"]) for each in after["results"]] == [
+        ("kept.fast", 7.0),
+        ("works.fast", 2.0),
+        ("works.slow", 20.0),
+    ]
+    capsys.readouterr()
+    command.main(["--markdown", str(file)])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[lines.index("## A title") + 2].startswith("Made on ")
+    assert not lines[lines.index("## One that stays") + 2].startswith("Made on ")
+
+
 def test_the_published_page_is_made_of_the_published_figures() -> None:
     """Nobody writes figures by hand: python -m hodei_bench --markdown docs/performance.json > docs/performance.md."""
     document = json.loads((DOCS / "performance.json").read_text())

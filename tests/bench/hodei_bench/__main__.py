@@ -3,6 +3,7 @@
     python -m hodei_bench --json docs/performance.json       all of them; a quarter of an hour at most
     python -m hodei_bench --markdown docs/performance.json > docs/performance.md
     python -m hodei_bench --only log jobs --short
+    python -m hodei_bench --only archive --add docs/performance.json      in place of that bench's figures there
     python -m hodei_bench --profile docs/performance         where the processor time goes; --only works here, too
 
 Prints a table at the end and, if asked to, writes a JSON file, of which the page of figures is made. The exit code is 0

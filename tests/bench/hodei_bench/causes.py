@@ -55,6 +55,22 @@ CAUSES = {
         The place is found by the index at the end of the segment, so what is read does not grow with the log. What is
         left is the noise of a question that takes a few milliseconds, most of them the call's own.
     """,
+    "archive.upload": """
+        Beyond the put that the limit takes, each segment is read and compared before it goes, S3 is asked for it before
+        and after, it is named in the manifest and noted in the database in two commits, and leaves the disk.
+    """,
+    "archive.": """
+        Beyond the get and the unpacking, which the limit takes one after the other and a reader at once, each frame is
+        compared with its CRC-32 and cut into blocks; on the way to a client each block goes through gRPC, and both ends
+        share two processors with the S3 server, which is on the same machine; the client sums all bytes up.
+    """,
+    "by-time.first-line": """
+        Most of it is the command's own start (see the command line above); the rest is the index, which is read from
+        the end of the first segment, and that segment's first frames: neither grows with the log.
+    """,
+    "by-time.": """
+        A frame of 256 KiB is the least that is read, for the begin, for the end, and for what lies between.
+    """,
     "cli.help": """
         Python's own start, and the library that reads the command line; gRPC is not imported.
     """,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from hodei_bench.harness import BENCHES, Registered, Result, Setup, table
+from hodei_bench.later import added
 from hodei_bench.page import page
 from hodei_bench.profile import Profile, Profiler
 from hodei_bench.profile_page import write_profiles
@@ -138,6 +139,7 @@ def arguments_of(given: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=list(BENCHES), help=", ".join(BENCHES))
     parser.add_argument("--short", action="store_true", help="smaller sizes: a smoke test, not a measurement")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there")
+    parser.add_argument("--add", type=Path, metavar="FILE", help="put the results into that of an earlier run")
     parser.add_argument(
         "--durability", choices=("power", "process", "both"), help="of what depends on it [both, of --short power]"
     )
@@ -183,6 +185,9 @@ def main(given: Sequence[str] | None = None) -> int:
                 # After each, so that a run that is cut short leaves what it has.
                 options.json.write_text(json.dumps(run.as_json(), indent=2) + "\n")
     sys.stdout.write(table(run.results) + "\n")
+    if options.add is not None:
+        document = added(json.loads(options.add.read_text()), run.as_json())
+        options.add.write_text(json.dumps(document, indent=2) + "\n")
     if options.profile is not None and run.profiles is not None:
         write_profiles(options.profile, run.as_json(), run.profiles)
     for name, text in run.failures.items():

@@ -56,7 +56,7 @@ def page(document: Mapping[str, Any]) -> str:
     parts = [
         _INTRODUCTION.format(minutes=minutes),
         _circumstances(document),
-        *_tables(document["titles"], results),
+        *_tables(document["titles"], results, document.get("later", {})),
         *_failures(document["failures"]),
         "\n".join(_missed(results)),
         _DURABLE,
@@ -81,11 +81,15 @@ def _circumstances(document: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _tables(titles: Mapping[str, str], results: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _tables(
+    titles: Mapping[str, str], results: Sequence[Mapping[str, Any]], later: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
     for bench, group in itertools.groupby(results, key=lambda result: result["bench"]):
         rows = list(group)
         both = len({row["durability"] for row in rows}) > 1
         yield f"## {titles[bench]}\n"
+        if bench in later:
+            yield f"Made on {later[bench]['date'][:10]}; load {later[bench]['load_before']} before it began.\n"
         head = ["", "durability", "figure", "limit", "ratio", "aim", "reached"]
         yield _row(head, both=both)
         yield _row(["---", "---", "---:", "---:", "---:", "---", "---"], both=both)
