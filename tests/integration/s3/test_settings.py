@@ -196,7 +196,7 @@ async def test_a_connection_that_does_not_come_is_given_up(make_bucket: MakeBuck
 
 
 async def test_an_answer_that_does_not_come_is_given_up(make_bucket: MakeBucket, proxy: S3Proxy) -> None:
-    """After the silence that is allowed in a call, whatever the other timeout is."""
+    """L20: after the silence that is allowed in a call, whatever the other timeout is."""
     bucket = make_bucket(s3_connect_timeout="1h", s3_read_timeout="100ms")
     proxy.gate.clear()
     with pytest.raises(StoreUnavailableError, match="Read timeout"):
