@@ -166,9 +166,9 @@ S3: tuple[Protection, ...] = (
     _Protection(
         "L21",
         "a log leaves the bucket by its job's recorded end",
-        "server/hodei_server/db/expiring.py",
-        "        .where(columns.logs_expire_at <= tx.now, tuple_",
-        "        .where(columns.logs_expire_at.is_not(None), tuple_",
+        "server/hodei_server/db/retention.py",
+        "where(jobs.c.logs_expire_at <= tx.now)",
+        "where(jobs.c.logs_expire_at.is_not(None))",
         f"{OUTCOMES}::test_how_old_an_object_is_says_nothing_about_its_log",
         "it goes before its time",
     ),
