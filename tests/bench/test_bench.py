@@ -14,6 +14,7 @@ FLOORS = {
     "log.running-to-end": 0.03,
     "jobs.finished": 0.002,
     "latency.warm-p50": 0.004,
+    "decisions.flat": 0.2,
     "cli.help": 0.01,
     "cli.get": 0.04,
     "cli.run-first-line": 0.03,
@@ -24,7 +25,7 @@ FLOORS = {
 def test_no_order_of_magnitude_is_lost(tmp_path: Path) -> None:
     """Ratios, never times: this machine may be slow, or busy."""
     file = tmp_path / "result.json"
-    names = ["log", "jobs", "latency", "cli"]
+    names = ["log", "jobs", "latency", "cli", "decisions"]
     command = [sys.executable, "-m", "hodei_bench", "--short", "--json", str(file), "--only", *names]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

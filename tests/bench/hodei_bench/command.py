@@ -40,6 +40,7 @@ GROUPS = (
     "commands",
     "followers",
     "fleet",
+    "decisions",
     "docker",
     "kubernetes",
     "archive",
