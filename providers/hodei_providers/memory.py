@@ -161,6 +161,31 @@ class FailsToLaunch(MemoryProvider):
         return await super().launch(request)
 
 
+class OutOfReach(MemoryProvider):
+    """Answers nothing that is about a worker, until it is `back`."""
+
+    back = False
+
+    async def launch(self, request: LaunchRequest) -> Handle:
+        """Fail, or launch."""
+        self._reach()
+        return await super().launch(request)
+
+    async def describe(self, handle: Handle) -> Description:
+        """Fail, or describe."""
+        self._reach()
+        return await super().describe(handle)
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """Fail, or destroy."""
+        self._reach()
+        return await super().destroy(handle, grace=grace)
+
+    def _reach(self) -> None:
+        if not self.back:
+            raise ProviderUnavailableError("the infrastructure can't be reached")
+
+
 class OutOfQuota(MemoryProvider):
     """Has no room, ever."""
 

@@ -22,6 +22,7 @@ from hodei_logstore.block import make_block
 from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_server.db.attempts import keep_result
 from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.domain.blame import of_loss
 from hodei_server.domain.secrets import SecretError
 from hodei_server.domain.states import Cause
 from hodei_server.logs.book import LogBook
@@ -228,17 +229,15 @@ class Attempts:
         await self.fail(live, cause, message, details)
 
     def _blame(self, live: LiveAttempt, cause: Cause) -> None:
-        """Count a loss against its provider. What its job, or the job's image, may have caused opens no breaker.
-
-        A launch that failed was counted where that was seen.
-        """
-        if cause is Cause.WORKER_LOST:
-            self._fleet.failed(live.provider, own_fault=not live.started and not live.run_sent)
-        elif cause is Cause.START_TIMEOUT:
-            never_came = self._sessions.get(live.worker_id) is None and not live.run_sent
-            self._fleet.failed(live.provider, own_fault=never_came and not live.spec.image)
-        elif not live.run_sent:
-            self._fleet.undecided(live.provider)
+        """Tell its provider's measures of a loss; a launch that failed was counted where that was seen."""
+        blame = of_loss(
+            cause,
+            has_job=live.started or live.run_sent,
+            connected=self._sessions.get(live.worker_id) is not None,
+            own_image=bool(live.spec.image),
+        )
+        if blame is not None:
+            self._fleet.failed(live.provider, blame)
 
     async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
         """End an attempt by the server's own word; its worker must be gone, or never have been there."""

@@ -32,6 +32,7 @@ from hodei_providers.contract import (
 from hodei_providers.faults import fault_point
 from hodei_server.db.database import Database
 from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
+from hodei_server.domain.blame import Blame
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
 from hodei_server.domain.measures import Measures
@@ -310,26 +311,19 @@ class Fleet:
             measures.health.add(time.monotonic(), well=True)
             self.breakers[row["provider"]].succeeded()
 
-    def failed(self, provider: str, *, own_fault: bool) -> None:
-        """Note a launch that failed, or a worker that was lost.
-
-        :param own_fault: nothing but the provider can have caused it: its breaker counts it.
-        """
+    def failed(self, provider: str, blame: Blame) -> None:
+        """Note a launch that failed, or a worker that was lost."""
         if provider not in self.measures:
             return
         now = time.monotonic()
-        self.measures[provider].health.add(now, well=False)
-        if own_fault:
-            self.breakers[provider].failed(now)
-            # What is out of reach is known to be so before the next job is sent there.
-            self.start(self.check_health(), "health after a failure")
-        else:
+        if blame is not Blame.NOTHING:
+            self.measures[provider].health.add(now, well=False)
+        if blame is not Blame.PROVIDER:
             self.breakers[provider].undecided()
-
-    def undecided(self, provider: str) -> None:
-        """Note a launch that has shown nothing of its provider, as its job was cancelled or has no such image."""
-        if provider in self.breakers:
-            self.breakers[provider].undecided()
+            return
+        self.breakers[provider].failed(now)
+        # What is out of reach is known to be so before the next job is sent there.
+        self.start(self.check_health(), "health after a failure")
 
     async def check_health(self) -> None:
         """Ask every provider how it is, all at once: one that is slow to say so keeps nobody waiting for the others."""

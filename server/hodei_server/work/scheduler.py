@@ -13,7 +13,14 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import ProviderError, Purpose, QuotaExceededError, Resources
+from hodei_providers.contract import (
+    ImageRejectedError,
+    ProviderError,
+    Purpose,
+    QuotaExceededError,
+    Resources,
+    UnsupportedRequestError,
+)
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import insert_decision
@@ -21,6 +28,7 @@ from hodei_server.db.job_queries import attempts_of, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
 from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups, worker_row
+from hodei_server.domain.blame import of_launch
 from hodei_server.domain.candidates import SHARED, Candidate
 from hodei_server.domain.fairness import FairQueue, Limits, Usage
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
@@ -40,6 +48,8 @@ from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: What refuses a launch for what its job asks.
+_BY_JOB = (QuotaExceededError, ImageRejectedError, UnsupportedRequestError)
 #: Waiting jobs looked at in one transaction, a page and in all.
 PAGE = 200
 MOST_LOOKED_AT = 5000
@@ -393,8 +403,8 @@ class Scheduler:
                 report=lambda line: self.attempts.tell(live, line),
             )
         except ProviderError as error:
-            own_fault = error.retryable and not isinstance(error, QuotaExceededError)
-            self.fleet.failed(live.provider, own_fault=own_fault)
+            by_job = live.losing or isinstance(error, _BY_JOB)
+            self.fleet.failed(live.provider, of_launch(retryable=error.retryable, by_job=by_job))
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
             self.attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
 

@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hodei.v1 import job_pb2, provider_pb2
 from hodei.v1 import types_pb2 as wire
-from hodei_client import Client, ClientSettings
+from hodei_client import Client, ClientSettings, InvalidRequestError
 from hodei_server.app import Server
 from hodei_server.settings import Settings, SettingsError
 
@@ -196,3 +197,20 @@ async def test_a_job_behind_many_that_have_no_place_has_its_turn(
         await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_ENABLED)
         async for each in client.list():
             assert (await client.wait(each.job_id)).state == wire.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"custom_strategy": "unheard-of"}, "spec.custom_strategy.*unheard-of.*by-labels"),
+        ({"providers": ["cheap", "unheard-of"]}, "spec.providers.*unheard-of.*cheap, dear"),
+    ],
+)
+async def test_names_that_there_are_none_of_are_refused(
+    pair: tuple[Server, Client], fields: dict[str, Any], words: str
+) -> None:
+    """W38: a strategy, a provider; by the field's name, with what there is, in a submission and in a plan."""
+    _, client = pair
+    for call in (client.submit, client.plan):
+        with pytest.raises(InvalidRequestError, match=words):
+            await call(["true"], **fields)

@@ -14,7 +14,15 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_providers.contract import LaunchRequest
-from hodei_providers.memory import FailsToLaunch, LaunchAnswerLost, MemoryProvider, NotGoneAtOnce, OutOfQuota, SaysNever
+from hodei_providers.memory import (
+    FailsToLaunch,
+    LaunchAnswerLost,
+    MemoryProvider,
+    NotGoneAtOnce,
+    OutOfQuota,
+    OutOfReach,
+    SaysNever,
+)
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -93,6 +101,24 @@ async def test_a_launch_that_failed_is_made_again_by_another_attempt(enter: Ente
         first, second = (await client.get(job)).attempts
         assert (first.outcome.cause, second.outcome.cause) == (wire.CAUSE_PROVIDER_ERROR, wire.CAUSE_EXIT_CODE)
         assert "can't be reached" in first.outcome.message
+
+
+async def test_a_job_that_never_started_waits_for_no_provider_to_confirm_that(enter: Enter) -> None:
+    """W08: its provider is out of reach, so nobody can say that its worker is gone; but that worker never had it."""
+    provider = OutOfReach()
+    async with enter(provider) as (server, client):
+        job = await client.submit(["true"], retry=wire.RetryPolicy(max_infrastructure_retries=1))
+        async with asyncio.timeout(60):
+            while len((await client.get(job)).attempts) < 2:
+                await asyncio.sleep(0.02)
+        first = (await client.get(job)).attempts[0]
+        assert (first.state, first.outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_PROVIDER_ERROR)
+        assert "can't be reached to confirm" in first.outcome.message
+        assert (await client.wait(job)).state == wire.JOB_STATE_FAILED
+        provider.back = True
+        again = await client.submit(["true"])
+        await play(server, await launched(provider))
+        assert (await client.wait(again)).state == wire.JOB_STATE_SUCCEEDED
 
 
 async def test_a_provider_without_room_does_not_fail_the_job_at_once(enter: Enter) -> None:

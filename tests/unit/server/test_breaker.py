@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
+from hodei_server.domain.blame import Blame, of_launch, of_loss
 from hodei_server.domain.breaker import FIRST_SECONDS, MOST_SECONDS, THRESHOLD, Breaker
+from hodei_server.domain.states import Cause
 
 #: Seconds that a probe has.
 PROBE = 30.0
@@ -91,3 +95,32 @@ def test_a_trial_that_shows_nothing_lets_the_next_one_try() -> None:
     breaker.undecided()
     assert breaker.refusal(101.0) == ""
     assert breaker.failures == THRESHOLD
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+@pytest.mark.parametrize("own_image", [True, False])
+@pytest.mark.parametrize("connected", [True, False])
+def test_what_a_job_does_opens_no_breaker(cause: Cause, own_image: bool, connected: bool) -> None:  # noqa: FBT001
+    """W28: whatever an attempt ends with once its worker has it; its health suffers from lost workers alone."""
+    blame = of_loss(cause, has_job=True, connected=connected, own_image=own_image)
+    assert blame is (Blame.HEALTH if cause is Cause.WORKER_LOST else None)
+
+
+@pytest.mark.parametrize("cause", list(Cause))
+def test_only_workers_that_never_come_are_held_against_a_provider(cause: Cause) -> None:
+    """W28: of its own image; of a job's it may be the image, and what else keeps a job from starting is the job's."""
+    absent = cause in {Cause.WORKER_LOST, Cause.START_TIMEOUT}
+    assert of_loss(cause, has_job=False, connected=False, own_image=False) is (
+        Blame.PROVIDER if absent else Blame.NOTHING
+    )
+    assert of_loss(cause, has_job=False, connected=False, own_image=True) is Blame.NOTHING
+    assert of_loss(cause, has_job=False, connected=True, own_image=False) is Blame.NOTHING
+
+
+def test_a_launch_that_is_refused_for_what_the_job_asks_is_not_the_providers_fault() -> None:
+    """W28: an image that is not there, resources that nobody has, a quota that is used up."""
+    assert of_launch(retryable=True, by_job=False) is Blame.PROVIDER
+    assert of_launch(retryable=True, by_job=True) is Blame.NOTHING
+    assert of_launch(retryable=False, by_job=True) is Blame.NOTHING
+    # What the provider can't do at all for this job shows in its health; others may fare better.
+    assert of_launch(retryable=False, by_job=False) is Blame.HEALTH

@@ -1,0 +1,108 @@
+"""The same job on three real engines: it goes where what was measured of them says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_server.app import Server
+from hodei_server.settings import Settings
+
+MakeSettings = Callable[..., Settings]
+ENGINES = {"process", "docker", "kubernetes"}
+HODEI = str(Path(sys.executable).with_name("hodei"))
+
+
+@pytest.fixture(autouse=True)
+def docker_engine(worker_image: str) -> None:
+    """Need an engine beside the cluster, with the worker's image."""
+    try:
+        missing = subprocess.run(["docker", "image", "inspect", worker_image], capture_output=True, check=False).stderr
+    except FileNotFoundError as error:
+        missing = str(error).encode()
+    if missing:
+        message = f"no engine with the image {worker_image}: {missing.decode().strip()}"
+        if os.environ.get("CI"):
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+async def test_each_strategy_places_the_same_job_where_three_engines_say(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W36: by starts that were measured on each, by what each has left, by prices, health and labels."""
+    monkeypatch.setenv("HODEI_DOCKER_ENABLED", "true")
+    monkeypatch.setenv("HODEI_DOCKER_MAX_WORKERS", "3")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "2")
+    # A pod is cheap, a container less so; where memory is paid, it is the other way round.
+    for name, worker, gib in (("PROCESS", "9", "0"), ("DOCKER", "2", "0"), ("KUBERNETES", "1", "8")):
+        monkeypatch.setenv(f"HODEI_PROVIDER_{name}_PRICE_WORKER_HOUR", worker)
+        monkeypatch.setenv(f"HODEI_PROVIDER_{name}_PRICE_GIB_HOUR", gib)
+    monkeypatch.setenv("HODEI_DOCKER_LABELS", "disk=fast")
+    settings = make_settings(providers="process,docker,kubernetes", MAX_WORKERS="20")
+    asked = wire.Resources(memory_bytes=128 << 20)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        for name in sorted(ENGINES):
+            job = await client.submit(["true"], providers=[name])
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        for fields, name in (
+            ({"strategy": wire.STRATEGY_FASTEST_STARTUP}, "process"),
+            ({"strategy": wire.STRATEGY_LOWEST_COST}, "kubernetes"),
+            ({"strategy": wire.STRATEGY_LOWEST_COST, "resources": asked}, "docker"),
+            ({"strategy": wire.STRATEGY_MOST_CAPACITY}, "kubernetes"),
+            ({"strategy": wire.STRATEGY_LABELS, "preferred_labels": {"disk": "fast"}}, "docker"),
+            ({"strategy": wire.STRATEGY_FASTEST_STARTUP, "image": "busybox:stable"}, "docker"),
+        ):
+            job = await client.submit(["sleep", "0.2"], **fields)
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            told = await client.explain(job)
+            (decision,) = told.decisions
+            (attempt,) = (await client.get(job)).attempts
+            assert (decision.provider, attempt.provider) == (name, name), told
+            assert decision.cost == attempt.cost > 0
+            inputs = {each.provider: each.inputs for each in decision.candidates}
+            assert set(inputs) == ENGINES
+            if not fields.get("image"):
+                assert all(each.start_samples >= 1 for each in inputs.values())
+                # As real ones are: a process is forked, a container made, a pod scheduled besides.
+                assert 0 < inputs["process"].start_seconds < inputs["docker"].start_seconds
+                assert inputs["process"].start_seconds < inputs["kubernetes"].start_seconds
+        # Processes run no image and promise no memory: never, in words; not by a lower score.
+        plan = await client.plan(wire.JobSpec(argv=["true"], image="busybox:stable", resources=asked))
+        never = {each.provider: each.reason for each in plan.candidates if not each.eligible}
+        assert never == {"process": "image: it runs no container images"}
+        # What is held there is what the pods take from the cluster, and room for fewer is left beside them.
+        async with asyncio.timeout(120):
+            while [worker async for worker in client.workers()]:
+                await asyncio.sleep(0.1)
+        before = await fits(client, asked)
+        holding = [await client.submit(["sleep", "600"], providers=["kubernetes"], resources=asked) for _ in range(2)]
+        async with asyncio.timeout(120):
+            while {(await client.get(each)).state for each in holding} != {wire.JOB_STATE_RUNNING}:
+                await asyncio.sleep(0.1)
+        after = await fits(client, asked)
+        assert after["kubernetes"] <= before["kubernetes"] - 2
+        assert after["docker"] == before["docker"]
+        for each in holding:
+            await client.cancel(each, force=True)
+            await client.wait(each)
+        process = await asyncio.create_subprocess_exec(
+            HODEI, "--server", server.address.target, "place", "--recorded", stdout=asyncio.subprocess.PIPE
+        )
+        out, _ = await process.communicate()
+        assert {each["provider"] for each in json.loads(out)} == ENGINES
+
+
+async def fits(client: Client, asked: wire.Resources) -> dict[str, int]:
+    """Return how many more such workers each engine could take."""
+    plan = await client.plan(wire.JobSpec(argv=["true"], resources=asked))
+    return {each.provider: each.inputs.fits for each in plan.candidates}
