@@ -11,7 +11,7 @@ from hodei_server.settings import Settings, SettingsError
 from hodei_server.strategy_registry import load_strategies
 from hodei_server.work.fleet import FleetSettings, Reach
 from hodei_server.work.live import AttemptSettings
-from hodei_server.work.scheduler import SchedulerSettings
+from hodei_server.work.scheduler_settings import SchedulerSettings
 
 
 def fleet_settings(settings: Settings, installation_id: str, reach: Mapping[str, Reach]) -> FleetSettings:

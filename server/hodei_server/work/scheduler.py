@@ -8,121 +8,45 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
-from google.protobuf.duration_pb2 import Duration
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
-from hodei_providers.contract import (
-    ImageRejectedError,
-    ProviderError,
-    Purpose,
-    QuotaExceededError,
-    Resources,
-    UnsupportedRequestError,
-)
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import insert_decision
 from hodei_server.db.job_queries import attempts_of, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
-from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups, worker_row
-from hodei_server.domain.blame import of_launch
-from hodei_server.domain.candidates import SHARED, Candidate
-from hodei_server.domain.fairness import FairQueue, Limits, Usage
+from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups
+from hodei_server.domain.candidates import Candidate
+from hodei_server.domain.fairness import FairQueue, Limits
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.reservations import Reservations
 from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
-from hodei_server.domain.strategies import STRATEGIES, Score, strategy_of
-from hodei_server.instruments import QUEUE_WAIT
+from hodei_server.domain.strategies import strategy_of
 from hodei_server.logs.changes import Change
+from hodei_server.metrics.instruments import QUEUE_WAIT
 from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of
-from hodei_server.work.fleet import Fleet, cause_of
+from hodei_server.work.fleet import Fleet
+from hodei_server.work.launching import Launching
 from hodei_server.work.live import LiveAttempt
+from hodei_server.work.look import Given, Look
+from hodei_server.work.offers import candidate_of, prices_of, usage_of
 from hodei_server.work.placing import Choice, Placing
+from hodei_server.work.scheduler_settings import SchedulerSettings
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: What refuses a launch for what its job asks.
-_BY_JOB = (QuotaExceededError, ImageRejectedError, UnsupportedRequestError)
 #: Waiting jobs looked at in one transaction, a page and in all.
 PAGE = 200
 MOST_LOOKED_AT = 5000
 #: Waiting jobs of each tenant looked at while there is room nowhere, so that it is written down why they wait.
 FULL_PAGE = 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class SchedulerSettings:
-    """How jobs are given out.
-
-    :param strategy: of jobs that name none.
-    :param strategies: all there are, by name.
-    :param placing: what is set of each provider.
-    :param limits: weights and caps of tenants.
-    :param ageing: seconds of waiting that a point of priority is worth.
-    :param slip: seconds that smaller jobs may slip past one that does not fit.
-    :param slip_hold: seconds for which room is then kept for it.
-    :param start_timeout: seconds, of jobs that name none.
-    :param cancel_grace: seconds, of jobs that name none.
-    :param orphan_after: seconds without the server after which a worker ends its job by itself.
-    :param owner: this server's id, written beside the logs.
-    """
-
-    strategy: str
-    start_timeout: float
-    cancel_grace: float
-    orphan_after: float
-    worker_max_jobs: int
-    owner: str
-    max_queued: int
-    strategies: Mapping[str, Score] = dataclasses.field(default_factory=lambda: STRATEGIES)
-    placing: Mapping[str, PlacingSettings] = dataclasses.field(default_factory=dict)
-    limits: Mapping[str, Limits] = dataclasses.field(default_factory=dict)
-    ageing: float = 60.0
-    slip: float = 60.0
-    slip_hold: float = 600.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Given:
-    """A job that was given to a worker, whether that is still to be launched, and for how many seconds it waited."""
-
-    job: RowMapping
-    tenant: str
-    attempt_uid: str
-    provider: str
-    worker_id: str
-    launch: bool
-    waited: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Look:
-    """What one look at the queue came to.
-
-    :param free: how many more jobs could find a place at most.
-    :param crowded: providers that had no room for a job which they could run.
-    :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
-    :param reservations: room that is kept for large jobs from now on.
-    :param waiting: jobs whose verdicts were written down, and their gist.
-    :param left_off: where it has ended in each tenant's queue; see `FairQueue`.
-    :param drained: providers that were draining and have no worker any more.
-    """
-
-    given: list[Given]
-    free: int
-    crowded: frozenset[str]
-    in_the_way: list[str]
-    reservations: Reservations
-    waiting: dict[str, Gist]
-    left_off: Mapping[str, Mapping[Any, Any]]
-    drained: Sequence[str]
 
 
 class Scheduler:
@@ -148,6 +72,14 @@ class Scheduler:
         self._sessions = sessions
         self.attempts = attempts
         self._settings = settings
+        self._launching = Launching(
+            database,
+            fleet,
+            attempts,
+            start_timeout=settings.start_timeout,
+            cancel_grace=settings.cancel_grace,
+            orphan_after=settings.orphan_after,
+        )
         self._prices = {name: self.prices_of(name) for name in fleet.providers}
         self._reservations = Reservations(settings.slip, settings.slip_hold)
         self._remembered = Remembered()
@@ -170,51 +102,19 @@ class Scheduler:
         :param groups: the workers there are, by provider and resources.
         """
         return [
-            self._candidate(name, [row for row in groups if row["provider"] == name]) for name in self.fleet.providers
+            candidate_of(
+                self.fleet,
+                name,
+                [row for row in groups if row["provider"] == name],
+                self.states.get(name, ProviderState.ENABLED),
+                self._settings.placing.get(name, PlacingSettings()),
+            )
+            for name in self.fleet.providers
         ]
-
-    def _candidate(self, name: str, groups: Sequence[RowMapping]) -> Candidate:
-        offers, health = self.fleet.providers[name].capabilities(), self.fleet.health[name]
-        measures, breaker, now = self.fleet.measures[name], self.fleet.breakers[name], time.monotonic()
-        refusal = breaker.refusal(now)
-        held = sum(row["count"] for row in groups)
-        most = offers.max_resources
-        state = self.states.get(name, ProviderState.ENABLED)
-        return Candidate(
-            name=name,
-            enabled=state is ProviderState.ENABLED,
-            closed=f"it is {state.name.lower()}",
-            healthy=health.healthy and not refusal,
-            health_message=refusal or health.message,
-            health=measures.health.score(now),
-            held=held,
-            # One that is half-open gets one more.
-            max_workers=min(offers.max_workers, held + 1) if breaker.half_open(now) else offers.max_workers,
-            free=_free(health.total, groups),
-            elastic=health.elastic,
-            images=offers.images,
-            resource_limits=offers.resource_limits,
-            refused_resources=offers.refused_resources,
-            max_resources=wire.Resources(
-                cpu_millis=most.cpu_millis,
-                memory_bytes=most.memory_bytes,
-                disk_bytes=most.disk_bytes,
-                gpu_count=most.gpu_count,
-            ),
-            gpu_types=offers.gpu_types,
-            architectures=offers.architectures,
-            prices=self.prices_of(name),
-            start=measures.starts.of,
-            regions=offers.regions,
-            labels=offers.labels,
-            refused_names=self.fleet.providers[name].refused_names,
-            annotations=self._settings.placing.get(name, PlacingSettings()).annotations,
-        )
 
     def prices_of(self, name: str) -> Prices:
         """Return a provider's prices."""
-        placing = self._settings.placing.get(name, PlacingSettings())
-        return placing.prices(self.fleet.providers[name].capabilities().cost_per_hour)
+        return prices_of(self.fleet, name, self._settings.placing.get(name, PlacingSettings()))
 
     async def plan(self, spec: wire.JobSpec) -> Choice:
         """Say where a job would go as things stand now, if it were the next; nothing is changed."""
@@ -272,7 +172,7 @@ class Scheduler:
             session = self._sessions.get(each.worker_id)
             if session is not None:
                 self.attempts.run_on(session, live)
-            self.fleet.start(self._tell_purpose(live, each.tenant), f"purpose of {each.worker_id}")
+            self.fleet.start(self._launching.tell_purpose(live, each.tenant), f"purpose of {each.worker_id}")
         for worker_id in look.in_the_way:
             self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True, idle=True)
         if look.given:
@@ -287,7 +187,7 @@ class Scheduler:
         tenants = queued_tenants(tx)
         queue = FairQueue(
             tenants,
-            _usage(groups),
+            usage_of(groups),
             self._settings.limits,
             lambda tenant, after, limit: queue_page(tx, tenant, after, limit),
             # No more than can find a place is read, where each does.
@@ -387,62 +287,7 @@ class Scheduler:
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
-        self.fleet.breakers[live.provider].begin(time.monotonic(), self._settings.start_timeout)
-        self.fleet.start(self._launch(live), f"launch {live.worker_id}")
-
-    async def _launch(self, live: LiveAttempt) -> None:
-        row = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
-        if row is None:
-            raise AssertionError(f"worker {live.worker_id} was written down before it is launched")
-        try:
-            await self.fleet.launch(
-                row,
-                purpose=_purpose_of(live, row["tenant"]),
-                grace=self._grace(live.spec),
-                deadline=self._deadline(live.spec, row["max_jobs"]),
-                report=lambda line: self.attempts.tell(live, line),
-            )
-        except ProviderError as error:
-            by_job = live.losing or isinstance(error, _BY_JOB)
-            self.fleet.failed(live.provider, of_launch(retryable=error.retryable, by_job=by_job))
-            _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
-            self.attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
-
-    async def _tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
-        """Tell a provider which job one of its workers was given."""
-        await self.fleet.given(live.worker_id, live.provider, _purpose_of(live, tenant))
-
-    def _grace(self, spec: wire.JobSpec) -> float:
-        """Return the seconds between SIGTERM and SIGKILL of a job."""
-        return _seconds(spec.cancel_grace) if spec.HasField("cancel_grace") else self._settings.cancel_grace
-
-    def _deadline(self, spec: wire.JobSpec, max_jobs: int) -> float:
-        """Return the seconds after which a worker of this job alone is of no use any more; 0 where that is never."""
-        if max_jobs != 1 or not spec.HasField("run_timeout"):
-            return 0.0
-        starting = _seconds(spec.start_timeout) if spec.HasField("start_timeout") else self._settings.start_timeout
-        return starting + _seconds(spec.run_timeout) + self._grace(spec) + self._settings.orphan_after
-
-
-def _free(total: Resources | None, groups: Sequence[RowMapping]) -> dict[str, int]:
-    """Return what an engine has left of what it says it has, beside workers that are there or on their way (W15)."""
-    if total is None:
-        return {}
-    free = {name: getattr(total, name) for name in SHARED if getattr(total, name)}
-    for row in groups:
-        asked = wire.Resources.FromString(row["resources"])
-        for name in free:
-            free[name] -= getattr(asked, name) * row["count"]
-    return free
-
-
-def _usage(groups: Sequence[RowMapping]) -> dict[str, Usage]:
-    """Return what tenants have: the workers with an attempt of theirs."""
-    usage: dict[str, Usage] = {}
-    for row in groups:
-        if row["busy"]:
-            usage.setdefault(row["tenant"], Usage()).add(wire.Resources.FromString(row["resources"]), row["count"])
-    return usage
+        self._launching.launch(live)
 
 
 def _moved(failed: Mapping[str, int], provider: str) -> str:
@@ -451,12 +296,3 @@ def _moved(failed: Mapping[str, int], provider: str) -> str:
         return ""
     name = max(failed, key=lambda each: failed[each])
     return f"moved from provider {name}, where attempt {failed[name]} failed"
-
-
-def _purpose_of(live: LiveAttempt, tenant: str) -> Purpose:
-    names = {"tenant": tenant, "job": live.job_id, "attempt": str(live.number), "attempt-uid": live.attempt_uid}
-    return Purpose(names, dict(live.spec.labels), dict(live.spec.annotations))
-
-
-def _seconds(duration: Duration) -> float:
-    return duration_micros(duration) / 1e6

@@ -16,7 +16,8 @@ from hodei_server.db.database import Transaction
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import metadata
 from hodei_server.db.schema_version import upgrade
-from hodei_server.work.scheduler import Scheduler, SchedulerSettings
+from hodei_server.work.scheduler import Scheduler
+from hodei_server.work.scheduler_settings import SchedulerSettings
 from hodei_server.work.sessions import Sessions
 
 T = TypeVar("T")

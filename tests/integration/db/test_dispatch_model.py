@@ -27,7 +27,7 @@ from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.fairness import Limits
 from hodei_server.domain.measures import Measures
 from hodei_server.work import scheduler as scheduler_module
-from hodei_server.work.scheduler import SchedulerSettings
+from hodei_server.work.scheduler_settings import SchedulerSettings
 
 T = TypeVar("T")
 DEFAULT_STRATEGY = "fastest-startup"

@@ -27,7 +27,7 @@ from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.measures import Measures
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 from hodei_server.domain.workers import WorkerState
-from hodei_server.work.scheduler import SchedulerSettings
+from hodei_server.work.scheduler_settings import SchedulerSettings
 
 T = TypeVar("T")
 CAPACITY = {"one": 1, "three": 3}

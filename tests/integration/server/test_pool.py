@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +42,32 @@ async def worker_of(client: Client, job: str) -> str:
     """Return the worker of a job's only attempt."""
     (attempt,) = (await client.get(job)).attempts
     return attempt.worker_id
+
+
+async def test_the_command_shows_which_workers_are_warm(make_settings: MakeSettings) -> None:
+    """`hodei workers` and its JSON tell them from those that have run something."""
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        running = await client.submit(["sleep", "600"])
+        async for event in client.watch(running):
+            if event.event.state == wire.JOB_STATE_RUNNING:
+                break
+        ready = {each.worker_id async for each in client.workers() if each.warm}
+        async with asyncio.timeout(60):
+            while len(ready) < 2:
+                await asyncio.sleep(0.05)
+                ready = {each.worker_id async for each in client.workers() if each.warm and each.connected}
+        hodei = (str(Path(sys.executable).with_name("hodei")), "--server", server.address.target, "workers")
+        told = []
+        for arguments in ((), ("-o", "json")):
+            process = await asyncio.create_subprocess_exec(*hodei, *arguments, stdout=asyncio.subprocess.PIPE)
+            told.append((await process.communicate())[0].decode())
+        lines = [line.split() for line in told[0].splitlines()[1:]]
+        assert {line[0] for line in lines if line[2] == "warm"} == ready
+        assert [line[2] for line in lines if line[0] not in ready] == ["busy"]
+        assert {each["worker_id"] for each in json.loads(told[1]) if each.get("warm")} == ready
 
 
 async def test_a_job_takes_a_ready_worker_and_another_takes_its_place(make_settings: MakeSettings) -> None:

@@ -1,0 +1,101 @@
+"""Launches the workers that jobs were given to, and tells running ones what they were given."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from google.protobuf.duration_pb2 import Duration
+
+from hodei.v1 import types_pb2 as wire
+from hodei_providers.contract import (
+    ImageRejectedError,
+    ProviderError,
+    Purpose,
+    QuotaExceededError,
+    UnsupportedRequestError,
+)
+from hodei_server.db.database import Database
+from hodei_server.db.jobs import duration_micros
+from hodei_server.db.workers import worker_row
+from hodei_server.domain.blame import of_launch
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.fleet import Fleet, cause_of
+from hodei_server.work.live import LiveAttempt
+
+_log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+#: What refuses a launch for what its job asks.
+_BY_JOB = (QuotaExceededError, ImageRejectedError, UnsupportedRequestError)
+
+
+class Launching:
+    """Launches attempts' workers in the background.
+
+    :param start_timeout: seconds, of jobs that name none, as `cancel_grace`.
+    :param orphan_after: seconds without the server after which a worker ends its job by itself.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        fleet: Fleet,
+        attempts: Attempts,
+        *,
+        start_timeout: float,
+        cancel_grace: float,
+        orphan_after: float,
+    ) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._attempts = attempts
+        self._start_timeout = start_timeout
+        self._cancel_grace = cancel_grace
+        self._orphan_after = orphan_after
+
+    def launch(self, live: LiveAttempt) -> None:
+        """Launch an attempt's worker in the background."""
+        self._fleet.breakers[live.provider].begin(time.monotonic(), self._start_timeout)
+        self._fleet.start(self._launch(live), f"launch {live.worker_id}")
+
+    async def _launch(self, live: LiveAttempt) -> None:
+        row = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
+        if row is None:
+            raise AssertionError(f"worker {live.worker_id} was written down before it is launched")
+        try:
+            await self._fleet.launch(
+                row,
+                purpose=_purpose_of(live, row["tenant"]),
+                grace=self._grace(live.spec),
+                deadline=self._deadline(live.spec, row["max_jobs"]),
+                report=lambda line: self._attempts.tell(live, line),
+            )
+        except ProviderError as error:
+            by_job = live.losing or isinstance(error, _BY_JOB)
+            self._fleet.failed(live.provider, of_launch(retryable=error.retryable, by_job=by_job))
+            _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
+            self._attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
+
+    async def tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
+        """Tell a provider which job one of its workers was given."""
+        await self._fleet.given(live.worker_id, live.provider, _purpose_of(live, tenant))
+
+    def _grace(self, spec: wire.JobSpec) -> float:
+        """Return the seconds between SIGTERM and SIGKILL of a job."""
+        return _seconds(spec.cancel_grace) if spec.HasField("cancel_grace") else self._cancel_grace
+
+    def _deadline(self, spec: wire.JobSpec, max_jobs: int) -> float:
+        """Return the seconds after which a worker of this job alone is of no use any more; 0 where that is never."""
+        if max_jobs != 1 or not spec.HasField("run_timeout"):
+            return 0.0
+        starting = _seconds(spec.start_timeout) if spec.HasField("start_timeout") else self._start_timeout
+        return starting + _seconds(spec.run_timeout) + self._grace(spec) + self._orphan_after
+
+
+def _purpose_of(live: LiveAttempt, tenant: str) -> Purpose:
+    names = {"tenant": tenant, "job": live.job_id, "attempt": str(live.number), "attempt-uid": live.attempt_uid}
+    return Purpose(names, dict(live.spec.labels), dict(live.spec.annotations))
+
+
+def _seconds(duration: Duration) -> float:
+    return duration_micros(duration) / 1e6
