@@ -99,7 +99,7 @@ class Leases:
             return
         if not live.losing:
             self._attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker is removed: {row['removal_reason']}")
-        elif worker_id in self._fleet.out_of_reach and self._harmless(row):
+        elif worker_id in self._fleet.removals.out_of_reach and self._harmless(row):
             live.given_up.set()
 
     def _harmless(self, row: RowMapping) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -31,24 +31,19 @@ from hodei_providers.contract import (
 )
 from hodei_providers.faults import fault_point
 from hodei_server.db.database import Database
-from hodei_server.db.workers import begin_removal, confirm_removal, set_handle, set_otp, worker_row
+from hodei_server.db.workers import set_handle, set_otp, worker_row
 from hodei_server.domain.blame import Blame
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
 from hodei_server.domain.measures import Measures
 from hodei_server.domain.states import Cause
-from hodei_server.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
 from hodei_server.logs.changes import Change
+from hodei_server.metrics.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
+from hodei_server.work.background import Background
+from hodei_server.work.removals import Removals
 from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-#: Removals under way at once.
-PARALLEL = 16
-#: Seconds between attempts to remove a worker that is not gone yet.
-REMOVAL_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
-#: Seconds that a worker which should end by itself is left to do so.
-OWN_END_SECONDS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -96,17 +91,14 @@ class Fleet:
         }
         #: Moves when a worker is gone: there may be room for another.
         self.room = Change()
-        #: Workers that are to be removed, and whose provider could not even be asked for it the last time.
-        self.out_of_reach: set[str] = set()
+        self._background = Background()
+        #: What is to be removed, and how that goes.
+        self.removals = Removals(providers, database, sessions, self._background, self.room)
         self._database = database
-        self._sessions = sessions
         self._settings = settings
         self._launches = {
             name: asyncio.Semaphore(provider.capabilities().parallel_launches) for name, provider in providers.items()
         }
-        self._removals = asyncio.Semaphore(PARALLEL)
-        self._removing: dict[str, asyncio.Task[bool]] = {}
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def launch(
         self,
@@ -220,79 +212,16 @@ class Fleet:
     async def remove(
         self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False, provider: str = ""
     ) -> bool:
-        """Remove a worker and all it started, trying until it is confirmed; end its session first.
-
-        Return only once it is gone, whoever has begun to remove it.
-
-        :param leave_time: the worker is done and ends by itself: give it a moment.
-        :param idle: only if it still has no attempt.
-        :param provider: where it is looked for if the database does not know it, or takes it for gone.
-        :return: whether there was something to remove.
-        """
-        task = self._removing.get(worker_id)
-        if task is None:
-            task = asyncio.create_task(
-                self._remove(worker_id, reason, leave_time=leave_time, idle=idle, provider=provider),
-                name=f"remove {worker_id}",
-            )
-            self._removing[worker_id] = task
-            task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
-            self._keep(task)
-        return await asyncio.shield(task)
-
-    async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool, provider: str) -> bool:
-        row: Mapping[Any, Any] | None
-        row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason, idle=idle))
-        if row is None:
-            if not provider:
-                return False
-            row = {"provider": provider, "handle": None}
-        session = self._sessions.get(worker_id)
-        if session is not None and not leave_time:
-            session.close(reason)
-        await self._destroy(worker_id, row, OWN_END_SECONDS if leave_time else 0.0)
-        await self._database.write(lambda tx: confirm_removal(tx, worker_id))
-        session = self._sessions.get(worker_id)
-        if session is not None:
-            session.close(reason)
-        self._sessions.forget(worker_id)
-        _log.info("worker.gone", worker_id=worker_id, provider=row["provider"], reason=reason)
-        self.room.moved()
-        return True
-
-    async def _destroy(self, worker_id: str, row: Mapping[Any, Any], grace: float) -> None:
-        provider = self.providers.get(row["provider"])
-        attempt = 0
-        while provider is not None:
-            handle = Handle(worker_id, json.loads(row["handle"]) if row["handle"] else {})
-            try:
-                async with self._removals:
-                    gone = await provider.destroy(handle, grace=grace)
-                self.out_of_reach.discard(worker_id)
-                if gone:
-                    return
-            except ProviderError as error:
-                self.out_of_reach.add(worker_id)
-                _log.warning("worker.removal_failed", worker_id=worker_id, error=str(error))
-            await asyncio.sleep(REMOVAL_RETRY_SECONDS[min(attempt, len(REMOVAL_RETRY_SECONDS) - 1)])
-            attempt += 1
+        """Remove a worker; see `Removals.remove`."""
+        return await self.removals.remove(worker_id, reason, leave_time=leave_time, idle=idle, provider=provider)
 
     def remove_soon(self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False) -> None:
-        """Remove a worker in the background; see `remove`."""
-        self.start(self.remove(worker_id, reason, leave_time=leave_time, idle=idle), f"remove {worker_id}")
+        """Remove a worker in the background."""
+        self.removals.remove_soon(worker_id, reason, leave_time=leave_time, idle=idle)
 
-    def start(self, coroutine: Any, name: str) -> None:
-        """Run something in the background; its failure is logged, and what it left open is found by the sweep."""
-        self._keep(asyncio.create_task(coroutine, name=name))
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("task.failed", task=task.get_name(), exc_info=task.exception())
+    def start(self, coroutine: Coroutine[Any, Any, Any], name: str) -> None:
+        """Run something in the background."""
+        self._background.start(coroutine, name)
 
     def remember(self, starts: Sequence[RowMapping]) -> None:
         """Take how long starts took under the server before, the oldest first."""
@@ -343,29 +272,11 @@ class Fleet:
 
     async def close(self) -> None:
         """Stop what runs in the background; workers go on, and the next start takes up where this one ended."""
-        deadline = time.monotonic() + 1.0
-        while self._tasks and time.monotonic() < deadline:
-            await asyncio.wait(self._tasks, timeout=deadline - time.monotonic())
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
 
     async def remove_all(self) -> None:
         """Remove every worker of this installation: nobody will come back for them."""
-
-        async def remove(provider: Provider, handle: Handle) -> None:
-            for seconds in REMOVAL_RETRY_SECONDS:
-                async with self._removals:
-                    if await provider.destroy(handle):
-                        return
-                await asyncio.sleep(seconds)
-
-        for name, provider in self.providers.items():
-            try:
-                handles = await provider.list(self._settings.installation_id)
-                await asyncio.gather(*(remove(provider, handle) for handle in handles))
-            except ProviderError as error:
-                _log.warning("workers.left", provider=name, error=str(error))
+        await self.removals.remove_all(self._settings.installation_id)
 
 
 def cause_of(error: ProviderError) -> Cause:
