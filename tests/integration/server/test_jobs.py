@@ -30,7 +30,7 @@ from hodei_client import (
 from hodei_client.settings import ClientSettings
 from hodei_server.app import Server
 from hodei_server.db.database import Database, Transaction
-from hodei_server.work.scheduler import Look
+from hodei_server.work.look import Look
 
 
 async def read(client: Client, job: str, stream: int, place: LogPlace | None = None) -> bytes:
