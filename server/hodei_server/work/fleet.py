@@ -37,8 +37,8 @@ from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.ids import new_token
 from hodei_server.domain.measures import Measures
 from hodei_server.domain.states import Cause
+from hodei_server.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
 from hodei_server.logs.changes import Change
-from hodei_server.metrics.instruments import LAUNCH_FAILURES, PROVIDER_CHECK, WORKER_CREATION
 from hodei_server.work.background import Background
 from hodei_server.work.removals import Removals
 from hodei_server.work.sessions import Sessions

@@ -26,8 +26,8 @@ from hodei_server.domain.prices import Prices
 from hodei_server.domain.reservations import Reservations
 from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
 from hodei_server.domain.strategies import strategy_of
+from hodei_server.instruments import QUEUE_WAIT
 from hodei_server.logs.changes import Change
-from hodei_server.metrics.instruments import QUEUE_WAIT
 from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of
