@@ -107,7 +107,7 @@ async def test_a_job_that_names_a_provider_waits_for_it(pair: tuple[Server, Clie
 async def test_a_failed_attempt_moves_to_another_provider_and_says_so(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """W28: the cheapest can launch nothing; the job goes elsewhere, though the strategy likes that less."""
+    """W28, W36: the cheapest can launch nothing; the job goes elsewhere, though the strategy likes that less."""
     monkeypatch.setenv("HODEI_PROVIDER_CHEAP_WORKER_COMMAND", str(tmp_path / "nothing"))
     settings = make_settings(providers="cheap=process,dear=process", strategy="lowest-cost")
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
