@@ -153,14 +153,16 @@ async def archive(setup: Setup) -> list[Result]:
     with plain_bucket() as bucket:
         sealed = [path for path in (data / "logs").rglob("*.sealed") if path.is_file()]
         stored = sum(path.stat().st_size for path in sealed)
-        names = await asyncio.to_thread(bucket.put_compressed, file, SEGMENT_BYTES)
         for number in range(times):
             # Each run has a copy of its own, and the last one stays to be read.
             copy = setup.folder / f"copy{number}"
             copy_data(data, copy)
             os.sync()
+            # What is there already would not be uploaded again.
+            await asyncio.to_thread(bucket.clear)
             puts.append(await asyncio.to_thread(bucket.put, sealed))
             uploads.append(await archive_all(copy, bucket))
+        names = await asyncio.to_thread(bucket.put_compressed, file, SEGMENT_BYTES)
         for _ in range(times):
             took, found = await asyncio.to_thread(bucket.get_compressed, names)
             gets.append(took)
