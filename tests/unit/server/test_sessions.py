@@ -14,13 +14,20 @@ def ack(sequence: int) -> wire.LogAck:
 
 
 async def test_acknowledgements_that_come_together_are_one() -> None:
-    """The newest is all that counts."""
+    """The newest is all that counts; how many are sent before it is up to the machine."""
     session = Session("worker")
-    sending = asyncio.create_task(session.outgoing())
-    for sequence in range(10):
+
+    async def sent_until_the_last() -> list[wire.ConnectResponse]:
+        messages: list[wire.ConnectResponse] = []
+        while messages[-1:] != [wire.ConnectResponse(log_ack=ack(99))]:
+            messages += await session.outgoing()
+        return messages
+
+    sending = asyncio.create_task(sent_until_the_last())
+    for sequence in range(100):
         session.acknowledge(ack(sequence))
         await asyncio.sleep(0)
-    assert await sending == [wire.ConnectResponse(log_ack=ack(9))]
+    assert len(await sending) < 10
 
 
 async def test_a_message_takes_along_the_acknowledgements_that_wait_and_comes_behind_them() -> None:
