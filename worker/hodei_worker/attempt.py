@@ -7,7 +7,6 @@ import contextlib
 import datetime as dt
 import logging
 import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei.clock import steady_time_ns
+from hodei.folders import remove_folder
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
@@ -276,4 +276,4 @@ def _remove_folder(folder: Path) -> None:
     try:
         folder.rmdir()  # as it is, for most jobs
     except OSError:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

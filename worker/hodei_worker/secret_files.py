@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
+from hodei.folders import remove_folder
 from hodei.secrets import memory_folder
 from hodei.v1 import worker_pb2 as wire
 from hodei_worker.settings import WorkerSettings
+
+_log = logging.getLogger("hodei.worker")
 
 #: In the job's environment: where the files are.
 FOLDER_VARIABLE = "HODEI_SECRETS_DIR"
@@ -66,7 +69,8 @@ class SecretFiles:
     def remove(self) -> None:
         """Remove what was written, whatever the job has made of it."""
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            if not remove_folder(self._folder):
+                _log.error("the folder of a job's secrets can't be removed: %s", self._folder)
             self._folder = None
 
 

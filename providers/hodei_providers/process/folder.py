@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from hodei.folders import remove_folder
 
 RECORD = "worker.json"
 OUTPUT = "worker.log"
@@ -78,10 +79,10 @@ class WorkerFolder:
                 if entry.name == RECORD:
                     continue
                 if entry.is_dir() and not entry.is_symlink():
-                    shutil.rmtree(entry, ignore_errors=True)
+                    remove_folder(entry)
                 else:
                     entry.unlink(missing_ok=True)
-            shutil.rmtree(self.path, ignore_errors=True)
+            remove_folder(self.path)
 
 
 def all_records(root: Path) -> Iterator[Record]:

@@ -6,9 +6,9 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import os
 import platform
-import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from hodei.folders import remove_folder
 from hodei.secrets import memory_folder
 from hodei_providers.architecture import architecture_names
 from hodei_providers.contract import (
@@ -39,6 +40,8 @@ from hodei_providers.process.workers import WorkerProcesses
 from hodei_providers.registry import take_options
 
 T = TypeVar("T")
+
+_log = logging.getLogger("hodei.providers.process")
 
 #: Seconds between looks at workers that another server started, for `watch`.
 WATCH_SECONDS = 0.5
@@ -214,7 +217,8 @@ class ProcessProvider(Provider):
             return False
         self._workers.forget(worker_id)
         # What a worker that was killed has left of its job's secrets.
-        shutil.rmtree(memory_folder(worker_id), ignore_errors=True)
+        if not remove_folder(memory_folder(worker_id)):
+            _log.error("the folder of secrets of worker %s can't be removed: %s", worker_id, memory_folder(worker_id))
         folder.remove()
         return True
 

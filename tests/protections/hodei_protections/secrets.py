@@ -6,6 +6,7 @@ from hodei_protections.protection import Protection
 
 REDACTION = "tests/unit/worker/test_redaction.py"
 OUTPUT = "tests/unit/worker/test_output.py"
+FILES = "tests/unit/worker/test_secret_files.py"
 KEPT = "tests/integration/db/test_secrets.py"
 SERVER = "tests/integration/server/test_secrets.py"
 
@@ -114,9 +115,18 @@ SECRETS: tuple[Protection, ...] = (
         "L23",
         "what a killed worker leaves of its job's secrets goes with it",
         "providers/hodei_providers/process/provider.py",
-        "        shutil.rmtree(memory_folder(worker_id), ignore_errors=True)\n",
-        "",
+        "        if not remove_folder(memory_folder(worker_id)):\n",
+        "        if not worker_id:\n",
         f"{SERVER}::test_what_a_killed_worker_leaves_in_memory_is_removed",
         "the file with the secret is still there",
+    ),
+    Protection(
+        "L23",
+        "a folder of secrets that the job has closed to its own user is removed",
+        "proto/hodei/folders.py",
+        "        _open_up(folder)\n",
+        "",
+        f"{FILES}::test_a_folder_of_secrets_that_the_job_has_made_read_only_is_removed",
+        "the file with the secret is still in memory, for whoever runs there next",
     ),
 )
