@@ -12,6 +12,10 @@ from hodei.secrets import MIN_BYTES
 
 #: What other programs leave as it is when they encode a URL: the strict ones, paths, and JavaScript's two functions.
 _UNQUOTED = ("", "/", "!*'()", "!*'();/?:@&=+$,#")
+#: What encoders of JSON escape that need not be: most nothing; then Go and Ruby on Rails, .NET, and Gson. PHP escapes the slash, by a backslash alone.
+_ESCAPED_IN_JSON = ("", "&<>\u2028\u2029", "\"&'+<>`", "&'<=>\u2028\u2029", "/")
+#: A backslash and what belongs to it.
+_JSON_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")
 _ESCAPE = re.compile(rb"%[0-9A-F]{2}")
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
@@ -28,7 +32,7 @@ def plain_forms(value: bytes) -> set[bytes]:
     except UnicodeDecodeError:
         pass
     else:
-        found |= {json.dumps(decoded, ensure_ascii=ascii_only).encode()[1:-1] for ascii_only in (True, False)}
+        found |= {form.encode() for form in _json_forms(decoded)}
     # A text of several lines may be printed with something before each.
     found |= {line.strip() for line in text.splitlines()}
     return {each for each in found if len(each) >= MIN_BYTES}
@@ -36,6 +40,20 @@ def plain_forms(value: bytes) -> set[bytes]:
 
 def _in_either_case(quoted: bytes) -> set[bytes]:
     return {quoted, _ESCAPE.sub(lambda escape: escape[0].lower(), quoted)}
+
+
+def _json_forms(text: str) -> Iterator[str]:
+    """Yield what encoders of JSON make of a text, with hexadecimal digits of either case."""
+    for ascii_only in (True, False):
+        plain = json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+        capital = _JSON_ESCAPE.sub(lambda escape: escape[0][:2] + escape[0][2:].upper(), plain)
+        for begun, digits in ((plain, "04x"), (capital, "04X")):
+            for escaped in _ESCAPED_IN_JSON:
+                form = begun
+                for character in escaped:
+                    always = '\\"' if character == '"' else character
+                    form = form.replace(always, "\\/" if character == "/" else f"\\u{ord(character):{digits}}")
+                yield form
 
 
 def base64_forms(value: bytes) -> set[bytes]:

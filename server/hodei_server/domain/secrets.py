@@ -131,7 +131,7 @@ def check_values(field: str, values: Iterable[bytes]) -> Iterator[Violation]:
     values = list(values)
     if sum(map(len, values)) > MAX_BYTES:
         yield Violation(field, f"have at most {MAX_BYTES} bytes in all")
-    elif sum(value.count(b"\n") for value in values) > MAX_LINES:
+    elif sum(len(value.splitlines()) for value in values) > MAX_LINES:
         yield Violation(field, f"have at most {MAX_LINES} lines in all")
 
 

@@ -311,6 +311,8 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
     yield "too large a value", [wire.Secret(name="T", value=b"x" * (MAX_BYTES + 1))], "spec.secrets"
     halves = [wire.Secret(name=f"T{number}", value=b"x" * (MAX_BYTES // 2 + 1), file=f"f{number}") for number in (1, 2)]
     yield "too much in all", halves, "spec.secrets have at most 65536 bytes"
+    returns = wire.Secret(name="T", value=b"12345678\r" * 1001)
+    yield "too many lines by CR alone", [returns], "spec.secrets have at most 1000 lines"
     yield "too many lines", [wire.Secret(name="T", value=b"12345678\n" * 1001)], "spec.secrets have at most 1000 lines"
     many = [wire.Secret(name=f"T{number}", value=value) for number in range(MAX_SECRETS + 1)]
     yield "too many", many, "spec.secrets has at most 64 entries"

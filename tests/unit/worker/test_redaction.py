@@ -144,6 +144,26 @@ def test_a_secret_in_json_is_found() -> None:
         assert Redaction([value.encode()]).redact(text) == b'{"key": "***"}'
 
 
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        r"p@ss/\\u0026\"w\u0026r\u003cd\u003e+'=`é\u2028",
+        r"p@ss\/\\u0026\"w&r<d>+'=`\u00e9\u2028",
+        r"p@ss/\\u0026\u0022w\u0026r\u003Cd\u003E\u002B\u0027=\u0060\u00E9\u2028",
+        r"p@ss/\\u0026\"w\u0026r\u003cd\u003e+\u0027\u003d`é\u2028",
+        r"p@ss/\\u0026\u0022w\u0026r\u003cd\u003e\u002b\u0027=\u0060\u00e9\u2028",
+        r"p@ss/\\u0026\"w\u0026r\u003Cd\u003E+\u0027\u003D`é\u2028",
+    ],
+    ids=["Go", "PHP", ".NET", "Gson", ".NET, small digits", "Gson, capital digits"],
+)
+def test_what_encoders_of_json_make_of_a_secret_is_found(encoded: str) -> None:
+    """L23: many escape more than they need to; an escape that the secret itself holds stays one."""
+    value = "p@ss/\\u0026\"w&r<d>+'=`é\u2028"
+    assert json.loads(f'"{encoded}"') == value
+    text = json.dumps({"key": "?"}).replace("?", encoded).encode()
+    assert Redaction([value.encode()]).redact(text) == b'{"key": "***"}'
+
+
 def test_each_line_of_a_secret_is_found() -> None:
     """L23: a key of several lines may be printed with something before each of them."""
     key = b"-----BEGIN KEY-----\nMIIEpAIBAAKCAQEA\nshort\n-----END KEY-----\n"
