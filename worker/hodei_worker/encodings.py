@@ -12,7 +12,8 @@ from hodei.secrets import MIN_BYTES
 
 #: What other programs leave as it is when they encode a URL: the strict ones, paths, and JavaScript's two functions.
 _UNQUOTED = ("", "/", "!*'()", "!*'();/?:@&=+$,#")
-#: What encoders of JSON escape that need not be: most nothing; then Go and Ruby on Rails, .NET, and Gson. PHP escapes the slash, by a backslash alone.
+#: What encoders of JSON escape that need not be: most nothing; then Go and Ruby on Rails, .NET, and Gson. PHP escapes
+#: the slash, by a backslash alone.
 _ESCAPED_IN_JSON = ("", "&<>\u2028\u2029", "\"&'+<>`", "&'<=>\u2028\u2029", "/")
 #: A backslash and what belongs to it.
 _JSON_ESCAPE = re.compile(r"\\(?:u[0-9a-f]{4}|.)")

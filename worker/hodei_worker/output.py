@@ -17,8 +17,10 @@ from hodei_worker.redaction import RedactedStream, Redaction
 
 READ_BYTES = 64 << 10
 PIPE_BYTES = 1 << 20
-#: Reads from one pipe before the other has its turn.
+#: Reads from one pipe before the other, and all else, has its turn.
 READS_PER_TURN = 8
+#: To look for secrets takes longer than to read.
+READS_PER_TURN_REDACTED = 1
 
 
 def open_pipe() -> tuple[int, int]:
@@ -79,7 +81,7 @@ class Output:
         """Read what there is, for a turn; return whether there was anything."""
         now = steady_time_ns() + self._offset()
         added = False
-        for _ in range(READS_PER_TURN):
+        for _ in range(READS_PER_TURN_REDACTED if self._redacted else READS_PER_TURN):
             if self._outbox.full:
                 self._pause()
                 break

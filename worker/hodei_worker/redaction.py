@@ -9,8 +9,9 @@ from __future__ import annotations
 import bisect
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
+from hodei.secrets import MIN_BYTES
 from hodei_worker.encodings import base64_forms, plain_forms
 
 MASK = b"***"
@@ -25,6 +26,11 @@ _BREAK_BEGUN = re.compile(_CHARACTERS + rb"\r\Z")
 _CONTEXT = WRAPPED + 1
 #: Bytes at the beginning of a pattern that are looked for at the end of what was read.
 _HEAD = 4
+_GLANCE = 32
+#: Patterns that begin with so many same bytes are looked for by these, and told apart where they are found.
+_STEM = MIN_BYTES
+#: Longer ones are looked for one by one.
+_SHORT = 256
 
 #: From a start to an end.
 Span = tuple[int, int]
@@ -33,45 +39,39 @@ Span = tuple[int, int]
 class Patterns:
     """Byte strings that are looked for together.
 
-    :param patterns: each of more than `_HEAD` bytes.
+    :param patterns: each of at least `_STEM` bytes.
     """
 
     def __init__(self, patterns: Iterable[bytes]) -> None:
-        ordered = sorted(set(patterns), key=lambda each: (len(each), each))
-        # A pattern that contains another can only be where that is: it is looked for nowhere else.
-        self._probes: dict[bytes, list[bytes]] = {}
-        #: By how they begin, the longest last.
-        self._heads: dict[bytes, list[bytes]] = {}
-        for pattern in ordered:
-            probe = next((each for each in self._probes if each in pattern), None)
-            if probe is None:
-                self._probes[pattern] = []
-            else:
-                self._probes[probe].append(pattern)
-            self._heads.setdefault(pattern[:_HEAD], []).append(pattern)
-        self._starts = {pattern[:length] for pattern in ordered for length in range(1, _HEAD)}
+        self._ordered = sorted(set(patterns))
+        self._families = [
+            _Family(list(each)) for _, each in itertools.groupby(self._ordered, lambda pattern: pattern[:_STEM])
+        ]
+        #: By how they begin: the length of the longest.
+        self._heads: dict[bytes, int] = {}
+        for pattern in self._ordered:
+            head = pattern[:_HEAD]
+            self._heads[head] = max(len(pattern), self._heads.get(head, 0))
+        self._starts = {head[:length] for head in self._heads for length in range(1, _HEAD)}
 
-    def matches(self, data: bytes) -> list[Span]:
-        """Return where patterns are."""
+    def matches(self, data: bytes, begin: int = 0) -> list[Span]:
+        """Return what is covered by matches that begin at a place or behind it: spans that may overlap, in no order."""
         spans: list[Span] = []
-        for probe, longer in self._probes.items():
-            if probe in data:
-                for pattern in (probe, *longer):
-                    at = data.find(pattern)
-                    while at >= 0:
-                        spans.append((at, at + len(pattern)))
-                        at = data.find(pattern, at + 1)
+        for family in self._families:
+            at = data.find(family.stem, begin)
+            if at >= 0:
+                spans += family.matches(data, at)
         return spans
 
     def undecided(self, data: bytes) -> int:
         """Return where the first match may begin that is not whole yet; the end where there is none."""
         size = len(data)
         first = size
-        for head, patterns in self._heads.items():
-            at = data.find(head, max(0, size - len(patterns[-1]) + 1))
+        for head, longest in self._heads.items():
+            at = data.find(head, max(0, size - longest + 1))
             while 0 <= at < first:
-                begun = data[at:]
-                if any(len(begun) < len(pattern) and pattern.startswith(begun) for pattern in patterns):
+                # Most places are told by a few bytes; to compare all that follows takes a copy of it.
+                if self._goes_on(data[at : at + _GLANCE]) and self._goes_on(data[at:]):
                     first = at
                     break
                 at = data.find(head, at + 1)
@@ -79,6 +79,83 @@ class Patterns:
             if data[-length:] in self._starts:
                 return min(first, size - length)
         return first
+
+    def _goes_on(self, begun: bytes) -> bool:
+        """Return whether a pattern begins so and is longer: these stand together, right behind where it would."""
+        place = bisect.bisect_right(self._ordered, begun)
+        return place < len(self._ordered) and self._ordered[place].startswith(begun)
+
+
+class _Family:
+    """Patterns that begin with the same bytes, in order.
+
+    :ivar stem: what they begin with, all of it.
+    """
+
+    def __init__(self, patterns: list[bytes]) -> None:
+        self.stem = _common(patterns[0], patterns[-1])
+        alone = {pattern: period for pattern in patterns if (period := _period(pattern)) or len(pattern) > _SHORT}
+        short = [pattern for pattern in patterns if pattern not in alone]
+        if len(short) == 1:
+            alone[short.pop()] = 0
+        self._alone = list(alone.items())
+        self._short = short
+        #: For each short one, the longest of the others that it begins with.
+        self._within: list[int | None] = []
+        for place, pattern in enumerate(short):
+            other = place - 1 if place else None
+            while other is not None and not pattern.startswith(short[other]):
+                other = self._within[other]
+            self._within.append(other)
+
+    def matches(self, data: bytes, at: int) -> list[Span]:
+        """Return what is covered by matches.
+
+        :param at: where the stem is found first.
+        """
+        spans: list[Span] = []
+        for pattern, period in self._alone:
+            spans += _occurrences(pattern, period, data, at)
+        while self._short and at >= 0:
+            begun = data[at : at + _SHORT]
+            # What it begins with is what stands before it in their order, or what that begins with.
+            place: int | None = bisect.bisect_right(self._short, begun) - 1
+            while place is not None and place >= 0:
+                if begun.startswith(self._short[place]):
+                    spans.append((at, at + len(self._short[place])))
+                    break
+                place = self._within[place]
+            at = data.find(self.stem, at + 1)
+        return spans
+
+
+def _common(one: bytes, other: bytes) -> bytes:
+    """Return what two begin with."""
+    if one == other:
+        return one
+    return bytes(
+        mine for mine, _ in itertools.takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False))
+    )
+
+
+def _period(pattern: bytes) -> int:
+    """Return after how many bytes a pattern repeats itself, if that is at most a fourth of it; 0 where it is not."""
+    found = pattern.find(pattern[: (len(pattern) + 1) // 2], 1)
+    # A first place that doesn't lead to the end rules out any other period as short.
+    return found if 0 < found <= len(pattern) // 4 and pattern[found:] == pattern[:-found] else 0
+
+
+def _occurrences(pattern: bytes, period: int, data: bytes, at: int) -> Iterator[Span]:
+    """Yield where a pattern is; what repeats itself is followed to its end, and is one span."""
+    at = data.find(pattern, at)
+    while at >= 0:
+        end = at + len(pattern)
+        if period:
+            while data.startswith(pattern[-period:], end):
+                end += period
+        yield at, end
+        # Behind the last one of a run, the next can't begin before so much of it is over.
+        at = data.find(pattern, end - period + 1 if period else at + 1)
 
 
 class Redaction:
@@ -98,14 +175,18 @@ class Redaction:
         stream = RedactedStream(self)
         return stream.feed(data) + stream.finish()
 
-    def look(self, data: bytes) -> tuple[list[Span], int]:
-        """Return where matches are, in no order, and where the first may begin that is not whole yet."""
-        spans, undecided = self._all.matches(data), self._all.undecided(data)
+    def look(self, data: bytes, begin: int = 0) -> tuple[list[Span], int]:
+        """Return what matches cover, in no order, and where the first may begin that is not whole yet.
+
+        :param begin: no match begins before; what stands there tells of the ends of lines.
+        """
+        spans, undecided = self._all.matches(data, begin), self._all.undecided(data)
         breaks = _breaks(data)
         if breaks:
             joined = _Joined(data, breaks)
             spans += [
-                (joined.place(start), joined.place(end - 1) + 1) for start, end in self._base64.matches(joined.data)
+                (joined.place(start), joined.place(end - 1) + 1)
+                for start, end in self._base64.matches(joined.data, joined.joined_place(begin))
             ]
             place = self._base64.undecided(joined.data)
             if place < len(joined.data):
@@ -127,7 +208,7 @@ class RedactedStream:
     def feed(self, data: bytes) -> bytes:
         """Take what was read; return what is decided."""
         data = self._before + self._held + data
-        spans, undecided = self._redaction.look(data)
+        spans, undecided = self._redaction.look(data, len(self._before))
         # What began before was decided before.
         return self._give(data, max(undecided, len(self._before)), spans)
 
@@ -136,14 +217,14 @@ class RedactedStream:
         if not self._held:
             return b""
         data = self._before + self._held
-        return self._give(data, len(data), self._redaction.look(data)[0])
+        return self._give(data, len(data), self._redaction.look(data, len(self._before))[0])
 
     def _give(self, data: bytes, decided: int, spans: list[Span]) -> bytes:
         begin = at = len(self._before)
         shown = begin + self._masked
         ahead = [(begin, shown)] if self._masked else []
         given: list[bytes] = []
-        for start, end in merge([*ahead, *(span for span in spans if span[0] >= begin)]):
+        for start, end in merge([*ahead, *spans]):
             if start > begin or not self._masked:
                 if start >= decided:
                     break
@@ -168,6 +249,12 @@ class _Joined:
         self.data = b"".join(pieces)
         self._raw = starts
         self._joined = list(itertools.accumulate(map(len, pieces[:-1]), initial=0))
+
+    def joined_place(self, place: int) -> int:
+        """Return where in `data` the first byte is that was at a place, or behind it."""
+        piece = bisect.bisect_right(self._raw, place) - 1
+        following = self._joined[piece + 1] if piece + 1 < len(self._joined) else len(self.data)
+        return min(self._joined[piece] + place - self._raw[piece], following)
 
     def place(self, place: int) -> int:
         """Return where a byte of `data` was before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from hodei.v1 import log_pb2 as wire
 from hodei_worker.outbox import Outbox, Spool
-from hodei_worker.output import Output, open_pipe
+from hodei_worker.output import READ_BYTES, Output, open_pipe
 from hodei_worker.redaction import Redaction
 
 PATIENCE = 0.2
@@ -107,4 +108,23 @@ async def test_held_output_comes_in_chunks_that_are_not_too_large_and_whole_wher
     chunks = [chunk.data for chunk in chunks_in(outbox)]
     assert b"".join(chunks) == written
     assert max(map(len, chunks)) <= 64 << 10
+    outbox.close()
+
+
+async def test_the_worker_does_other_things_between_two_reads_that_are_looked_through_for_secrets(
+    tmp_path: Path,
+) -> None:
+    """W19: to look takes its time; what the server asks meanwhile waits for one read, not for eight."""
+    sizes = [0]
+    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    output = Output(outbox, lambda: sizes.append(outbox.size), lambda: 0, Redaction([b"pa55word-of-a-job"]))
+    reading, writing = open_pipe()
+    os.set_blocking(writing, False)
+    written = os.write(writing, b"x" * (512 << 10))
+    os.close(writing)
+    output.follow(reading, wire.LOG_STREAM_STDOUT)
+    async with asyncio.timeout(10):
+        assert await output.drain(20.0)
+    assert outbox.size == written
+    assert max(after - before for before, after in itertools.pairwise(sizes)) <= READ_BYTES
     outbox.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -12,13 +13,22 @@ from hypothesis import strategies as st
 
 from hodei.secrets import MIN_BYTES, long_enough
 from hodei_worker.encodings import base64_forms, plain_forms
-from hodei_worker.redaction import MASK, WRAPPED, RedactedStream, Redaction
+from hodei_worker.redaction import MASK, WRAPPED, Patterns, RedactedStream, Redaction
 
 SECRET = b"s3cr3t/+~? key=42"
 #: No asterisks: what a mask and its neighbours make together is not the output's.
 VALUES = st.binary(min_size=8, max_size=24).filter(lambda value: long_enough(value) and b"*" not in value)
 #: Few different bytes, so that matches overlap, with themselves and with each other.
 NARROW = st.text("ab\n", min_size=8, max_size=16).map(str.encode).filter(long_enough)
+
+
+#: What repeats itself, up to an end that may be another; also longer than what is compared at once.
+REPEATED = st.builds(
+    lambda unit, times, end: (unit * 320)[: 8 + times] + end,
+    st.text("ab", min_size=1, max_size=6).map(str.encode),
+    st.integers(0, 40) | st.integers(240, 300),
+    st.sampled_from([b"", b"", b"a", b"b", b"ba"]),
+)
 
 
 def encodings(value: bytes) -> set[bytes]:
@@ -197,3 +207,72 @@ def test_values_that_are_too_short_are_known() -> None:
     assert not long_enough(b" 1234567\n")
     assert not long_enough(b"12\n34\n56\n7")
     assert long_enough(b"12345678")
+
+
+@given(st.lists(REPEATED | NARROW, min_size=1, max_size=6), st.data())
+def test_matches_cover_what_each_pattern_by_itself_does(patterns: list[bytes], data: st.DataObject) -> None:
+    """L23: every byte of every match, whatever patterns have in common, and where one begins that is not whole."""
+    text = b"".join(data.draw(st.lists(st.sampled_from(patterns) | st.sampled_from([b"a", b"b", b"x"]), max_size=6)))
+    text = text[: data.draw(st.integers(0, len(text)))]
+    begin = data.draw(st.integers(0, min(len(text), 40)))
+    covered: set[int] = set()
+    undecided = len(text)
+    for pattern in patterns:
+        for at in range(len(text)):
+            if at >= begin and text.startswith(pattern, at):
+                covered.update(range(at, at + len(pattern)))
+            if len(text) - at < len(pattern) and pattern.startswith(text[at:]):
+                undecided = min(undecided, at)
+    found = Patterns(patterns)
+    assert {place for start, end in found.matches(text, begin) for place in range(start, end)} == covered
+    assert found.undecided(text) == undecided
+
+
+class Counted(bytes):
+    """Bytes that count how often they are searched, and how much of them is copied."""
+
+    searched = 0
+    copied = 0
+
+    def find(self, *where: Any) -> int:
+        """Count a search."""
+        self.searched += 1
+        return super().find(*where)
+
+    def __contains__(self, part: Any) -> bool:
+        """Count a search."""
+        self.searched += 1
+        return super().__contains__(part)
+
+    def __getitem__(self, place: Any) -> Any:
+        """Count what is copied."""
+        part = super().__getitem__(place)
+        self.copied += len(part) if isinstance(part, bytes) else 0
+        return part
+
+
+@pytest.mark.parametrize("unit", [b"a", b"ab", b"AAAA", b"secret-"])
+def test_what_repeats_itself_is_found_in_few_steps(unit: bytes) -> None:
+    """W19: a value of one byte over and over does not stop the worker where the output is that byte, too."""
+    pattern = (unit * 60_000)[:60_000]
+    data = Counted((unit * 200_000)[:200_000])
+    patterns = Patterns([pattern, pattern[:59_999], pattern[:40]])
+    spans = patterns.matches(data)
+    patterns.undecided(data)
+    assert (min(spans)[0], max(end for _, end in spans)) == (0, len(data))
+    assert len(spans) < 10
+    assert data.searched < 20
+    assert data.copied < 2 * len(data)
+
+
+def test_lines_that_begin_the_same_are_told_apart_in_few_steps() -> None:
+    """W19: a file of a thousand variables does not stop the worker where the output is full of how they begin."""
+    lines = [b'export V%d="of a job"' % number for number in range(1000)]
+    patterns = Patterns([*lines, b"\n".join(lines), *(line + b" and more" * 40 for line in lines[:3])])
+    for beginning in (b"export X=\n", b"expo", b"export V"):
+        data = Counted((beginning * 8192)[: 64 << 10])
+        assert not patterns.matches(data)
+        patterns.undecided(data)
+        assert data.searched < len(data) // len(beginning) * 2 + 10
+        assert data.copied < 128 * len(data)
+    assert patterns.matches(b"> " + lines[7] + b"\n> " + lines[77]) == [(2, 22), (25, 46)]
