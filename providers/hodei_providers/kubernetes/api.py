@@ -7,6 +7,7 @@ here, as in a manifest, and a field that the SDK's version does not know yet is 
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import json
 import os
@@ -51,6 +52,9 @@ class Api:
     def __init__(self, config: KubernetesConfig) -> None:
         self._config = config
         self._client: Any = None
+        #: How many calls use a client. One that another has taken the place of is closed when its last call has ended:
+        #: closed before, it would leave that call waiting for ever.
+        self._calling: collections.Counter[Any] = collections.Counter()
         self._next_call = 0.0
         self.calls: dict[tuple[str, int], int] = {}
 
@@ -119,7 +123,8 @@ class Api:
         :raise GoneError: by an event or at once: list again.
         """
         query |= {"watch": "true", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
-        timeout = aiohttp.ClientTimeout(total=None, connect=self._config.api_timeout, sock_read=seconds + 10.0)
+        # It is for the API to end a watch; one that has gone silent is given up.
+        timeout = aiohttp.ClientTimeout(total=seconds + self._config.api_timeout, connect=self._config.api_timeout)
         async with self._open("GET", path, query, timeout=timeout) as response:
             if response.status != 200:
                 raise refusal(response.status, await response.read())
@@ -195,8 +200,10 @@ class Api:
         assert self._client is not None, "entered"  # noqa: S101 - a provider enters it first
         await self._pace()
         code = 0
+        client = self._client
+        self._calling[client] += 1
         try:
-            method, url, headers, data, _ = await self._client.param_serialize(
+            method, url, headers, data, _ = await client.param_serialize(
                 verb,
                 path,
                 query_params=list(query.items()),
@@ -204,7 +211,7 @@ class Api:
                 body=body,
                 auth_settings=["BearerToken"],
             )
-            answer = await self._client.rest_client.request(method, url, headers, data, _request_timeout=timeout)
+            answer = await client.rest_client.request(method, url, headers, data, _request_timeout=timeout)
             async with answer.response as response:
                 code = response.status
                 yield response
@@ -212,11 +219,19 @@ class Api:
             raise ProviderUnavailableError(f"the API can't be reached: {error or type(error).__name__}") from error
         finally:
             self.calls[verb, code] = self.calls.get((verb, code), 0) + 1
+            self._calling[client] -= 1
+            await self._close_unused(client)
 
     async def _renew(self) -> None:
         """Read the credentials again: they have expired."""
         old, self._client = self._client, ApiClient(await _find_cluster(self._config))
-        await old.close()
+        await self._close_unused(old)
+
+    async def _close_unused(self, client: Any) -> None:
+        if not self._calling[client]:
+            del self._calling[client]
+            if client is not self._client:
+                await client.close()
 
     @property
     def address(self) -> str:

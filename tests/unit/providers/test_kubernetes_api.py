@@ -1,0 +1,95 @@
+"""Calls of a cluster's API whose credentials expire, and that fall silent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from hodei_providers.contract import ProviderUnavailableError
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.api import Api
+
+EVENT = b'{"type": "MODIFIED", "object": {}}\n'
+
+Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[KubernetesConfig]]
+
+
+@pytest.fixture
+async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
+    """Return what serves an API and makes a configuration for it."""
+    runners: list[web.AppRunner] = []
+
+    async def start(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> KubernetesConfig:
+        app = web.Application()
+        app.router.add_get("/{path:.*}", answer)
+        runner = web.AppRunner(app, shutdown_timeout=0.0)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        named = {"name": "only"}
+        file = tmp_path / "kubeconfig"
+        content = {
+            "current-context": "only",
+            "contexts": [named | {"context": {"cluster": "only", "user": "only"}}],
+            "clusters": [named | {"cluster": {"server": f"http://{host}:{port}"}}],
+            "users": [named | {"user": {"token": "a-token"}}],
+        }
+        await asyncio.to_thread(file.write_text, json.dumps(content))
+        return KubernetesConfig(kubeconfig=str(file), api_timeout=1.0)
+
+    yield start
+    for runner in runners:
+        await runner.cleanup()
+
+
+async def test_a_watch_goes_on_while_expired_credentials_are_read_again(serve: Serve) -> None:
+    """W08, W28: its connection is closed when it has ended, and not before."""
+    renewed = asyncio.Event()
+    refusals = [401]
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" not in request.query:
+            return web.json_response({}, status=refusals.pop() if refusals else 200)
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(EVENT)
+        await renewed.wait()
+        await response.write(EVENT)
+        return response
+
+    async with Api(await serve(answer)) as api:
+        watch = api.watch("/api/v1/pods", seconds=60)
+        assert (await anext(watch))["type"] == "MODIFIED"
+        rest = asyncio.create_task(anext(watch))
+        await api.get("/api/v1/pods")
+        assert not refusals
+        renewed.set()
+        async with asyncio.timeout(10):
+            assert (await rest)["type"] == "MODIFIED"
+        await watch.aclose()
+
+
+async def test_a_watch_that_has_gone_silent_is_given_up(serve: Serve) -> None:
+    """W10: the API was to end it, and neither does so nor says anything."""
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(EVENT)
+        await over.wait()
+        return response
+
+    async with Api(await serve(answer)) as api:
+        watch = api.watch("/api/v1/pods", seconds=1)
+        assert (await anext(watch))["type"] == "MODIFIED"
+        with pytest.raises(ProviderUnavailableError):
+            async with asyncio.timeout(30):
+                await anext(watch)
+    over.set()
