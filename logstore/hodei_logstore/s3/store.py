@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeGuard, TypeVar
 
 from hodei_logstore import sealed
 from hodei_logstore.contract import (
@@ -236,12 +236,20 @@ class S3LogStore(LogStore):
         await self._write(run)
 
     async def read_manifest(self, attempt_uid: str) -> Mapping[str, Any]:
-        """Return what `write_manifest` has stored; empty where there is none."""
+        """Return what `write_manifest` has stored; empty where there is none.
+
+        :raise CorruptSegmentError: it is no manifest.
+        """
         try:
             data, _ = await self._read(lambda: self.bucket.get(manifest_name(attempt_uid)))
         except SegmentNotFoundError:
             return {}
-        found: Mapping[str, Any] = json.loads(data)
+        try:
+            found = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise CorruptSegmentError(f"{manifest_name(attempt_uid)} is no JSON: {error}") from error
+        if not _is_manifest(found):
+            raise CorruptSegmentError(f"{manifest_name(attempt_uid)} is no manifest")
         return found
 
     async def objects(self, after: str = "", limit: int = 1000) -> Sequence[Listed]:
@@ -289,6 +297,13 @@ def _examine(content: Path | bytes, key: SegmentKey) -> tuple[sealed.SealedIndex
         return index, sealed.fingerprint(pread, index)
     finally:
         os.close(descriptor)
+
+
+def _is_manifest(found: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether it has the shape of a manifest, as far as it is read again: of each segment the object, or none."""
+    if not isinstance(found, dict) or not isinstance(segments := found.get("segments", []), list):
+        return False
+    return all(isinstance(each, dict) and isinstance(each.get("object"), str | None) for each in segments)
 
 
 def _keys(names: Iterable[str]) -> set[SegmentKey]:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 from sqlalchemy import select
 
-from hodei_logstore.contract import SegmentKey, StoreUnavailableError
+from hodei_logstore.contract import CorruptSegmentError, SegmentKey, StoreUnavailableError
 from hodei_logstore.objects import key_of, log_of_manifest
 from hodei_logstore.s3 import Listed, S3LogStore
 from hodei_server.db.archive import segments_of_logs
@@ -151,16 +151,27 @@ class Sweep:
     async def _named(self, logs: dict[str, str]) -> set[str]:
         """Return those of some objects that their log's manifest names; a manifest that names any is named itself.
 
+        A manifest that can't be read names all.
+
         :param logs: the attempt's uid of each.
         """
         uids = sorted(set(logs.values()))
-        manifests = dict(zip(uids, await asyncio.gather(*map(self._store.read_manifest, uids)), strict=True))
+        found = dict(zip(uids, await asyncio.gather(*map(self._objects_of, uids)), strict=True))
         named = set[str]()
         for name, uid in logs.items():
-            objects = {each.get("object") for each in manifests[uid].get("segments", ())} - {None}
-            if name in objects or (objects and log_of_manifest(name)):
+            objects = found[uid]
+            if objects is None or name in objects or (objects and log_of_manifest(name)):
                 named.add(name)
         return named
+
+    async def _objects_of(self, attempt_uid: str) -> Collection[str] | None:
+        """Return what a log's manifest names; None where it can't be read, and might name anything."""
+        try:
+            manifest = await self._store.read_manifest(attempt_uid)
+        except CorruptSegmentError as error:
+            _log.warning("sweep.manifest_unreadable", attempt_uid=attempt_uid, error=str(error))
+            return None
+        return {each["object"] for each in manifest.get("segments", ()) if each.get("object") is not None}
 
     async def _look_at_uploads(self, swept: Swept) -> None:
         uploads = [each for each in await self._store.unfinished() if each.age >= self._grace]

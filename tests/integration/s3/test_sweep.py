@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import zlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 from sqlalchemy import insert, select, update
 
 from hodei.v1 import types_pb2 as wire
@@ -110,6 +112,27 @@ async def test_what_no_log_has_goes_and_the_rest_stays(store: S3LogStore, databa
     assert (swept.objects, swept.more) == (len(left), False)
     there = {each["Key"] for each in s3.list_objects_v2(Bucket=config.bucket)["Contents"]}
     assert there >= set(others)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"\xff\xfe\x00", b"[]", b"7", b"[" * 100_000, b'{"segments": 7}', b'{"segments": [7]}',
+     b'{"segments": [{"object": []}]}'],
+    ids=["empty", "cut", "bytes", "list", "number", "deep", "segments", "segment", "object"],
+)  # fmt: skip
+async def test_what_stands_beside_a_manifest_that_can_not_be_read_stays_and_the_rest_goes_on(
+    store: S3LogStore, database: Database, content: bytes
+) -> None:
+    """L20: it might have named them; no look at the bucket ends by it."""
+    damaged = "1" * 26
+    store.bucket.put(manifest_name(damaged), content, zlib.crc32(content))
+    kept = {put(store, object_name(SegmentKey(damaged, 0))), manifest_name(damaged)}
+    put(store, object_name(SegmentKey("2" * 26, 0)))
+    with structlog.testing.capture_logs() as logged:
+        swept = await Sweep(store, database, "here", grace=NO_GRACE).run()
+    assert await names(store) == kept
+    assert (swept.objects, swept.more) == (1, False)
+    assert [each["attempt_uid"] for each in logged if each["event"] == "sweep.manifest_unreadable"] == [damaged]
 
 
 async def test_a_turn_goes_on_where_the_last_one_ended(
