@@ -62,15 +62,17 @@ class Removals:
         :param provider: where it is looked for if the database does not know it, or takes it for gone.
         :return: whether there was something to remove.
         """
-        task = self._removing.get(worker_id)
-        if task is None:
-            task = asyncio.create_task(
-                self._remove(worker_id, reason, leave_time=leave_time, idle=idle, provider=provider),
-                name=f"remove {worker_id}",
-            )
-            self._removing[worker_id] = task
-            task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
-            self._background.keep(task)
+        while (others := self._removing.get(worker_id)) is not None:
+            # One that was refused, as the worker is idle no more, has not removed it for those who don't mind.
+            if await asyncio.shield(others) or idle:
+                return others.result()
+        task = asyncio.create_task(
+            self._remove(worker_id, reason, leave_time=leave_time, idle=idle, provider=provider),
+            name=f"remove {worker_id}",
+        )
+        self._removing[worker_id] = task
+        task.add_done_callback(lambda _: self._removing.pop(worker_id, None))
+        self._background.keep(task)
         return await asyncio.shield(task)
 
     async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool, provider: str) -> bool:

@@ -48,6 +48,16 @@ WORKERS: tuple[Protection, ...] = (
         "the running worker is taken for missing",
     ),
     Protection(
+        "W14",
+        "a removal that was refused, as its worker is idle no more, stands for nobody else's",
+        "server/hodei_server/work/removals.py",
+        "            if await asyncio.shield(others) or idle:\n                return others.result()\n",
+        "            return await asyncio.shield(others)\n",
+        "tests/integration/db/test_removals.py"
+        "::test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_for_its_own[sqlite]",
+        "the worker is there, and taken for gone",
+    ),
+    Protection(
         "W19",
         "a silent worker is lost only if its provider says so",
         "server/hodei_server/loops/leases.py",

@@ -1,0 +1,68 @@
+"""Removals of workers, when several ask for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TypeVar
+
+from sqlalchemy import select
+
+from hodei_providers.contract import LaunchRequest, Resources
+from hodei_providers.memory import MemoryProvider
+from hodei_server.db.database import Database, Transaction
+from hodei_server.db.schema import workers
+from hodei_server.db.workers import NewWorker, insert_worker, said_hello, take_worker
+from hodei_server.domain.workers import WorkerState
+from hodei_server.logs.changes import Change
+from hodei_server.work.background import Background
+from hodei_server.work.removals import Removals
+from hodei_server.work.sessions import Sessions
+
+T = TypeVar("T")
+
+
+class SlowDatabase(Database):
+    """Holds the first write back.
+
+    :ivar asked: set once it is there.
+    :ivar go: set by the test.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database.engine)
+        self._database = database
+        self.asked = asyncio.Event()
+        self.go = asyncio.Event()
+
+    async def write(self, function: Callable[[Transaction], T]) -> T:
+        """Run a write, the first once the test says so."""
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.go.wait()
+        return await self._database.write(function)
+
+
+async def test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_for_its_own(database: Database) -> None:
+    """W14: the worker was given a job before it was written down that it goes as idle; it is not gone then."""
+    provider = MemoryProvider()
+    request = LaunchRequest("w1", "installation", "127.0.0.1:1", "otp", Resources(), "", 5)
+    await provider.launch(request)
+
+    def idle_worker(tx: Transaction) -> None:
+        insert_worker(tx, NewWorker("w1", "memory", "", b"", "", 5, None))
+        said_hello(tx, "w1")
+
+    await database.write(idle_worker)
+    slow = SlowDatabase(database)
+    removals = Removals({"memory": provider}, slow, Sessions(), Background(), Change())
+    idle = asyncio.create_task(removals.remove("w1", "idle for too long", idle=True))
+    await slow.asked.wait()
+    assert await database.write(lambda tx: take_worker(tx, "w1", "uid", "default"))
+    lost = asyncio.create_task(removals.remove("w1", "lost"))
+    await asyncio.sleep(0)  # it has joined the other
+    slow.go.set()
+    assert [await idle, await lost] == [False, True]
+    assert not provider.infrastructure
+    row = await database.read(lambda tx: tx.execute(select(workers)).mappings().one())
+    assert (row["state"], row["removal_reason"]) == (int(WorkerState.GONE), "lost")
