@@ -9,7 +9,7 @@ twice, changes nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from sqlalchemy.engine import RowMapping
@@ -193,13 +193,21 @@ class Attempts:
         """Give an attempt up in the background: remove its worker, then end it."""
         if not live.losing and live.result is None:
             live.losing = True
-            self._fleet.start(self._lose(live, cause, message), f"lose {live.attempt_uid}")
+            self._fleet.start(self._losing(live, lambda: self._lose(live, cause, message)), f"lose {live.attempt_uid}")
 
     def start_too_late(self, live: LiveAttempt) -> None:
         """Give an attempt up that has not started in time, for the reason that its provider has for it."""
         if not live.losing and live.result is None:
             live.losing = True
-            self._fleet.start(self._lose_late(live), f"lose {live.attempt_uid}")
+            self._fleet.start(self._losing(live, lambda: self._lose_late(live)), f"lose {live.attempt_uid}")
+
+    @staticmethod
+    async def _losing(live: LiveAttempt, lose: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await lose()
+        finally:
+            # One that failed left the attempt as it was: whoever finds it next gives it up again.
+            live.losing = live.result is not None
 
     async def _lose_late(self, live: LiveAttempt) -> None:
         cause, message = Cause.START_TIMEOUT, "The worker did not start the job in time"

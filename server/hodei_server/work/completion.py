@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 from hodei.checksum import decode_checksum
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
 from hodei_server.db.segments import SegmentState
 from hodei_server.domain.states import Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
@@ -124,7 +124,7 @@ class Completion:
 
     async def _tell_why(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
         """Add what the provider knows of who has asked a worker to end: the worker itself does not know."""
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, DatabaseUnavailableError):
             async with asyncio.timeout(WHY_SECONDS):
                 description = await self._fleet.describe(live.worker_id, live.provider)
                 result.message = printable(f"{result.message}: {description.message}")

@@ -30,7 +30,7 @@ from hodei_providers.contract import (
     say_nothing,
 )
 from hodei_providers.faults import fault_point
-from hodei_server.db.database import Database
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.workers import set_handle, set_otp, worker_row
 from hodei_server.domain.blame import Blame
 from hodei_server.domain.breaker import Breaker
@@ -185,8 +185,12 @@ class Fleet:
             _log.warning("worker.token_left", worker_id=handle.worker_id, provider=row["provider"], error=str(error))
 
     async def describe(self, worker_id: str, provider_name: str, handle: Handle | None = None) -> Description:
-        """Ask a worker's provider about it; PENDING where the provider can't tell."""
-        handle = handle or await self._handle(worker_id)
+        """Ask a worker's provider about it; PENDING where the provider can't tell, or can't be asked."""
+        try:
+            handle = handle or await self._handle(worker_id)
+        except DatabaseUnavailableError as error:
+            message = f"provider {provider_name} was not asked: {error}"
+            return Description(Handle(worker_id), WorkerPhase.PENDING, message=message)
         provider = self.providers.get(provider_name)
         if provider is None:
             return Description(handle, WorkerPhase.PENDING, message=f"provider {provider_name} is not configured")
@@ -202,7 +206,7 @@ class Fleet:
             return [f"provider {provider_name} is not configured"]
         try:
             return list(await provider.diagnose(await self._handle(worker_id)))
-        except ProviderError as error:
+        except (ProviderError, DatabaseUnavailableError) as error:
             return [str(error)]
 
     async def _handle(self, worker_id: str) -> Handle:

@@ -77,7 +77,7 @@ class Removals:
 
     async def _remove(self, worker_id: str, reason: str, *, leave_time: bool, idle: bool, provider: str) -> bool:
         row: Mapping[Any, Any] | None
-        row = await self._database.write(lambda tx: begin_removal(tx, worker_id, reason, idle=idle))
+        row = await self._database.persist(lambda tx: begin_removal(tx, worker_id, reason, idle=idle))
         if row is None:
             if not provider:
                 return False
@@ -86,7 +86,7 @@ class Removals:
         if session is not None and not leave_time:
             session.close(reason)
         await self._destroy(worker_id, row, OWN_END_SECONDS if leave_time else 0.0)
-        await self._database.write(lambda tx: confirm_removal(tx, worker_id))
+        await self._database.persist(lambda tx: confirm_removal(tx, worker_id))
         session = self._sessions.get(worker_id)
         if session is not None:
             session.close(reason)
