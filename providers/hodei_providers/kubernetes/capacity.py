@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
@@ -10,6 +11,7 @@ from typing import Any
 
 from hodei.quantities import parse_cpu, parse_size
 from hodei_providers.contract import Resources
+from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.layout import CONTAINER
 
@@ -105,8 +107,8 @@ def asked_of(pod: Manifest, gpus: Iterable[str] = ()) -> Amounts:
             running = add(running, _requests(container, gpus))
         else:
             before.append(_requests(container, gpus))
-    names = {name for each in (running, *before) for name in each}
-    most = {name: max(each.get(name, 0) for each in (running, *before)) for name in names}
+    kinds = {name for each in (running, *before) for name in each}
+    most = {name: max(each.get(name, 0) for each in (running, *before)) for name in kinds}
     return add(most, amounts(spec.get("overhead") or {}, gpus))
 
 
@@ -117,8 +119,13 @@ def _requests(container: Manifest, gpus: Iterable[str]) -> Amounts:
 def job_of(pod: Manifest, config: KubernetesConfig) -> Amounts:
     """Return what the job asked that a worker's pod was made for: what the server counts for it.
 
-    What a job asks is request and limit both, with what the agent takes on top; what it doesn't ask takes the defaults.
+    The pod tells it. Of one that was made before pods told it: what a job asks is request and limit both, with what the
+    agent takes on top; what it doesn't ask takes the defaults.
     """
+    told = (pod["metadata"].get("annotations") or {}).get(names.ASKED)
+    if told is not None:
+        asked: Mapping[str, Any] = json.loads(told)
+        return {name: asked[name] for name in (*_NAMES.values(), _GPU) if name in asked}
     gpus = tuple(config.gpu_resources.values())
     container: Manifest = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), {})
     resources = container.get("resources") or {}
@@ -157,8 +164,8 @@ def left_by_quota(quota: Manifest, gpus: Iterable[str] = ()) -> Amounts:
 
 def as_resources(*bounds: Mapping[str, int]) -> Resources | None:
     """Return the least of several bounds; None where there is none. What is used up is 1: 0 would mean no bound."""
-    names = {name for bound in bounds for name in bound}
-    least = {name: min(bound[name] for bound in bounds if name in bound) for name in names}
+    kinds = {name for bound in bounds for name in bound}
+    least = {name: min(bound[name] for bound in bounds if name in bound) for name in kinds}
     # A cluster without any GPU: none is known to bound them, and its scheduler says so of whoever asks.
     known = {name: max(value, 1) for name, value in least.items() if name != _GPU or value > 0}
     return dataclasses.replace(Resources(), **dict[str, Any](known)) if known else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,8 +35,16 @@ def make_labels(request: LaunchRequest) -> Mapping[str, str]:
 
 
 def make_annotations(request: LaunchRequest, provider_name: str, ca_pem: bytes | None) -> Mapping[str, str]:
-    """Return Hodei's own annotations: the provider, the whole of each name that was cut for its label, an authority."""
-    annotations = {names.PROVIDER_ID: provider_name, **_cut(_full_names(request))}
+    """Return Hodei's own annotations.
+
+    The provider, what was asked for, the whole of each name that was cut for its label, an authority.
+    """
+    asked = {name: value for name, value in dataclasses.asdict(request.resources).items() if value}
+    annotations = {
+        names.PROVIDER_ID: provider_name,
+        names.ASKED: json.dumps(asked),
+        **_cut(_full_names(request)),
+    }
     if ca_pem is not None:
         annotations[names.SERVER_CA] = ca_pem.decode()
     return annotations

@@ -14,6 +14,8 @@ INSTANCE = "hodei.io/instance"
 TENANT = "hodei.io/tenant"
 #: The labels of what a worker is for, by what the server calls it.
 OWN = {"tenant": TENANT, "job": "hodei.io/job", "attempt": "hodei.io/attempt", "attempt-uid": "hodei.io/attempt-uid"}
+#: What the job asked that a pod is made for, as JSON: the pod itself has the defaults, and what the agent takes, too.
+ASKED = "hodei.io/asked"
 #: What is changed of a pod to have its kubelet look at it.
 LOOKS = "hodei.io/looks"
 #: Who the server is to its workers, where that is no public authority.

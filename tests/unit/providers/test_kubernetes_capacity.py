@@ -11,6 +11,7 @@ from hodei_providers.contract import LaunchRequest, ProviderError, Resources
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.capacity import asked_of, job_of, left_by_quota, read_quantity, takes_workers
 from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
+from hodei_providers.kubernetes.names import ASKED
 from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.survey import NODES, PODS, USAGE, Survey
 
@@ -101,13 +102,31 @@ def test_a_pod_takes_the_greater_of_what_runs_before_and_what_stays() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [Resources(), Resources(cpu_millis=1500, memory_bytes=GIB), Resources(disk_bytes=GIB, gpu_count=2)]
+    "asked",
+    [
+        Resources(),
+        Resources(cpu_millis=1500, memory_bytes=GIB),
+        Resources(disk_bytes=GIB, gpu_count=2),
+        Resources(cpu_millis=500),  # as many as the default
+        Resources(cpu_millis=1000, memory_bytes=GIB - (64 << 20)),  # as much, with the agent's
+    ],
 )
 def test_what_a_job_asked_is_read_back_from_its_pod(asked: Resources) -> None:
     """What the server counts for it: without the agent's part, and nothing where it asked for nothing."""
     config = KubernetesConfig()
     found = job_of(pod(config, asked), config)
     assert Resources(**dict[str, Any](found)) == asked
+
+
+@pytest.mark.parametrize(
+    "asked", [Resources(), Resources(cpu_millis=1500, memory_bytes=GIB), Resources(disk_bytes=GIB, gpu_count=2)]
+)
+def test_of_a_pod_that_does_not_tell_what_its_job_asked_its_resources_count(asked: Resources) -> None:
+    """One that an older server has made."""
+    config = KubernetesConfig()
+    old = pod(config, asked)
+    del old["metadata"]["annotations"][ASKED]
+    assert Resources(**dict[str, Any](job_of(old, config))) == asked
 
 
 def test_a_quota_leaves_the_least_of_requests_and_limits() -> None:

@@ -60,7 +60,11 @@ def test_it_is_named_and_labelled_by_its_worker() -> None:
             "app.kubernetes.io/managed-by": "hodei",
         }.items()
     )
-    assert metadata["annotations"] == {"hodei.io/provider-id": "cluster", "hodei.io/server-ca": "an authority"}
+    assert metadata["annotations"] == {
+        "hodei.io/provider-id": "cluster",
+        "hodei.io/server-ca": "an authority",
+        "hodei.io/asked": "{}",
+    }
 
 
 def test_long_names_are_cut_with_a_hash_and_kept_in_annotations() -> None:
