@@ -41,6 +41,20 @@ class Recent(Generic[K, V]):
             while self._held > self._limit and len(self._items) > 1:
                 self._pop(next(iter(self._items)))
 
+    @property
+    def held(self) -> int:
+        """The sum of what is kept, in weights."""
+        return self._held
+
+    def pop_oldest(self, wanted: Callable[[V], bool]) -> bool:
+        """Forget what was used least lately, if it is wanted; return whether it was."""
+        with self._lock:
+            key = next(iter(self._items), None)
+            if key is None or not wanted(self._items[key][0]):
+                return False
+            self._pop(key)
+            return True
+
     def pop(self, key: K) -> V | None:
         """Forget an item, and return it."""
         with self._lock:

@@ -6,6 +6,7 @@ import bisect
 import contextlib
 import dataclasses
 import operator
+import time
 from concurrent.futures import CancelledError, Executor, Future
 
 from hodei_logstore import sealed
@@ -21,6 +22,10 @@ MAX_INDEXES = 128
 CACHE_BYTES = 64 << 20
 #: Bytes of log that are fetched before their readers have come to them, of all readers together.
 COMING_BYTES = 64 << 20
+#: Seconds after which what was fetched ahead makes room for another reader: whoever it was for has gone, or is slow.
+LEFT_AFTER = 60.0
+#: Readers that may read on, and for whom nothing is fetched yet.
+MAX_NOTES = 1024
 #: Bytes of log that are fetched at once for a reader that goes on, at most.
 MAX_STRETCH_BYTES = 16 << 20
 #: Stretches of that size that are fetched before a reader that goes on has come to them; one of smaller ones.
@@ -46,10 +51,12 @@ class _Coming:
 
     :param wanted: bytes of log.
     :param future: of the fetch, where it has begun.
+    :param since: when it began, by the monotonic clock.
     """
 
     wanted: int
     future: Future[_Stretch] | None = None
+    since: float = 0.0
 
 
 class RemoteSegments:
@@ -65,7 +72,9 @@ class RemoteSegments:
         self._fetches: set[Future[_Stretch]] = set()
         self._indexes: Recent[SegmentKey, sealed.SealedIndex] = Recent(MAX_INDEXES)
         self._frames: Recent[tuple[SegmentKey, int], bytes] = Recent(CACHE_BYTES)
+        # Apart, so that neither pushes the other out: what is only noted takes no room.
         self._coming: Recent[tuple[SegmentKey, int], _Coming] = Recent(COMING_BYTES)
+        self._noted: Recent[tuple[SegmentKey, int], _Coming] = Recent(MAX_NOTES)
 
     def index(self, key: SegmentKey) -> sealed.SealedIndex:
         """Return a segment's index; one read of the object's end, two for a large one.
@@ -115,7 +124,8 @@ class RemoteSegments:
         they have come to it.
         """
         key = index.info.key
-        coming = self._coming.pop((key, place))
+        noted = self._noted.pop((key, place))
+        coming = self._coming.pop((key, place)) or noted
         cached = self._frames.get((key, place)) if coming is None else None
         if cached is not None:
             return cached
@@ -157,7 +167,7 @@ class RemoteSegments:
         for _ in range(STRETCHES_AHEAD if wanted == MAX_STRETCH_BYTES else 1):
             whole = place == len(index.frames)
             at = (SegmentKey(key.attempt_uid, index.info.next_sequence), 0) if whole else (key, place)
-            known = self._coming.get(at)
+            known = self._coming.get(at) or self._noted.get(at)
             if known is None or known.future is None:
                 self._note(at, known.wanted if known else wanted, begin=begin)
             if whole:
@@ -165,19 +175,30 @@ class RemoteSegments:
             place, _ = _end(index, place, known.wanted if known else wanted)
 
     def _note(self, at: tuple[SegmentKey, int], wanted: int, *, begin: bool) -> None:
-        future: Future[_Stretch] | None = None
-        if begin and len(self._fetches) < self._max_fetches:
+        if begin and len(self._fetches) < self._max_fetches and self._has_room(wanted):
             with contextlib.suppress(RuntimeError):  # the store is being closed
                 future = self._fetchers.submit(self._fetch, *at, wanted)
                 self._fetches.add(future)
                 future.add_done_callback(self._fetches.discard)
-        self._coming.put(at, _Coming(wanted, future), wanted if future is not None else 1)
+                self._noted.pop(at)
+                self._coming.put(at, _Coming(wanted, future, time.monotonic()), wanted)
+                return
+        self._noted.put(at, _Coming(wanted))
+
+    def _has_room(self, wanted: int) -> bool:
+        """Whether so much may be fetched ahead without pushing out what another reader comes to: that came twice."""
+        before = time.monotonic() - LEFT_AFTER
+        while self._coming.held + wanted > COMING_BYTES:
+            if not self._coming.pop_oldest(lambda each: each.since <= before):
+                return False
+        return True
 
     def forget(self, key: SegmentKey) -> None:
         """Let go of what is known of a segment."""
         self._indexes.pop(key)
         self._frames.pop_where(lambda each: each[0] == key)
         self._coming.pop_where(lambda each: each[0] == key)
+        self._noted.pop_where(lambda each: each[0] == key)
 
 
 def _end(index: sealed.SealedIndex, place: int, wanted: int) -> tuple[int, int]:
