@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -122,10 +123,11 @@ def job_of(pod: Manifest, config: KubernetesConfig) -> Amounts:
     The pod tells it. Of one that was made before pods told it: what a job asks is request and limit both, with what the
     agent takes on top; what it doesn't ask takes the defaults.
     """
-    told = (pod["metadata"].get("annotations") or {}).get(names.ASKED)
-    if told is not None:
+    told = (pod["metadata"].get("annotations") or {}).get(names.ASKED, "")
+    # Somebody may have edited it.
+    with contextlib.suppress(ValueError, TypeError):
         asked: Mapping[str, Any] = json.loads(told)
-        return {name: asked[name] for name in (*_NAMES.values(), _GPU) if name in asked}
+        return {name: int(asked[name]) for name in (*_NAMES.values(), _GPU) if name in asked}
     gpus = tuple(config.gpu_resources.values())
     container: Manifest = next((each for each in pod["spec"]["containers"] if each["name"] == CONTAINER), {})
     resources = container.get("resources") or {}

@@ -127,6 +127,8 @@ def test_of_a_pod_that_does_not_tell_what_its_job_asked_its_resources_count(aske
     old = pod(config, asked)
     del old["metadata"]["annotations"][ASKED]
     assert Resources(**dict[str, Any](job_of(old, config))) == asked
+    old["metadata"]["annotations"] = {"hodei.io/asked": "edited"}
+    assert Resources(**dict[str, Any](job_of(old, config))) == asked
 
 
 def test_a_quota_leaves_the_least_of_requests_and_limits() -> None:
