@@ -158,7 +158,6 @@ class Attempts:
             session.send(wire.ConnectResponse(cancel=live.cancel))
 
     async def _run_once_ready(self, session: Session, live: LiveAttempt) -> None:
-        await live.log.flush()
         secrets: Sequence[types_wire.Secret] = ()
         while live.spec.secrets:
             try:
@@ -170,6 +169,8 @@ class Attempts:
             except DatabaseUnavailableError as error:
                 _log.warning("database.unavailable", error=str(error))
                 await asyncio.sleep(READ_RETRY_SECONDS)
+        # Last, for a provider's line may have come meanwhile: from here to the message nothing is waited for.
+        await live.log.flush()
         if self._sessions.get(live.worker_id) is not session or live.result is not None or live.log.ended:
             return
         if not live.losing:
@@ -217,6 +218,7 @@ class Attempts:
         await self._lose(live, cause, message)
 
     async def _lose(self, live: LiveAttempt, cause: Cause, message: str) -> None:
+        live.lost_by = (cause, message)
         self._blame(live, cause)
         details: Sequence[str] = ()
         if cause is not Cause.CANCELLED:

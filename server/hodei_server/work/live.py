@@ -46,6 +46,7 @@ class LiveAttempt:
     :ivar result: the first result there was; no other counts.
     :ivar unwritten_start: writes down that the process runs, where that was told and is not written yet.
     :ivar losing: its worker is being given up.
+    :ivar lost_by: the cause and the message it is given up with, from before its worker is told to end.
     :ivar worker_gone: set once nothing more can come from its worker.
     :ivar given_up: set once its worker can't run it any more, though nobody can confirm that nothing is left of that.
     """
@@ -64,6 +65,7 @@ class LiveAttempt:
     cancel: wire.CancelAttempt | None = None
     result: wire.AttemptResult | None = None
     losing: bool = False
+    lost_by: tuple[Cause, str] | None = None
     unwritten_start: Write | None = None
     worker_gone: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
     given_up: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import parse_block
 from hodei_server.db.attempts import attempt_started
@@ -98,11 +99,15 @@ class Reports:
         if live is None:
             session.send(result_ack(message))
             return
+        wrong = wrong_in(message)
+        if message.cause == types_wire.CAUSE_EVICTED and live.lost_by is not None:
+            # It was the server that had the worker end: why it did is the cause, not that the worker was asked to.
+            cause, message.message = live.lost_by
+            message.cause = types_wire.Cause.ValueType(int(cause))
         if live.result is not None:
             if live.result.epoch == message.epoch and not same_outcome(live.result, message):
                 raise ProtocolViolationError(f"attempt {live.attempt_uid} ended twice in different ways")
             return
-        wrong = wrong_in(message)
         if message.next_sequence < live.log.accepted:
             wrong = "its log has more chunks than it says"
         if wrong:

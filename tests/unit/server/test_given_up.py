@@ -1,0 +1,59 @@
+"""Attempts that the server gives up, or starts, while something else happens to them."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
+from hodei.v1 import types_pb2 as types_wire
+from hodei.v1 import worker_pb2 as wire
+from hodei_server.domain.states import Cause
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.live import LiveAttempt
+from hodei_server.work.reports import Reports
+
+
+def attempt(log: Any) -> LiveAttempt:
+    """Return an attempt with a secret, of worker w1."""
+    spec = types_wire.JobSpec(argv=["true"], secrets=[types_wire.Secret(name="A")])
+    return LiveAttempt("job", "uid", 1, "kubernetes", "w1", spec, 1, "", log)
+
+
+def test_a_worker_that_was_asked_to_end_by_the_server_does_not_say_why() -> None:
+    """A run timeout that the server enforces is no eviction, which would be tried again; nor is its repetition."""
+    live = attempt(SimpleNamespace(accepted=0))
+    live.losing, live.lost_by = True, (Cause.RUN_TIMEOUT, "Ran too long")
+    begun = Mock()
+    attempts: Any = SimpleNamespace(live=SimpleNamespace(by_uid=lambda _uid: live), completion=begun)
+    session: Any = SimpleNamespace(worker_id="w1")
+    reports = Reports(Mock(), Mock(), attempts)
+    for _ in range(2):
+        said = wire.AttemptResult(attempt_uid="uid", epoch=1, cause=types_wire.CAUSE_EVICTED, log_checksum=bytes(32))
+        reports.result(session, said)
+    assert live.result is not None
+    assert (live.result.cause, live.result.message) == (types_wire.CAUSE_RUN_TIMEOUT, "Ran too long")
+    begun.begin.assert_called_once()
+
+
+async def test_a_line_that_comes_while_secrets_are_read_is_durable_before_the_job_is_sent() -> None:
+    """L1: the worker's chunks follow the server's own, which must be there first, whoever dies."""
+    log = SimpleNamespace(accepted=0, durable=0, ended=False, checksum=bytes(32))
+    live = attempt(log)
+    sent: list[tuple[int, int]] = []
+
+    async def flush() -> None:
+        log.durable = log.accepted
+
+    async def of(_job_id: str, _spec: types_wire.JobSpec) -> list[types_wire.Secret]:
+        log.accepted += 1  # a provider's line
+        return []
+
+    log.flush = flush
+    session: Any = SimpleNamespace(send=lambda _message: sent.append((log.durable, log.accepted)))
+    attempts = object.__new__(Attempts)
+    attempts.secrets = SimpleNamespace(of=of)  # type: ignore[assignment]  # what is read meanwhile
+    attempts._sessions = SimpleNamespace(get=lambda _worker: session)  # type: ignore[assignment]
+    attempts._send_run = lambda *_given: session.send(None)  # type: ignore[method-assign]
+    await attempts._run_once_ready(session, live)
+    assert sent == [(1, 1)]
