@@ -25,6 +25,12 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Go back to the revision before."""
+    """Go back to the revision before.
+
+    :raise RuntimeError: jobs' values are kept, which would be lost.
+    """
+    kept = op.get_bind().execute(sa.text("SELECT count(*) FROM job_secrets")).scalar_one()
+    if kept:
+        raise RuntimeError(f"the secrets of {kept} jobs are kept, and would be lost: let these jobs end first")
     op.drop_table("job_secrets")
     op.drop_column("jobs", "has_secrets")

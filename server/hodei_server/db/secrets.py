@@ -50,6 +50,7 @@ def erase_ended(tx: Transaction, limit: int) -> int:
 
 
 def kept_under_others(tx: Transaction, key_ids: Sequence[bytes]) -> int:
-    """Return how many jobs' values are kept under none of these keys."""
-    others = select(func.count()).select_from(job_secrets).where(job_secrets.c.key_id.not_in(list(key_ids)))
+    """Return how many jobs that have not ended have values that are kept under none of these keys."""
+    kept = select(func.count()).select_from(job_secrets.join(jobs, jobs.c.job_id == job_secrets.c.job_id))
+    others = kept.where(job_secrets.c.key_id.not_in(list(key_ids)), jobs.c.ended_at.is_(None))
     return int(tx.execute(others).scalar_one())

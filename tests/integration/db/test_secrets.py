@@ -7,15 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from alembic import command
 from sqlalchemy import delete, insert, select, text, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.attempts import Assignment, LogEnd, assign, finish, keep_result
 from hodei_server.db.database import Database, Transaction
+from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import CancelWish, NewJob, expire_queued, insert_job, request_cancel
 from hodei_server.db.retention import remove_jobs
 from hodei_server.db.schema import job_secrets, jobs
+from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.secrets import erase_ended, kept_secrets, kept_under_others
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.secrets import SecretError
@@ -128,6 +131,26 @@ async def test_values_are_bound_to_their_job_and_to_a_key_that_is_there(database
     assert await database.read(lambda tx: kept_under_others(tx, KEYS.key_ids)) == 0
     assert await database.read(lambda tx: kept_under_others(tx, [b"another."])) == 2
     assert await database.read(lambda tx: kept_under_others(tx, [])) == 2
+    await database.write(lambda tx: tx.execute(update(jobs).where(jobs.c.job_id == job).values(ended_at=1)))
+    assert await database.read(lambda tx: kept_under_others(tx, [])) == 1  # what an ended job has left needs no key
+
+
+def test_a_downgrade_loses_no_values(database_url: str) -> None:
+    """The way back is refused as long as values are kept, and nothing is changed by that."""
+    engine = open_engine(database_url)
+    upgrade(engine)
+    job_id = new_job_id()
+    sealed = KEYS.seal(job_id, VALUES, b"")
+    with engine.connect() as connection:
+        tx = Transaction(connection.execution_options(hodei_writer=True))
+        insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous", sealed=sealed))
+        tx.flush()
+        connection.commit()
+    with pytest.raises(RuntimeError, match="secrets of 1 jobs are kept"):
+        command.downgrade(_config(engine), "0006")
+    with engine.connect() as connection:
+        assert kept_secrets(Transaction(connection), job_id) is not None
+    engine.dispose()
 
 
 async def test_sqlite_overwrites_what_it_erases(database: Database, engine_name: str, tmp_path: Path) -> None:
