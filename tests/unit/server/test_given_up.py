@@ -37,7 +37,7 @@ def test_a_worker_that_was_asked_to_end_by_the_server_does_not_say_why() -> None
 
 
 async def test_a_line_that_comes_while_secrets_are_read_is_durable_before_the_job_is_sent() -> None:
-    """L1: the worker's chunks follow the server's own, which must be there first, whoever dies."""
+    """The worker's chunks follow the server's own, which must be there first, whoever dies."""
     log = SimpleNamespace(accepted=0, durable=0, ended=False, checksum=bytes(32))
     live = attempt(log)
     sent: list[tuple[int, int]] = []
