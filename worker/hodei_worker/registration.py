@@ -18,7 +18,7 @@ from hodei_worker.settings import WorkerSettings
 
 _log = logging.getLogger("hodei.worker")
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 REGISTER_SECONDS = 10.0
 
 #: What a server answers that will not have this worker.

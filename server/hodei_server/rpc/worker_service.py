@@ -123,7 +123,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._sessions.refused("hello", str(error), worker_id=worker_id)
             raise
         session = self._sessions.connect(worker_id, context.peer())
-        session.version = hello.worker_version
+        session.version, session.protocol = hello.worker_version, hello.protocol_version
         sender = asyncio.create_task(self._send(session, context), name=f"send to {worker_id}")
         receiver: asyncio.Task[None] | None = None
         try:

@@ -14,7 +14,7 @@ from hodei_server.rpc.requests import MAX_INTEGER
 from hodei_server.work.reports import ProtocolViolationError
 from hodei_server.work.results import printable
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 #: Workers one release older are served.
 OLDEST_PROTOCOL_VERSION = 1
 #: What a worker may name in its hello: far more attempts than one has that runs one job at a time.

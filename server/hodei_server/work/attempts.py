@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import structlog
 from sqlalchemy.engine import RowMapping
 
+import hodei
 from hodei.clock import steady_time_ns
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
@@ -36,6 +37,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: Seconds between attempts to read from a database that can't be read.
 READ_RETRY_SECONDS = 1.0
+#: Workers know of secrets since this version of the protocol.
+SECRETS_PROTOCOL = 2
 #: What ends an attempt whose worker a provider knows to be gone, or not to come.
 CAUSES = {
     ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
@@ -159,6 +162,11 @@ class Attempts:
 
     async def _run_once_ready(self, session: Session, live: LiveAttempt) -> None:
         secrets: Sequence[types_wire.Secret] = ()
+        if live.spec.secrets and session.protocol < SECRETS_PROTOCOL:
+            # It would run the job without them.
+            why = f"worker {session.version or 'of no version'} knows of no secrets, server {hodei.__version__} does"
+            self.lose_soon(live, Cause.WORKER_LOST, why)
+            return
         while live.spec.secrets:
             try:
                 secrets = await self.secrets.of(live.job_id, live.spec)

@@ -29,6 +29,7 @@ class Session:
         within moments.
     :ivar heard_at: monotonic seconds of the newest message from the worker.
     :ivar version: of the worker, as it says.
+    :ivar protocol: the version of the protocol that the worker speaks.
     """
 
     def __init__(self, worker_id: str, peer: str = "", breaks: int = 0) -> None:
@@ -36,6 +37,7 @@ class Session:
         self.peer = peer
         self.breaks = breaks
         self.version = ""
+        self.protocol = 0
         self.began_at = time.monotonic()
         self.heard_at = time.monotonic()
         self.closed = asyncio.Event()

@@ -27,7 +27,7 @@ NEWER = """
 import sys
 from hodei_worker.main import main
 import hodei, hodei_worker.agent
-hodei.__version__, hodei_worker.agent.PROTOCOL_VERSION = "99.1", 2
+hodei.__version__, hodei_worker.agent.PROTOCOL_VERSION = "99.1", 3
 sys.exit(main())
 """
 #: Number 1007, a string.
@@ -36,7 +36,7 @@ UNKNOWN_FIELD = b"\xfa\x3e\x01x"
 
 def served() -> str:
     """Return how the server says what it serves."""
-    return f"server {hodei.__version__} speaks 1 to 1"
+    return f"server {hodei.__version__} speaks 1 to 2"
 
 
 async def test_a_newer_worker_ends_and_its_job_tells_both_versions(
@@ -51,7 +51,7 @@ async def test_a_newer_worker_ends_and_its_job_tells_both_versions(
         job = await client.submit(["true"])
         assert (await client.wait(job)).state == types_wire.JOB_STATE_FAILED
         log = b"".join([event.data async for event in client.logs(job) if isinstance(event, Chunk)]).decode()
-        assert f"protocol_version 2 (worker 99.1) is not served: {served()}" in log
+        assert f"protocol_version 3 (worker 99.1) is not served: {served()}" in log
 
 
 async def test_a_newer_workers_version_explains_fields_that_are_not_known(impostor: Cast) -> None:
@@ -60,15 +60,15 @@ async def test_a_newer_workers_version_explains_fields_that_are_not_known(impost
     await client.submit(["true"])
     worker_id, otp = await worker.credentials()
     said = worker_pb2.RegisterRequest(
-        worker_id=worker_id, otp=otp, nonce=worker.nonce, protocol_version=2, worker_version="99.1"
+        worker_id=worker_id, otp=otp, nonce=worker.nonce, protocol_version=3, worker_version="99.1"
     )
     register: Any = worker.channel.unary_unary("/hodei.v1.WorkerService/Register")
     with pytest.raises(aio.AioRpcError) as caught:
         await register(said.SerializeToString() + UNKNOWN_FIELD)
     assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    expected = f"protocol_version 2 (worker 99.1) is not served: {served()}; 1007 is a field"
+    expected = f"protocol_version 3 (worker 99.1) is not served: {served()}; 1007 is a field"
     assert expected in (caught.value.details() or "")
-    hello = worker_pb2.WorkerHello(protocol_version=2, worker_version="99.1")
+    hello = worker_pb2.WorkerHello(protocol_version=3, worker_version="99.1")
     stream = worker.open(await worker.register())
     newer = worker_pb2.WorkerHello.FromString(hello.SerializeToString() + UNKNOWN_FIELD)
     await stream.write(worker_pb2.ConnectRequest(hello=newer))
@@ -90,6 +90,6 @@ async def test_a_field_that_is_not_known_ends_a_session_with_both_versions(impos
 
 async def test_a_worker_one_release_older_is_served(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server is upgraded first."""
-    monkeypatch.setattr(worker_words, "PROTOCOL_VERSION", 2)
-    monkeypatch.setattr(worker_service, "PROTOCOL_VERSION", 2)
+    monkeypatch.setattr(worker_words, "PROTOCOL_VERSION", 3)
+    monkeypatch.setattr(worker_service, "PROTOCOL_VERSION", 3)
     assert (await client.wait(await client.submit(["true"]))).state == types_wire.JOB_STATE_SUCCEEDED

@@ -50,10 +50,23 @@ async def test_a_line_that_comes_while_secrets_are_read_is_durable_before_the_jo
         return []
 
     log.flush = flush
-    session: Any = SimpleNamespace(send=lambda _message: sent.append((log.durable, log.accepted)))
+    session: Any = SimpleNamespace(protocol=2, send=lambda _message: sent.append((log.durable, log.accepted)))
     attempts = object.__new__(Attempts)
     attempts.secrets = SimpleNamespace(of=of)  # type: ignore[assignment]  # what is read meanwhile
     attempts._sessions = SimpleNamespace(get=lambda _worker: session)  # type: ignore[assignment]
     attempts._send_run = lambda *_given: session.send(None)  # type: ignore[method-assign]
     await attempts._run_once_ready(session, live)
     assert sent == [(1, 1)]
+
+
+async def test_a_job_with_secrets_is_not_given_to_a_worker_that_knows_of_none() -> None:
+    """It would run without them, and nobody would notice."""
+    live = attempt(SimpleNamespace())
+    attempts = object.__new__(Attempts)
+    attempts.lose_soon = Mock()  # type: ignore[method-assign]
+    session: Any = SimpleNamespace(protocol=1, version="0.0.9", send=Mock())
+    await attempts._run_once_ready(session, live)
+    session.send.assert_not_called()
+    (given, cause, message), _ = attempts.lose_soon.call_args
+    assert (given, cause) == (live, Cause.WORKER_LOST)
+    assert "0.0.9" in message
