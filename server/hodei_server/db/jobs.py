@@ -64,29 +64,41 @@ class Submitted:
     conflict: bool = False
 
 
-def insert_job(tx: Transaction, new: NewJob) -> Submitted:
-    """Store a job as QUEUED."""
-    spec = new.spec
-    encoded = spec.SerializeToString(deterministic=True)
-    digests: Sequence[bytes] = [hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()]
+def submitted_before(tx: Transaction, new: NewJob) -> Submitted | None:
+    """Return what became of a submission that had its request_id before."""
+    if not new.request_id:
+        return None
+    names = {"of_tenant": new.spec.tenant or "default", "of_request_id": new.request_id}
+    known = tx.execute(_BY_REQUEST, names).one_or_none()
+    if known is None:
+        return None
+    same = known.request_digest in _digests(new)
+    return Submitted(known.job_id, existed=same, conflict=not same)
+
+
+def _digests(new: NewJob) -> Sequence[bytes]:
     if new.sealed is not None:
         # One that anybody can make would tell who tries values out which of them is right.
-        digests = new.sealed.digests
-    tenant = spec.tenant or "default"
-    if new.request_id:
-        known = tx.execute(_BY_REQUEST, {"of_tenant": tenant, "of_request_id": new.request_id}).one_or_none()
-        if known is not None:
-            same = known.request_digest in digests
-            return Submitted(known.job_id, existed=same, conflict=not same)
+        return new.sealed.digests
+    encoded = new.spec.SerializeToString(deterministic=True)
+    return [hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()]
+
+
+def insert_job(tx: Transaction, new: NewJob) -> Submitted:
+    """Store a job as QUEUED."""
+    before = submitted_before(tx, new)
+    if before is not None:
+        return before
+    spec = new.spec
     now = tx.now
     values = {
         "job_id": new.job_id,
-        "tenant": tenant,
+        "tenant": spec.tenant or "default",
         "principal": new.principal,
         "name": spec.name,
-        "spec": encoded,
+        "spec": spec.SerializeToString(deterministic=True),
         "request_id": new.request_id or None,
-        "request_digest": digests[0] if new.request_id else None,
+        "request_digest": _digests(new)[0] if new.request_id else None,
         "traceparent": new.traceparent,
         "retry_of": new.retry_of or None,
         "state": int(JobState.QUEUED),

@@ -15,9 +15,10 @@ from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import list_decisions
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import attempts_of, events_after, queue_position, queued_count
-from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel
+from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel, submitted_before
 from hodei_server.domain.errors import (
     ConflictError,
+    HodeiServerError,
     InvalidRequestError,
     NotFoundError,
     PreconditionError,
@@ -78,11 +79,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         if not self._accepting():
             raise UnavailableError("the server is ending and takes no new jobs", retry_after=2.0)
         job_id = new_job_id()
+        asked = spec
         # From here on nobody sees a value: neither strategies, nor providers, nor whoever reads the database.
-        spec, sealed = await self._attempts.secrets.take(job_id, spec, retry_of)
-        self._refuse_unsupported(spec)
+        spec, sealed = self._attempts.secrets.take(job_id, asked, retry_of)
         trace, ageing = current_traceparent(), self._scheduler.ageing
         new = NewJob(job_id, spec, current_principal(), request_id, retry_of, trace, ageing, sealed)
+        try:
+            await self._attempts.secrets.check(asked)
+            self._refuse_unsupported(spec)
+        except HodeiServerError:
+            # What was taken before is told again, whatever has gone since: a provider, a reference.
+            if await self._database.read(lambda tx: submitted_before(tx, new)) is None:
+                raise
 
         def write(tx: Transaction) -> Submitted | None:
             if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:

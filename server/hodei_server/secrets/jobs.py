@@ -31,16 +31,21 @@ class JobSecrets:
         self._keys = keys
         self._sources = sources
 
-    async def take(self, job_id: str, spec: wire.JobSpec, retry_of: str) -> tuple[wire.JobSpec, Sealed | None]:
-        """Return a job without the values of its secrets, and these as they are kept.
+    async def check(self, spec: wire.JobSpec) -> None:
+        """Refuse a job whose references can't be had now.
 
         :param spec: one in which nothing is wrong by itself.
         :raise InvalidRequestError: names a reference that can't be had, or whose value can't be used.
+        """
+        if spec.secrets:
+            await asyncio.to_thread(self._try_references, spec)
+
+    def take(self, job_id: str, spec: wire.JobSpec, retry_of: str) -> tuple[wire.JobSpec, Sealed | None]:
+        """Return a job without the values of its secrets, and these as they are kept.
+
+        :param spec: one in which nothing is wrong by itself.
         :raise PreconditionError: there is no key to keep a value under.
         """
-        if not spec.secrets:
-            return spec, None
-        await asyncio.to_thread(self._try_references, spec)
         inline = [secret for secret in spec.secrets if secret.HasField("value")]
         if not inline:
             return spec, None

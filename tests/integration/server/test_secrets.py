@@ -261,6 +261,21 @@ async def test_attempts_of_a_job_have_its_secrets_until_it_has_ended(server: Ser
         assert await output(client, again) == f"{2 * len(VALUE)}\n".encode()
 
 
+async def test_what_was_taken_is_told_again_though_its_reference_is_gone(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a client whose answer was lost would submit the job a second time; what is new is refused."""
+    secret = {"T": wire.Secret(server_variable="SHARED_TOKEN")}
+    async with connected(server) as client:
+        job = await client.submit(["true"], secrets=secret, request_id="once")
+        monkeypatch.delenv("SHARED_TOKEN")
+        assert await client.submit(["true"], secrets=secret, request_id="once") == job
+        with pytest.raises(ConflictError):
+            await client.submit(["false"], secrets=secret, request_id="once")
+        with pytest.raises(InvalidRequestError, match="server_variable"):
+            await client.submit(["true"], secrets=secret, request_id="another")
+
+
 async def test_a_job_of_references_is_retried_as_it_is(server: Server) -> None:
     """Nothing of them was kept, so nothing of them was erased."""
     async with connected(server) as client:
