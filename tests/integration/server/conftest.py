@@ -17,6 +17,7 @@ from grpc import aio
 
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
+from hodei_faults.secrets import FILE_VALUE, write_key
 from hodei_faults.servers import settings_in
 from hodei_server.app import Server
 from hodei_server.settings import Settings
@@ -28,6 +29,27 @@ MakeSettings = Callable[..., Settings]
 def make_settings(tmp_path: Path) -> MakeSettings:
     """Return what makes settings for a server with its data in this test's folder."""
     return functools.partial(settings_in, tmp_path / "data")
+
+
+@pytest.fixture
+def make_secret_settings(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Settings]:
+    """Return what makes settings for a server that may keep values and has some of its own to give."""
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "key.pem").write_bytes(FILE_VALUE)
+    (tmp_path / "outside").write_bytes(b"not for any job")
+    (tmp_path / "given" / "link").symlink_to(tmp_path / "outside")
+    monkeypatch.setenv("SHARED_TOKEN", "the-servers-own-token")
+    monkeypatch.setenv("SHARED_SHORT", "short")
+    monkeypatch.setenv("PRIVATE_TOKEN", "the-servers-private-token")
+    key = write_key(tmp_path / "keys", b"k" * 32)
+
+    def make(**overrides: str) -> Settings:
+        own = {"secrets_key_file": key, "secrets_env": "SHARED_*", "secrets_folder": str(tmp_path / "given")}
+        return make_settings(**(own | overrides))
+
+    return make
 
 
 RunHodei = Callable[..., Awaitable[tuple[int, bytes, bytes]]]

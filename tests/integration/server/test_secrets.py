@@ -6,8 +6,7 @@ import asyncio
 import base64
 import contextlib
 import os
-import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -28,40 +27,11 @@ from hodei_client import (
     InvalidRequestError,
     PreconditionError,
 )
+from hodei_faults.secrets import FILE_VALUE, VALUE, kept_rows, write_key
 from hodei_server.app import Server
-from hodei_server.domain.secrets import MAX_BYTES, MAX_SECRETS
 from hodei_server.settings import Settings, SettingsError
 
-VALUE = "pa55word+with/odd~signs"
-FILE_VALUE = b"-----BEGIN KEY-----\nMIIEpAIBAAKCAQEAs3cr3tk3y\n-----END KEY-----\n"
 MakeSettings = Callable[..., Settings]
-
-
-def write_key(file: Path, *keys: bytes) -> str:
-    """Write a file of keys and return its path."""
-    file.write_bytes(b"\n".join(map(base64.b64encode, keys)))
-    return str(file)
-
-
-@pytest.fixture
-def make_secret_settings(
-    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., Settings]:
-    """Return what makes settings for a server that may keep values and has some of its own to give."""
-    (tmp_path / "given").mkdir()
-    (tmp_path / "given" / "key.pem").write_bytes(FILE_VALUE)
-    (tmp_path / "outside").write_bytes(b"not for any job")
-    (tmp_path / "given" / "link").symlink_to(tmp_path / "outside")
-    monkeypatch.setenv("SHARED_TOKEN", "the-servers-own-token")
-    monkeypatch.setenv("SHARED_SHORT", "short")
-    monkeypatch.setenv("PRIVATE_TOKEN", "the-servers-private-token")
-    key = write_key(tmp_path / "keys", b"k" * 32)
-
-    def make(**overrides: str) -> Settings:
-        own = {"secrets_key_file": key, "secrets_env": "SHARED_*", "secrets_folder": str(tmp_path / "given")}
-        return make_settings(**(own | overrides))
-
-    return make
 
 
 @pytest.fixture
@@ -82,12 +52,6 @@ async def output(client: Client, job: str, *streams: int) -> bytes:
     """Return what a job wrote."""
     events = [event async for event in client.logs(job) if isinstance(event, Chunk)]
     return b"".join(event.data for event in events if event.stream in (streams or {STDOUT, STDERR, SYSTEM}))
-
-
-def kept_rows(settings: Settings) -> list[Any]:
-    """Return what the database keeps of jobs' values."""
-    with contextlib.closing(sqlite3.connect(settings.data_dir / "hodei.db")) as database:
-        return database.execute("SELECT job_id, data FROM job_secrets").fetchall()
 
 
 def files_with(folder: Path, *values: bytes) -> list[str]:
@@ -295,99 +259,6 @@ async def test_the_same_submission_is_known_by_its_values_too(server: Server) ->
             await client.submit(["true"], secrets={"TOKEN": VALUE + "!"}, request_id="r")
 
 
-async def test_values_are_refused_where_there_is_no_key(make_settings: MakeSettings) -> None:
-    """Nothing is kept that can't be encrypted; references need no key, but what the operator names."""
-    async with Server(make_settings(), ephemeral=True) as server, connected(server) as client:
-        with pytest.raises(PreconditionError, match="HODEI_SECRETS_KEY_FILE"):
-            await client.submit(["true"], secrets={"TOKEN": VALUE})
-        with pytest.raises(InvalidRequestError, match="HODEI_SECRETS_ENV"):
-            await client.submit(["true"], secrets={"T": wire.Secret(server_variable="PATH")})
-        with pytest.raises(InvalidRequestError, match="HODEI_SECRETS_FOLDER"):
-            await client.submit(["true"], secrets={"T": wire.Secret(server_file="key")})
-        assert not [job async for job in client.list()]
-
-
-def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
-    """Yield secrets that are refused, and what the refusal says."""
-    value = VALUE.encode()
-    good = wire.Secret(name="T", value=value)
-    yield "no name", [wire.Secret(value=value)], "secrets[0].name"
-    yield "a long name", [wire.Secret(name="T" * 254, value=value)], "secrets[0].name"
-    yield "a name with spaces", [wire.Secret(name="T T", value=value)], "secrets[0].name"
-    yield (
-        "a name twice",
-        [good, wire.Secret(name="T", value=value, file="f")],
-        "secrets[1].name T is the name of another",
-    )
-    yield "no source", [wire.Secret(name="T")], "secrets[0] has a value, a server_variable or a server_file"
-    yield "an empty value", [wire.Secret(name="T", value=b"")], "secrets[0].value is not empty"
-    yield "a short value", [wire.Secret(name="T", value=b" 1234567 \n")], "secrets[0].value has fewer than 8 bytes"
-    yield "a NUL in a variable", [wire.Secret(name="T", value=value + b"\0")], "secrets[0].value holds a NUL"
-    yield "too large a value", [wire.Secret(name="T", value=b"x" * (MAX_BYTES + 1))], "spec.secrets"
-    halves = [wire.Secret(name=f"T{number}", value=b"x" * (MAX_BYTES // 2 + 1), file=f"f{number}") for number in (1, 2)]
-    yield "too much in all", halves, "spec.secrets have at most 65536 bytes"
-    returns = wire.Secret(name="T", value=b"12345678\r" * 1001)
-    yield "too many lines by CR alone", [returns], "spec.secrets have at most 1000 lines"
-    yield "too many lines", [wire.Secret(name="T", value=b"12345678\n" * 1001)], "spec.secrets have at most 1000 lines"
-    many = [wire.Secret(name=f"T{number}", value=value) for number in range(MAX_SECRETS + 1)]
-    yield "too many", many, "spec.secrets has at most 64 entries"
-    yield "no variable's name", [wire.Secret(name="a-b", value=value)], "secrets[0].name is no name of a variable"
-    yield "no variable", [wire.Secret(name="T", value=value, variable="1T")], "secrets[0].variable is no name"
-    yield (
-        "a variable of Hodei's",
-        [wire.Secret(name="HODEI_JOB_ID", value=value)],
-        "secrets[0].name HODEI_JOB_ID is kept",
-    )
-    yield "the trace", [wire.Secret(name="T", value=value, variable="TRACEPARENT")], "secrets[0].variable TRACEPARENT"
-    yield "a variable that is set", [wire.Secret(name="SET", value=value)], "SET is in spec.environment as well"
-    yield (
-        "a variable twice",
-        [good, wire.Secret(name="U", value=value, variable="T")],
-        "secrets[1].variable 'T' is another",
-    )
-    yield "no file", [wire.Secret(name="T", value=value, file="")], "secrets[0].file is a file's name"
-    yield "a file elsewhere", [wire.Secret(name="T", value=value, file="../f")], "secrets[0].file is a file's name"
-    yield "the folder itself", [wire.Secret(name="T", value=value, file="..")], "secrets[0].file is a file's name"
-    twice = [wire.Secret(name=name, value=value, file="f") for name in "TU"]
-    yield "a file twice", twice, "secrets[1].file 'f' is another one's"
-    yield (
-        "a value that is shown",
-        [wire.Secret(name="T", value=b"shown elsewhere")],
-        "secrets[0].value stands in another",
-    )
-    for name in ("PRIVATE_TOKEN", "HODEI_DATABASE_URL", "SHARED", "PATH"):
-        secret = wire.Secret(name="T", server_variable=name)
-        yield f"the variable {name}", [secret], "secrets[0].server_variable is no variable that HODEI_SECRETS_ENV lists"
-    yield (
-        "no variable's name to read",
-        [wire.Secret(name="T", server_variable="")],
-        "secrets[0].server_variable is the name",
-    )
-    missing = wire.Secret(name="T", server_variable="SHARED_NOTHING")
-    yield "a variable that is not set", [missing], "secrets[0].server_variable is not set on the server"
-    short = wire.Secret(name="T", server_variable="SHARED_SHORT")
-    yield "a variable that is too short", [short], "secrets[0].server_variable names what has fewer"
-    for path in ("nothing", "link", "key.pem/x"):
-        secret = wire.Secret(name="T", server_file=path)
-        yield f"the file {path}", [secret], "secrets[0].server_file is no file in the server's HODEI_SECRETS_FOLDER"
-    for path in ("", ".", "../outside", "/etc/passwd", "a/../../outside", "a\nb"):
-        yield f"the path {path!r}", [wire.Secret(name="T", server_file=path)], "secrets[0].server_file is a file's path"
-
-
-async def test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept(server: Server) -> None:
-    """L23, W38: each field by its name, never with a word of a value; no job is made of it, and no value kept."""
-    async with connected(server) as client:
-        for case, secrets, expected in bad_secrets():
-            with pytest.raises(InvalidRequestError) as refused:
-                await client.submit(
-                    ["echo", "shown elsewhere"], secrets=secrets, environment={"SET": "1"}, request_id=case
-                )
-            assert expected in str(refused.value), (case, str(refused.value))
-            assert VALUE not in str(refused.value), case
-        assert not [job async for job in client.list()]
-        assert kept_rows(server.settings) == []
-
-
 async def test_what_the_worker_itself_says_is_redacted(server: Server) -> None:
     """L23: a program that is not there may have a secret in its name; the log and the outcome leave it out."""
     async with connected(server) as client:
@@ -416,22 +287,3 @@ async def test_what_a_killed_worker_leaves_in_memory_is_removed(server: Server, 
     assert not folder.exists()
     if os.path.ismount("/dev/shm"):
         assert folder == memory_folder(attempt.worker_id)
-
-
-async def test_a_key_file_that_can_t_be_used_is_named(make_settings: MakeSettings, tmp_path: Path) -> None:
-    """The server does not start, and says which line; never with a word of what is there."""
-    file = tmp_path / "keys"
-    for text, expected in (
-        (None, "can't be read: No such file"),
-        (b"", "there is no key in"),
-        (b"# only this\n", "there is no key in"),
-        (base64.b64encode(b"k" * 32) + b"\n" + base64.b64encode(b"k" * 31), "line 2 of"),
-        (b"s3cr3t but no base64!", "line 1 of"),
-    ):
-        if text is not None:
-            file.write_bytes(text)
-        with pytest.raises(SettingsError, match="HODEI_SECRETS_KEY_FILE") as refused:
-            async with Server(make_settings(secrets_key_file=str(file)), ephemeral=True):
-                pass
-        assert expected in str(refused.value)
-        assert "s3cr3t" not in str(refused.value)

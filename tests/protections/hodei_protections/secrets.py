@@ -9,6 +9,7 @@ OUTPUT = "tests/unit/worker/test_output.py"
 FILES = "tests/unit/worker/test_secret_files.py"
 KEPT = "tests/integration/db/test_secrets.py"
 SERVER = "tests/integration/server/test_secrets.py"
+REFUSALS = "tests/integration/server/test_secret_refusals.py"
 
 SECRETS: tuple[Protection, ...] = (
     Protection(
@@ -99,7 +100,7 @@ SECRETS: tuple[Protection, ...] = (
         "server/hodei_server/secrets/sources.py",
         '        if not fits or name.startswith("HODEI_"):\n',
         '        if name.startswith("HODEI_"):\n',
-        f"{SERVER}::test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept",
+        f"{REFUSALS}::test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept",
         "a job may have any variable of the server's",
     ),
     Protection(
@@ -108,7 +109,7 @@ SECRETS: tuple[Protection, ...] = (
         "server/hodei_server/secrets/sources.py",
         "            if not file.is_relative_to(folder) or not file.is_file():\n",
         "            if not file.is_file():\n",
-        f"{SERVER}::test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept",
+        f"{REFUSALS}::test_what_is_wrong_with_secrets_is_named_and_nothing_is_kept",
         "a link leads to a file elsewhere",
     ),
     Protection(

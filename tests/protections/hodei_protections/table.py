@@ -10,12 +10,15 @@ from hodei_protections.kubernetes import KUBERNETES
 from hodei_protections.logs import LOGS
 from hodei_protections.processes import PROCESSES
 from hodei_protections.protection import Protection
+from hodei_protections.retention import RETENTION
 from hodei_protections.s3 import S3
 from hodei_protections.secrets import SECRETS
 from hodei_protections.workers import WORKERS
 
 #: On SQLite, local disk and processes.
-CORE: tuple[Protection, ...] = (*LOGS, *SECRETS, *sorted([*JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id))
+CORE: tuple[Protection, ...] = tuple(
+    sorted([*LOGS, *RETENTION, *SECRETS, *JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id)
+)
 PROTECTIONS: tuple[Protection, ...] = (*CORE, *S3, *KUBERNETES)
 
 #: The page that shows the tables, and what stands before each and behind it there.
