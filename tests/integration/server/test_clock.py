@@ -48,6 +48,21 @@ def restart_clock(move_clock: Callable[[float], None], monkeypatch: pytest.Monke
     return move
 
 
+async def three_jobs(client: Client, go: Path) -> tuple[str, str, str]:
+    """Submit one job that has ended, one that runs until a file is there, and one that waits for its place."""
+    old = await client.submit(["echo", "old"])
+    await client.wait(old)
+    running = await client.submit(
+        ["sh", "-c", f"echo before; while [ ! -e {go} ]; do sleep 0.02; done; echo after"], run_timeout=600.0
+    )
+    async with asyncio.timeout(30):
+        async for event in client.logs(running):
+            assert isinstance(event, Chunk)
+            break
+    waiting = await client.submit(["echo", "waited"], queue_timeout=600.0)
+    return old, running, waiting
+
+
 @pytest.mark.parametrize("seconds", [30 * DAY, -30 * DAY])
 async def test_a_clock_that_jumps_ends_no_job_and_removes_no_log(
     make_settings: Callable[..., Settings],
@@ -61,16 +76,7 @@ async def test_a_clock_that_jumps_ends_no_job_and_removes_no_log(
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "1")
     settings = make_settings(retention_interval="100ms", lease="1s", ping_interval="200ms")
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
-        old = await client.submit(["echo", "old"])
-        await client.wait(old)
-        running = await client.submit(
-            ["sh", "-c", f"echo before; while [ ! -e {go} ]; do sleep 0.02; done; echo after"], run_timeout=600.0
-        )
-        async with asyncio.timeout(30):
-            async for event in client.logs(running):
-                assert isinstance(event, Chunk)
-                break
-        waiting = await client.submit(["echo", "waited"], queue_timeout=600.0)
+        old, running, waiting = await three_jobs(client, go)
         with structlog.testing.capture_logs() as said:
             move_clock(seconds)
             # Every loop has had its turn a few times.
@@ -101,16 +107,7 @@ async def test_a_clock_that_was_moved_across_a_restart_ends_no_job_and_removes_n
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "1")
     settings = make_settings(retention_interval="100ms", lease="1s", ping_interval="200ms", orphan_after="60s")
     async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
-        old = await client.submit(["echo", "old"])
-        await client.wait(old)
-        running = await client.submit(
-            ["sh", "-c", f"echo before; while [ ! -e {go} ]; do sleep 0.02; done; echo after"], run_timeout=600.0
-        )
-        async with asyncio.timeout(30):
-            async for event in client.logs(running):
-                assert isinstance(event, Chunk)
-                break
-        waiting = await client.submit(["echo", "waited"], queue_timeout=600.0)
+        old, running, waiting = await three_jobs(client, go)
         settings = settings.model_copy(
             update={"listen": server.address.target, "worker_listen": f"127.0.0.1:{server.worker_address.port}"}
         )

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
-from hodei_providers.contract import LaunchRequest, Purpose, Resources, UnsupportedRequestError
-from hodei_providers.kubernetes import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard, names
-from hodei_providers.kubernetes.metadata import make_job_patch, refused_names
+from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
+from hodei_providers.kubernetes import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard
 from hodei_providers.kubernetes.pod import Owner, as_fixed_user, make_pod, make_secret
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.resources import make_resources
@@ -36,47 +35,6 @@ def worker(made: dict[str, Any]) -> dict[str, Any]:
 def environment(made: dict[str, Any]) -> dict[str, str]:
     """Return the variables that have a value of their own."""
     return {each["name"]: each["value"] for each in worker(made)["env"] if "value" in each}
-
-
-def test_it_is_named_and_labelled_by_its_worker() -> None:
-    """W11, W12: found by the installation, and by nobody else."""
-    labels = {"tenant": "acme", "job": "j1", "attempt": "2", "attempt-uid": "u1"}
-    request = make_request(worker_id="w42", labels=labels)
-    metadata = pod(request)["metadata"]
-    assert (metadata["name"], metadata["namespace"]) == ("hodei-worker-w42", "space")
-    assert (
-        metadata["labels"].items()
-        >= {
-            "app": "hodei-jobs-worker",
-            "hodei.io/managed": "true",
-            "hodei.io/provider": "Kubernetes",
-            "hodei.io/worker-id": "w42",
-            "hodei.io/instance": request.installation_id,
-            "hodei.io/tenant": "acme",
-            "hodei.io/job": "j1",
-            "hodei.io/attempt": "2",
-            "hodei.io/attempt-uid": "u1",
-            "app.kubernetes.io/name": "hodei-jobs-worker",
-            "app.kubernetes.io/managed-by": "hodei",
-        }.items()
-    )
-    assert metadata["annotations"] == {
-        "hodei.io/provider-id": "cluster",
-        "hodei.io/server-ca": "an authority",
-        "hodei.io/asked": "{}",
-    }
-
-
-def test_long_names_are_cut_with_a_hash_and_kept_in_annotations() -> None:
-    """W27: two that begin alike stay two; the whole name is there."""
-    first, second = (make_request(worker_id="W" + "x" * 80 + end, labels={"tenant": "t" * 70}) for end in "ab")
-    made = [pod(request) for request in (first, second)]
-    assert len({each["metadata"]["name"] for each in made}) == 2
-    for request, each in zip((first, second), made, strict=True):
-        assert len(each["metadata"]["name"]) <= 63
-        assert all(not names.label_value_error(value) for value in each["metadata"]["labels"].values())
-        assert each["metadata"]["annotations"]["hodei.io/worker-id"] == request.worker_id
-        assert each["metadata"]["annotations"]["hodei.io/tenant"] == "t" * 70
 
 
 def test_it_keeps_the_standard_restricted() -> None:
@@ -279,60 +237,6 @@ def test_the_settings_reach_the_pod() -> None:
     assert container["image"] == "mine:1"
     metadata = pod(pod_labels={"team": "a"}, pod_annotations={"note": "b c"})["metadata"]
     assert (metadata["labels"]["team"], metadata["annotations"]["note"]) == ("a", "b c")
-
-
-PURPOSE = {"tenant": "acme", "job": "j1", "attempt": "2", "attempt-uid": "u1"}
-
-
-def test_the_jobs_own_names_are_on_its_pod() -> None:
-    """Beside Hodei's, and never in the place of one of them."""
-    request = make_request(
-        labels=PURPOSE, job_labels={"team": "a", "x.example/stage": "dev"}, job_annotations={"note": "any \n text"}
-    )
-    metadata = pod(request)["metadata"]
-    assert metadata["labels"].items() >= {"team": "a", "x.example/stage": "dev", "hodei.io/job": "j1"}.items()
-    assert metadata["annotations"].items() >= {"note": "any \n text", "hodei.io/provider-id": "cluster"}.items()
-    sly = make_request(job_labels={"app": "mine", "hodei.io/instance": "another"})
-    assert pod(sly)["metadata"]["labels"]["hodei.io/instance"] == sly.installation_id
-    assert pod(sly)["metadata"]["labels"]["app"] == "hodei-jobs-worker"
-
-
-def test_a_pod_of_many_jobs_has_the_names_of_none_until_it_is_given_them() -> None:
-    """What is applied has all of them, with the whole of what is cut: the next job's names replace it."""
-    request = make_request(labels=PURPOSE, job_labels={"team": "a"}, max_jobs=0)
-    labels = pod(request)["metadata"]["labels"]
-    assert labels["hodei.io/tenant"] == "acme"
-    assert not {"team", "hodei.io/job", "hodei.io/attempt"} & labels.keys()
-    purpose = Purpose({**PURPOSE, "job": "j" * 70}, {"team": "a"}, {"note": "b"})
-    metadata = make_job_patch("hodei-worker-w1", "space", purpose)["metadata"]
-    assert metadata["labels"].keys() == {"team", *(f"hodei.io/{each}" for each in PURPOSE)}
-    assert metadata["annotations"] == {"note": "b", "hodei.io/job": "j" * 70}
-
-
-@pytest.mark.parametrize(
-    ("labels", "annotations", "field", "reason"),
-    [
-        ({"app": "mine"}, {}, "labels['app']", "Hodei's own"),
-        ({"hodei.io/job": "j"}, {}, "labels['hodei.io/job']", "Hodei's own"),
-        ({"app.kubernetes.io/name": "x"}, {}, "labels['app.kubernetes.io/name']", "Hodei's own"),
-        ({"node.kubernetes.io/x": "y"}, {}, "labels['node.kubernetes.io/x']", "reserved"),
-        ({"team": "a"}, {}, "labels['team']", "HODEI_K8S_POD_LABELS"),
-        ({}, {"hodei.io/provider-id": "x"}, "annotations['hodei.io/provider-id']", "Hodei's own"),
-        ({}, {"not a key": "x"}, "annotations['not a key']", "letters"),
-        ({}, {"Bad_Prefix/key": "x"}, "annotations['Bad_Prefix/key']", "DNS name"),
-        ({}, {"k8s.io/x": "y"}, "annotations['k8s.io/x']", "reserved"),
-        ({}, {"big": "x" * (230 << 10)}, "annotations", "bytes"),
-    ],
-)
-def test_names_that_can_not_be_on_a_pod_are_refused_by_name(
-    labels: dict[str, str], annotations: dict[str, str], field: str, reason: str
-) -> None:
-    """W38: Hodei's own, the cluster's, those of a setting, no valid key, too many bytes."""
-    config = KubernetesConfig(pod_labels={"team": "platform"})
-    found = refused_names(labels, annotations, config)
-    assert list(found) == [field]
-    assert reason in found[field]
-    assert refused_names({"a": "b", "example.com/c": "d"}, {"e": "f" * 1000}, config) == {}
 
 
 def test_a_pod_has_the_time_that_its_job_needs_to_end() -> None:
