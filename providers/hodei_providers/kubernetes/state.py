@@ -78,6 +78,10 @@ def read_pod(pod: Manifest) -> Seen:
             where += ", is being deleted"
         message = _cut(_told(disruption) or where)
         return Seen(Description(handle, WorkerPhase.RUNNING, reason=reason, message=message), uid)
+    if disruption:
+        # It may run already: a kubelet tells so later than it starts it.
+        evicted = Description(handle, WorkerPhase.PENDING, reason=ExitReason.EVICTED, message=_cut(_told(disruption)))
+        return Seen(evicted, uid)
     return _pending(handle, pod, uid)
 
 

@@ -16,6 +16,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
+from hodei_faults.cluster import running
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.faults import VARIABLE
 from hodei_providers.kubernetes import KubernetesConfig
@@ -72,7 +73,7 @@ async def test_a_job_names_its_pod_and_bounds_it_and_its_token_goes(
         async with asyncio.timeout(60):
             while await secrets_of(api, namespace):
                 await asyncio.sleep(0.1)
-        assert (await client.get(job)).state == wire.JOB_STATE_RUNNING
+        await running(client, job)
         await client.cancel(job, force=True)
         assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
 

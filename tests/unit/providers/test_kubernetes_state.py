@@ -56,6 +56,7 @@ TEXT = "0/1 nodes are available: 1 Insufficient cpu. preemption: not eligible"
     ("status", "phase", "reason", "code", "number"),
     [
         ({"phase": "Pending"}, WorkerPhase.PENDING, ExitReason.UNKNOWN, None, None),
+        ({"phase": "Pending", "conditions": [DISRUPTION]}, WorkerPhase.PENDING, ExitReason.EVICTED, None, None),
         ({"phase": "Running"}, WorkerPhase.RUNNING, ExitReason.UNKNOWN, None, None),
         (ended(0, "Completed"), WorkerPhase.EXITED, ExitReason.EXITED, 0, None),
         (ended(7), WorkerPhase.EXITED, ExitReason.EXITED, 7, None),
