@@ -13,7 +13,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.events import Shape, move
-from hodei_server.db.jobs import duration_micros
+from hodei_server.db.jobs import logs_expire_at
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
@@ -262,14 +262,14 @@ def finish(
             shape=_retry_shape(retry),
             parameters={"attempt_took": tx.now - attempt["created_at"]},
         )
-    ttl = duration_micros(spec.log_ttl) if spec.HasField("log_ttl") else log_ttl_micros
+    expire_at = logs_expire_at(tx, spec, log_ttl_micros)
     return move(
         tx,
         state,
         outcome.message,
         attempt_uid=attempt_uid,
         cause=cause,
-        values={"ended_at": tx.now, "outcome": encoded, "logs_expire_at": tx.now + ttl},
+        values={"ended_at": tx.now, "outcome": encoded, "logs_expire_at": expire_at},
     )
 
 

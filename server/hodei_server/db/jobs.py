@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import and_, bindparam, insert, select, update
@@ -19,6 +20,9 @@ from hodei_server.db.secrets import keep_secrets
 from hodei_server.domain.fairness import queue_rank
 from hodei_server.domain.secrets import Sealed
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
+
+#: Returns for how many microseconds logs of a tenant's jobs are kept that don't say it themselves.
+LogTtl = Callable[[str], int]
 
 _INSERT = prepared(insert(jobs))
 _BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest).where(
@@ -128,6 +132,14 @@ def duration_micros(duration: Duration) -> int:
     return max(micros, 1) if duration.seconds > 0 or duration.nanos > 0 else micros
 
 
+def logs_expire_at(tx: Transaction, spec: wire.JobSpec, log_ttl_micros: int) -> int:
+    """Return when the logs of a job that ends now may go.
+
+    :param log_ttl_micros: where the job itself doesn't say.
+    """
+    return tx.now + (duration_micros(spec.log_ttl) if spec.HasField("log_ttl") else log_ttl_micros)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CancelWish:
     """A stop that was asked for.
@@ -140,8 +152,8 @@ class CancelWish:
     grace_ms: int | None = None
 
 
-def request_cancel(tx: Transaction, wish: CancelWish) -> RowMapping | None:
-    """Store the wish to stop a job; end it at once while no attempt of it exists.
+def request_cancel(tx: Transaction, wish: CancelWish, log_ttl: LogTtl) -> RowMapping | None:
+    """Store the wish to stop a job; end it at once while it waits in the queue.
 
     A second wish may only shorten the grace.
 
@@ -149,21 +161,8 @@ def request_cancel(tx: Transaction, wish: CancelWish) -> RowMapping | None:
     """
     reason = f"Cancelled: {wish.reason}" if wish.reason else "Cancelled"
     outcome = wire.Outcome(state=wire.JOB_STATE_CANCELLED, cause=wire.CAUSE_CANCELLED, message=reason)
-    moved = move(
-        tx,
-        JobState.CANCELLED,
-        reason,
-        job_id=wish.job_id,
-        sources=(JobState.QUEUED,),
-        cause=Cause.CANCELLED,
-        values={
-            "cancel_requested_at": tx.now,
-            "cancel_reason": wish.reason,
-            "ended_at": tx.now,
-            "outcome": outcome.SerializeToString(),
-        },
-    )
-    if moved is not None:
+    wished = {"cancel_requested_at": tx.now, "cancel_reason": wish.reason}
+    if _end_queued(tx, wish.job_id, outcome, log_ttl, wished) is not None:
         return job_row(tx, wish.job_id)
     active = jobs.c.state.in_([int(state) for state in ACTIVE_STATES])
     tx.execute(
@@ -186,25 +185,40 @@ def job_row(tx: Transaction, job_id: str) -> RowMapping | None:
     return tx.execute(_BY_ID, {"of_job_id": job_id}).mappings().one_or_none()
 
 
-def expire_queued(tx: Transaction) -> list[RowMapping]:
+def expire_queued(tx: Transaction, log_ttl: LogTtl) -> list[RowMapping]:
     """End the jobs that have waited past their queue timeout."""
-    late = tx.execute(_LATE, {"now": tx.now}).scalars()
-    reason = "Waited longer than its queue timeout"
-    outcome = wire.Outcome(state=wire.JOB_STATE_TIMED_OUT, cause=wire.CAUSE_QUEUE_TIMEOUT, message=reason)
-    ended = []
-    for job_id in list(late):
-        row = move(
-            tx,
-            JobState.TIMED_OUT,
-            reason,
-            job_id=job_id,
-            sources=(JobState.QUEUED,),
-            cause=Cause.QUEUE_TIMEOUT,
-            values={"ended_at": tx.now, "outcome": outcome.SerializeToString()},
-        )
-        if row is not None:
-            ended.append(row)
-    return ended
+    late = list(tx.execute(_LATE, {"now": tx.now}).scalars())
+    outcome = wire.Outcome(
+        state=wire.JOB_STATE_TIMED_OUT, cause=wire.CAUSE_QUEUE_TIMEOUT, message="Waited longer than its queue timeout"
+    )
+    ended = [_end_queued(tx, job_id, outcome, log_ttl) for job_id in late]
+    return [row for row in ended if row is not None]
+
+
+def _end_queued(
+    tx: Transaction, job_id: str, outcome: wire.Outcome, log_ttl: LogTtl, more: Mapping[str, Any] | None = None
+) -> RowMapping | None:
+    """End a job that waits.
+
+    :param more: columns that change besides.
+    :return: its row; None when it doesn't wait any more.
+    """
+    values = {"ended_at": tx.now, "outcome": outcome.SerializeToString(), **(more or {})}
+    row = move(
+        tx,
+        JobState(outcome.state),
+        outcome.message,
+        job_id=job_id,
+        sources=(JobState.QUEUED,),
+        cause=Cause(outcome.cause),
+        values=values,
+    )
+    if row is not None and row["attempt_number"]:
+        # It waited for another attempt: those before have left logs.
+        spec = wire.JobSpec.FromString(row["spec"])
+        expire_at = logs_expire_at(tx, spec, log_ttl(spec.tenant or "default"))
+        tx.execute(update(jobs).where(jobs.c.job_id == job_id).values(logs_expire_at=expire_at))
+    return row
 
 
 def note_unfinished(tx: Transaction, reason: str) -> int:

@@ -29,7 +29,7 @@ async def clock_loop(
     """
     while True:
         await asyncio.sleep(SWEEP_SECONDS)
-        for row in await database.write(expire_queued):
+        for row in await database.write(lambda tx: expire_queued(tx, attempts.settings.log_ttl_micros)):
             attempts.moves.changed.moved(row["job_id"])
         if len(attempts.live):
             await _sweep(attempts, sessions, database, presence, patience)

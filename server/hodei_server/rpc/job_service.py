@@ -194,7 +194,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         refuse([*violations, *check_text("reason", request.reason, 1024)])
         grace_ms = 0 if request.force else request.grace.ToMilliseconds() if request.HasField("grace") else None
         wish = CancelWish(job_id, request.reason, grace_ms)
-        row = await self._database.write(lambda tx: request_cancel(tx, wish))
+        row = await self._database.write(lambda tx: request_cancel(tx, wish, self._attempts.settings.log_ttl_micros))
         if row is None:
             raise NotFoundError("job", job_id)
         self._attempts.cancel(row)

@@ -91,13 +91,13 @@ class Completion:
             complete = not live.started
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
         start, prices = live.take_start(), self._settings.prices.get(live.provider)
-        ttl = self._settings.log_ttl_of_tenants.get(live.spec.tenant or "default", self._settings.log_ttl)
+        log_ttl = self._settings.log_ttl_micros(live.spec.tenant or "default")
 
         def write(tx: Transaction) -> tuple[RowMapping | None, RowMapping | None]:
             start(tx)
             if not kept:
                 keep_result(tx, result)
-            job = finish(tx, live.attempt_uid, end, int(ttl * 1e6), prices)
+            job = finish(tx, live.attempt_uid, end, log_ttl, prices)
             return job, release_worker(tx, live.worker_id, live.attempt_uid)
 
         job, worker = await self._database.persist(write)

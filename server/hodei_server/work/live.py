@@ -37,6 +37,10 @@ class AttemptSettings:
     log_ttl_of_tenants: Mapping[str, float]
     prices: Mapping[str, Prices] = dataclasses.field(default_factory=dict)
 
+    def log_ttl_micros(self, tenant: str) -> int:
+        """Return for how long the logs of a tenant's jobs are kept that don't say it themselves."""
+        return int(self.log_ttl_of_tenants.get(tenant, self.log_ttl) * 1e6)
+
 
 @dataclasses.dataclass(slots=True, eq=False)
 class LiveAttempt:

@@ -34,7 +34,7 @@ async def test_jobs_and_workers_are_counted_by_state(database: Database) -> None
     await database.write(lambda tx: assign(tx, Assignment(jobs[0], "uid", "process", "w1", "server", 60_000_000)))
     await database.write(lambda tx: insert_worker(tx, NewWorker("w1", "process", "", b"", "", 1, None)))
     assert await database.read(lambda tx: oldest_queued(tx) > 0)
-    await database.write(lambda tx: request_cancel(tx, CancelWish(jobs[1])))
+    await database.write(lambda tx: request_cancel(tx, CancelWish(jobs[1]), lambda _: 1))
     counts = await database.read(unfinished_counts)
     assert counts == {JobState.QUEUED: 1, JobState.STARTING: 1, JobState.RUNNING: 0, JobState.FINISHING: 0}
     assert await database.read(counts_by_state) == {("process", WorkerState.STARTING): 1}

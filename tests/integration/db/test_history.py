@@ -74,7 +74,7 @@ QUESTIONS: dict[str, Callable[[Transaction], object]] = {
     "get": lambda tx: (job_row(tx, "newest"), attempts_of(tx, "newest"), events_after(tx, "newest", 0)),
     "queue": lambda tx: (queued_tenants(tx), queue_page(tx, "default", None, 10), queued_count(tx), next_wake(tx)),
     "queue position": lambda tx: queue_position(tx, job_row(tx, "newest")),  # type: ignore[arg-type]
-    "queue timeouts": expire_queued,
+    "queue timeouts": lambda tx: expire_queued(tx, lambda _: 1),
     "attempts under way": active_attempts,
     "workers": lambda tx: (live_workers(tx), counts_by_provider(tx), worker_groups(tx)),
     "a job's decisions": lambda tx: list_decisions(tx, job_id="newest", limit=10),

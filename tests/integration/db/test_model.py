@@ -128,7 +128,10 @@ class JobMoves(SchedulerMachine):
         active = [job for job in self.jobs if job.state in ACTIVE_STATES]
         narrow = data.draw(st.integers(0, 3))
         job = pick(data, active if active and narrow else self.jobs)
-        assert self.do(lambda tx: request_cancel(tx, CancelWish(job.job_id, "enough", grace))) is not None
+        assert (
+            self.do(lambda tx: request_cancel(tx, CancelWish(job.job_id, "enough", grace), lambda _: SECOND))
+            is not None
+        )
         if job.state is JobState.QUEUED:
             job.move(JobState.CANCELLED, Cause.CANCELLED)
             job.cancelled_at = self.now
@@ -183,7 +186,7 @@ class JobMoves(SchedulerMachine):
         late = [
             job for job in self.jobs if job.state is JobState.QUEUED and (job.queue_deadline or 1 << 62) <= self.now
         ]
-        rows = self.do(expire_queued)
+        rows = self.do(lambda tx: expire_queued(tx, lambda _: SECOND))
         assert [row["job_id"] for row in rows] == [job.job_id for job in late]
         for job in late:
             job.move(JobState.TIMED_OUT, Cause.QUEUE_TIMEOUT)

@@ -37,6 +37,11 @@ from hodei_server.domain.states import JobState
 HOUR = 3_600_000_000
 
 
+def log_ttl(_tenant: str) -> int:
+    """Return for how long logs are kept."""
+    return HOUR
+
+
 async def submit(database: Database, **fields: Any) -> str:
     """Store a job and return its id."""
     request_id = fields.pop("request_id", "")
@@ -145,13 +150,13 @@ async def test_a_failure_is_retried_as_often_as_was_asked(database: Database) ->
 async def test_a_cancelled_job_is_neither_given_out_nor_queued_again(database: Database) -> None:
     """W16, W45: the wish stands beside the state and every later move heeds it."""
     waiting = await submit(database)
-    await database.write(lambda tx: request_cancel(tx, CancelWish(waiting)))
+    await database.write(lambda tx: request_cancel(tx, CancelWish(waiting), log_ttl))
     assert await state(database, waiting) is JobState.CANCELLED
     given = Assignment(waiting, new_attempt_uid(), "process", "w1", "server", 1)
     assert await database.write(lambda tx: assign(tx, given)) is None
     running = await submit(database, retry={"max_attempts": 5})
     uid = await dispatch(database, running)
-    await database.write(lambda tx: request_cancel(tx, CancelWish(running)))
+    await database.write(lambda tx: request_cancel(tx, CancelWish(running), log_ttl))
     await end(database, result(uid, exit_code=1))
     assert await state(database, running) is JobState.FAILED
 
@@ -194,7 +199,7 @@ async def test_waiting_too_long_ends_a_job(database: Database) -> None:
     """W05: the queue has its own clock; a microsecond is not nothing (W40)."""
     job_id = await submit(database, queue_timeout={"nanos": 1})
     other = await submit(database, run_timeout={"nanos": 1})
-    await database.write(expire_queued)
+    await database.write(lambda tx: expire_queued(tx, log_ttl))
     assert await state(database, job_id) is JobState.TIMED_OUT
     assert await state(database, other) is JobState.QUEUED
 
@@ -210,8 +215,33 @@ async def test_the_queues_clock_stands_still_while_there_is_an_attempt(database:
 
     await database.write(an_hour_passes)
     await end(database, result(uid, exit_code=1))
-    assert await database.write(expire_queued) == []
+    assert await database.write(lambda tx: expire_queued(tx, log_ttl)) == []
     assert await state(database, job_id) is JobState.QUEUED
+
+
+@pytest.mark.parametrize("by", ["a wish", "its clock"])
+async def test_logs_of_a_job_that_ends_while_it_waits_for_another_attempt_go_in_their_time(
+    database: Database, by: str
+) -> None:
+    """L21: they count from its end, by its own time to live or its tenant's; a job that had no attempt has none."""
+    expected = {}
+    for fields, kept in (({"log_ttl": {"seconds": 2}}, 2_000_000), ({}, HOUR)):
+        job_id = await submit(database, retry={"max_attempts": 2}, **fields)
+        await end(database, result(await dispatch(database, job_id), exit_code=1))
+        expected[job_id] = kept
+    never_ran = await submit(database)
+    for job_id in (*expected, never_ran):
+        if by == "a wish":
+            wish = CancelWish(job_id)
+            await database.write(lambda tx, wish=wish: request_cancel(tx, wish, log_ttl))  # type: ignore[misc]
+        else:
+            await database.write(lambda tx: tx.execute(update(jobs).values(queue_deadline=1)))
+            await database.write(lambda tx: expire_queued(tx, log_ttl))
+        row = await database.read(lambda tx, job_id=job_id: job_row(tx, job_id))  # type: ignore[misc]
+        assert row is not None
+        assert JobState(row["state"]).terminal
+        found = None if row["logs_expire_at"] is None else row["logs_expire_at"] - row["ended_at"]
+        assert found == expected.get(job_id)
 
 
 async def test_durations_are_kept_to_the_microsecond(database: Database) -> None:
@@ -301,7 +331,8 @@ async def test_only_logs_of_ended_jobs_expire(database: Database) -> None:
 async def test_every_version_is_told_once(database: Database) -> None:
     """Many moves at once leave no two events of one version."""
     ids = await asyncio.gather(*(submit(database) for _ in range(50)))
-    await asyncio.gather(*(database.write(lambda tx, job=job: request_cancel(tx, CancelWish(job))) for job in ids))  # type: ignore[misc]
+    wishes = [CancelWish(job_id) for job_id in ids]
+    await asyncio.gather(*(database.write(lambda tx, wish=wish: request_cancel(tx, wish, log_ttl)) for wish in wishes))  # type: ignore[misc]
     rows = await database.read(lambda tx: tx.execute(select(job_events.c.job_id, job_events.c.version)).all())
     assert len(rows) == len(set(rows)) == 100
 

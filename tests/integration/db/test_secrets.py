@@ -44,13 +44,13 @@ async def kept(database: Database, job_id: str) -> bool:
 
 async def cancelled(database: Database, job_id: str) -> None:
     """End a job that waits, by a wish."""
-    await database.write(lambda tx: request_cancel(tx, CancelWish(job_id)))
+    await database.write(lambda tx: request_cancel(tx, CancelWish(job_id), lambda _: 1))
 
 
 async def too_late(database: Database, job_id: str) -> None:
     """End a job that waits, by its clock."""
     await database.write(lambda tx: tx.execute(update(jobs).where(jobs.c.job_id == job_id).values(queue_deadline=1)))
-    await database.write(expire_queued)
+    await database.write(lambda tx: expire_queued(tx, lambda _: 1))
 
 
 async def ended(database: Database, job_id: str) -> None:
@@ -90,7 +90,7 @@ async def test_values_go_with_the_whole_transaction_or_not_at_all(database: Data
     job = await submit(database)
 
     def fail(tx: Transaction) -> None:
-        request_cancel(tx, CancelWish(job))
+        request_cancel(tx, CancelWish(job), lambda _: 1)
         raise RuntimeError("on purpose")
 
     with pytest.raises(RuntimeError):
