@@ -70,9 +70,33 @@ async def output(client: Client, job: str, stream: int = SYSTEM) -> str:
     return b"".join(data).decode()
 
 
+async def until_said(client: Client, job: str, words: str) -> None:
+    """Wait for a job's log to have some words, in whichever stream, while it is written."""
+    said = b""
+    async with asyncio.timeout(60):
+        async for event in client.logs(job):
+            said += event.data if isinstance(event, Chunk) else b""
+            if words.encode() in said:
+                return
+    raise AssertionError(f"the log has ended without {words!r}: {said!r}")
+
+
 async def causes(client: Client, job: str) -> list[int]:
     """Return how each attempt of a job ended."""
     return [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
+
+
+async def until_allowed(api: Any, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "") -> None:
+    """Wait for somebody to have a right: rules that were made a moment ago reach the API server's own cache later."""
+    attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
+    review = {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
+    spec = {"user": user, "resourceAttributes": attributes}
+
+    async def is_allowed() -> bool:
+        answer = await api.create("/apis/authorization.k8s.io/v1/subjectaccessreviews", review | {"spec": spec})
+        return bool(answer["status"]["allowed"])
+
+    await until(is_allowed)
 
 
 #: Of the taints that tests put on nodes.

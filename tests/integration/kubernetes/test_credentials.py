@@ -62,6 +62,11 @@ async def test_a_token_that_has_expired_is_read_again_and_nothing_is_lost(
     """W08, W28: told as long as there is no other; then the same provider goes on, and so does its watch."""
     config = dataclasses.replace(played, kubeconfig=await write_token("first"), ensure=False)
     async with KubernetesProvider(config=config) as provider:
+
+        async def is_let_in() -> bool:
+            return (await provider.health()).healthy
+
+        await until_so(is_let_in)
         request = make_request()
         handle = await provider.launch(request)
         watching = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))

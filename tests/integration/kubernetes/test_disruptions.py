@@ -28,7 +28,7 @@ async def test_a_job_whose_pod_somebody_deletes_runs_again_and_nothing_is_left(
     job = await client.submit(LONG_AT_FIRST)
     pod = await pod_of(api, namespace, job)
     await running(client, job)
-    await api.delete(path_of(pod), grace=1)
+    await api.delete(path_of(pod))
     outcome = await client.wait(job)
     assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
     assert await causes(client, job) == [wire.CAUSE_EVICTED, wire.CAUSE_EXIT_CODE]
@@ -123,9 +123,10 @@ async def test_a_worker_that_is_evicted_before_it_connects_is_told_as_evicted(
 ) -> None:
     """W08: it can't say so itself; the cluster does, and the watch has it."""
     async with KubernetesProvider(config=played) as provider:
+        # Before there is anything to see: a pod that is gone when the watch begins is told by nobody.
+        watching = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
         handle = await provider.launch(make_request())
         await until_phase(provider, handle, WorkerPhase.RUNNING)
-        watching = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
         metadata = {"name": handle.data["pod"], "namespace": played.namespace}
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
         await api.create(f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}/eviction", eviction)

@@ -10,7 +10,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
-from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until, until_said
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]
@@ -72,9 +72,9 @@ async def test_a_job_that_fits_no_node_says_so_in_the_schedulers_words(
     async with asyncio.timeout(60):
         while "Insufficient cpu" not in " ".join((await client.explain(job)).diagnosis):
             await asyncio.sleep(0.2)
+    await until_said(client, job, "Insufficient cpu")
     await client.cancel(job)
     assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
-    assert "Insufficient cpu" in await output(client, job)
     await nothing_left(api, namespace)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable
 from typing import Any
@@ -10,8 +9,8 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, SYSTEM, Chunk, Client, ClientSettings
-from hodei_faults.cluster import nothing_left, output, pod_of
+from hodei_client import STDOUT, SYSTEM, Client, ClientSettings
+from hodei_faults.cluster import nothing_left, output, pod_of, until_said
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]
@@ -59,9 +58,7 @@ async def test_a_job_that_is_cancelled_while_its_pod_is_made_again_leaves_none(
 ) -> None:
     """W16: whichever of the two is there."""
     job = await client.submit(["sleep", "600"], image="busybox:stable")
-    async for event in client.logs(job):
-        if isinstance(event, Chunk) and b"is made again" in event.data:
-            break
+    await until_said(client, job, "is made again")
     await client.cancel(job)
     assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
     await nothing_left(api, namespace)
@@ -74,8 +71,7 @@ async def test_where_nobody_but_its_own_user_will_do_an_image_of_root_is_refused
         Client(settings=ClientSettings(server.address)) as client,
     ):
         job = await client.submit(["true"], image="busybox:stable", retry=NEVER_AGAIN)
-        async with asyncio.timeout(30):
-            outcome = await client.wait(job)
+        outcome = await client.wait(job)
         assert outcome.cause == wire.CAUSE_IMAGE, outcome
         assert "will run as root" in outcome.message
         (provider,) = await client.providers()

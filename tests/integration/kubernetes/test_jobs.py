@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -14,6 +13,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk
+from hodei_faults.cluster import nothing_left, pod_of, running, until_said, workers_of
 from hodei_server.app import Server
 
 GIB = 1 << 30
@@ -32,33 +32,6 @@ async def log_of(client: Client, job: str) -> dict[int, str]:
     return {stream: data.decode() for stream, data in streams.items()}
 
 
-async def pods_of(api: Any, namespace: str) -> list[Mapping[str, Any]]:
-    """Return the workers' pods of a namespace."""
-    answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector="hodei.io/managed=true")
-    pods: list[Mapping[str, Any]] = answer["items"]
-    return pods
-
-
-async def pod_of(api: Any, namespace: str, phase: str) -> Mapping[str, Any]:
-    """Wait for the one pod of a namespace to be in a phase."""
-    async with asyncio.timeout(60):
-        while True:
-            for pod in await pods_of(api, namespace):
-                if pod["status"]["phase"] == phase and not pod["metadata"].get("deletionTimestamp"):
-                    return pod
-            await asyncio.sleep(0.1)
-
-
-async def until_state(client: Client, job: str, state: int) -> wire.Job:
-    """Wait for a job to be in a state."""
-    async with asyncio.timeout(60):
-        while True:
-            found = await client.get(job)
-            if found.state == state:
-                return found
-            await asyncio.sleep(0.05)
-
-
 async def test_a_job_runs_as_a_pod_and_its_log_and_code_come_back(client: Client) -> None:
     """L03: an instant job's output is complete, by stream; its exit code is its own."""
     job = await client.submit(["sh", "-c", "echo out; echo err >&2; exit 3"])
@@ -72,12 +45,7 @@ async def test_nothing_is_left_of_a_pod_that_is_done(client: Client, api: Any, n
     """W42: neither the pod nor the secret with its token."""
     job = await client.submit(["true"])
     assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-    async with asyncio.timeout(60):
-        while await pods_of(api, namespace):
-            await asyncio.sleep(0.1)
-        path = f"/api/v1/namespaces/{namespace}/secrets"
-        while (await api.get(path, labelSelector="hodei.io/managed=true"))["items"]:
-            await asyncio.sleep(0.1)
+    await nothing_left(api, namespace)
 
 
 @pytest.mark.parametrize("image", ["debian:stable-slim", "busybox:stable"])
@@ -102,8 +70,7 @@ async def test_what_a_job_asks_reaches_the_pod(client: Client, api: Any, namespa
         f"cat {group}/memory/memory.limit_in_bytes {group}/cpu/cpu.cfs_quota_us {group}/memory.max {group}/cpu.max"
     )
     job = await client.submit(["sh", "-c", f"{limits_of}; echo end; sleep 600"], resources=resources)
-    pod = await pod_of(api, namespace, "Running")
-    await until_state(client, job, wire.JOB_STATE_RUNNING)
+    pod = await pod_of(api, namespace, job)
     limits = {"cpu": "200m", "memory": "192Mi", "ephemeral-storage": "1344Mi"}
     assert pod["spec"]["containers"][0]["resources"] == {"limits": limits, "requests": limits}
     assert pod["metadata"]["labels"]["hodei.io/job"] == job
@@ -151,11 +118,10 @@ async def test_the_job_sees_no_token_and_no_account(client: Client) -> None:
     assert "\n1\n" not in "\n" + log[STDOUT]
 
 
-async def test_a_cancelled_job_leaves_its_pod_no_time(client: Client, api: Any, namespace: str) -> None:
+async def test_a_cancelled_job_leaves_its_pod_no_time(client: Client) -> None:
     """W31: cancelling reaches the process, with its grace."""
     job = await client.submit(["sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"])
-    await pod_of(api, namespace, "Running")
-    await until_state(client, job, wire.JOB_STATE_RUNNING)
+    await until_said(client, job, "up")
     await client.cancel(job)
     outcome = await client.wait(job)
     assert outcome.state in {wire.JOB_STATE_CANCELLED, wire.JOB_STATE_SUCCEEDED}
@@ -171,13 +137,13 @@ async def test_a_server_that_is_started_again_goes_on_with_its_pods(
         worker_port = first.worker_address.port
         script = "echo one; while ! test -e /tmp/go; do sleep 0.1; done"
         job = await client.submit(["sh", "-c", f"({script}) & for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done"])
-        await until_state(client, job, wire.JOB_STATE_RUNNING)
-        pod = await pod_of(api, namespace, "Running")
+        await running(client, job)
+        uid = (await pod_of(api, namespace, job))["metadata"]["uid"]
     settings = make_settings(worker_listen=f"127.0.0.1:{worker_port}")
     async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert {pod["metadata"]["uid"] for pod in await workers_of(api, namespace)} <= {uid}
         outcome = await client.wait(job)
         assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
         assert len((await client.get(job)).attempts) == 1
         log = await log_of(client, job)
         assert sorted(log[STDOUT].split()) == sorted([*"12345678", "one"])
-    assert pod["metadata"]["uid"]

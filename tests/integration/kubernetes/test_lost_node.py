@@ -19,7 +19,6 @@ from hodei_faults import FaultyProxy
 from hodei_faults.cluster import (
     LONG_AT_FIRST,
     causes,
-    output,
     path_of,
     pod_of,
     run_command,
@@ -27,6 +26,7 @@ from hodei_faults.cluster import (
     taint,
     untaint,
     until,
+    until_said,
 )
 from hodei_server.app import Server
 
@@ -157,10 +157,10 @@ async def test_a_job_whose_node_is_tainted_is_evicted_and_waits_for_a_node(
                 return "untolerated taint" in " ".join((await client.explain(job)).diagnosis)
 
             await until(waits)
+            await until_said(client, job, "untolerated taint")
         finally:
             await untaint(api)
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         # So is an attempt that the scheduler places before it has seen the taint.
         *evicted, last = await causes(client, job)
         assert (set(evicted), last) == ({wire.CAUSE_EVICTED}, wire.CAUSE_EXIT_CODE)
-        assert "untolerated taint" in await output(client, job)

@@ -48,34 +48,35 @@ async def test_each_strategy_places_the_same_job_where_three_engines_say(
         monkeypatch.setenv(f"HODEI_PROVIDER_{name}_PRICE_WORKER_HOUR", worker)
         monkeypatch.setenv(f"HODEI_PROVIDER_{name}_PRICE_GIB_HOUR", gib)
     monkeypatch.setenv("HODEI_DOCKER_LABELS", "disk=fast")
-    settings = make_settings(providers="process,docker,kubernetes", MAX_WORKERS="20")
+    # So small that it is this setting, not others' pods, which says how many more there may be.
+    settings = make_settings(providers="process,docker,kubernetes", MAX_PODS="20")
     asked = wire.Resources(memory_bytes=128 << 20)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         for name in sorted(ENGINES):
             job = await client.submit(["true"], providers=[name])
             assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         for fields, name in (
-            ({"strategy": wire.STRATEGY_FASTEST_STARTUP}, "process"),
+            ({"strategy": wire.STRATEGY_FASTEST_STARTUP}, ""),
             ({"strategy": wire.STRATEGY_LOWEST_COST}, "kubernetes"),
             ({"strategy": wire.STRATEGY_LOWEST_COST, "resources": asked}, "docker"),
             ({"strategy": wire.STRATEGY_MOST_CAPACITY}, "kubernetes"),
             ({"strategy": wire.STRATEGY_LABELS, "preferred_labels": {"disk": "fast"}}, "docker"),
-            ({"strategy": wire.STRATEGY_FASTEST_STARTUP, "image": "busybox:stable"}, "docker"),
+            ({"strategy": wire.STRATEGY_FASTEST_STARTUP, "image": "busybox:stable"}, ""),
         ):
             job = await client.submit(["sleep", "0.2"], **fields)
             assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
             told = await client.explain(job)
             (decision,) = told.decisions
             (attempt,) = (await client.get(job)).attempts
-            assert (decision.provider, attempt.provider) == (name, name), told
-            assert decision.cost == attempt.cost > 0
             inputs = {each.provider: each.inputs for each in decision.candidates}
             assert set(inputs) == ENGINES
+            # Which one starts the fastest is up to the machine, and to what else it does.
+            able = ENGINES - {"process"} if fields.get("image") else ENGINES
+            expected = name or min(able, key=lambda each: inputs[each].start_seconds)
+            assert (decision.provider, attempt.provider) == (expected, expected), told
+            assert decision.cost == attempt.cost > 0
             if not fields.get("image"):
-                assert all(each.start_samples >= 1 for each in inputs.values())
-                # As real ones are: a process is forked, a container made, a pod scheduled besides.
-                assert 0 < inputs["process"].start_seconds < inputs["docker"].start_seconds
-                assert inputs["process"].start_seconds < inputs["kubernetes"].start_seconds
+                assert all(each.start_samples >= 1 and each.start_seconds > 0 for each in inputs.values())
         # Processes run no image and promise no memory: never, in words; not by a lower score.
         plan = await client.plan(wire.JobSpec(argv=["true"], image="busybox:stable", resources=asked))
         never = {each.provider: each.reason for each in plan.candidates if not each.eligible}

@@ -16,7 +16,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
-from hodei_faults.cluster import running
+from hodei_faults.cluster import nothing_left, running
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.faults import VARIABLE
 from hodei_providers.kubernetes import KubernetesConfig
@@ -121,7 +121,7 @@ async def test_what_fits_no_node_in_time_is_called_unschedulable(client: Client)
     job = await client.submit(
         ["true"],
         resources=wire.Resources(cpu_millis=50_000),
-        start_timeout=3,
+        start_timeout=10,
         retry=wire.RetryPolicy(max_infrastructure_retries=0),
     )
     async with asyncio.timeout(60):
@@ -231,14 +231,15 @@ async def test_a_patched_pod_has_a_sidecar_that_does_not_outlive_its_job(
         Server(make_settings(POD_TEMPLATE_PATCH=json.dumps(patch)), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["sleep", "1"])
+        # One that stays until its kubelet has told that all of its pod runs.
+        job = await client.submit(["sleep", "600"])
         pod = await pod_of(api, namespace, job=job)
         assert pod["metadata"]["annotations"]["example.com/patched"] == "yes"
         (sidecar,) = pod["status"]["initContainerStatuses"]
         assert "running" in sidecar["state"]
         assert {"name": "HODEI", "value": "patched"} in pod["spec"]["containers"][0]["env"]
+        await client.cancel(job)
+        assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+        job = await client.submit(["true"])
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-        path = f"/api/v1/namespaces/{namespace}/pods"
-        async with asyncio.timeout(25):
-            while (await api.get(path))["items"]:
-                await asyncio.sleep(0.1)
+        await nothing_left(api, namespace)

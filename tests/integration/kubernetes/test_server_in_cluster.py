@@ -181,7 +181,14 @@ async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
         await running(client, runs)
         pod = await pod_of(api, namespace, runs)
     await kubectl("-n", place, "delete", "pod", "-l", "app=hodei-server", PATIENCE)
-    await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
+
+    async def is_back() -> bool:
+        # The deployment's own status may still be of the pod before.
+        pods = (await api.get(f"/api/v1/namespaces/{place}/pods", labelSelector="app=hodei-server"))["items"]
+        conditions = [each for pod in pods for each in pod["status"].get("conditions") or []]
+        return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
+
+    await until(is_back, 180)
     async with kubectl.forwarded(place) as client:
         assert await stdout_of(client, done) == before
         outcome = await client.wait(runs)

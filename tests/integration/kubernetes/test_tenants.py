@@ -12,6 +12,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import until_allowed
 from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
@@ -60,6 +61,8 @@ async def limited(api: Any, namespace: str, account: Account, config: Kubernetes
             part["metadata"]["name"] = f"{namespace}-limited"
         path = f"{RBAC}/{kind}" if kind else f"{RBAC}/namespaces/{namespace}/{part['kind'].lower()}s"
         await api.apply(f"{path}/{part['metadata']['name']}", part)
+    await until_allowed(api, identity, "create", "namespaces")
+    await until_allowed(api, identity, "create", "pods", namespace=namespace)
     yield kubeconfig
     for name in (f"{namespace}-limited", f"{namespace}-watch"):
         with contextlib.suppress(Exception):
@@ -107,7 +110,7 @@ async def test_each_tenants_jobs_run_in_a_namespace_of_its_own(
             await api.get(f"{RBAC}/namespaces/{prefix}{tenant}/rolebindings/hodei-server")
             policies = f"/apis/networking.k8s.io/v1/namespaces/{prefix}{tenant}/networkpolicies"
             await api.get(f"{policies}/hodei-jobs-workers-netpol")
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(60):
                 while (await api.get(f"{space}/pods"))["items"] or (await api.get(f"{space}/secrets"))["items"]:
                     await asyncio.sleep(0.1)
         assert (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"] == []
