@@ -25,7 +25,7 @@ async def test_each_strategy_places_the_same_job_where_the_engines_say(
         for name in ("process", "docker"):
             await client.wait(await client.submit(["true"], providers=[name]))
         for strategy, name in (
-            (wire.STRATEGY_FASTEST_STARTUP, "process"),
+            (wire.STRATEGY_FASTEST_STARTUP, ""),
             (wire.STRATEGY_LOWEST_COST, "docker"),
             (wire.STRATEGY_MOST_CAPACITY, "docker"),
         ):
@@ -33,6 +33,6 @@ async def test_each_strategy_places_the_same_job_where_the_engines_say(
             assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
             (decision,) = (await client.explain(job)).decisions
             inputs = {each.provider: each.inputs for each in decision.candidates}
-            assert decision.provider == name
-            assert all(each.start_samples >= 1 for each in inputs.values())
-            assert 0 < inputs["process"].start_seconds < inputs["docker"].start_seconds
+            assert all(each.start_samples >= 1 and each.start_seconds > 0 for each in inputs.values())
+            # Which one starts the fastest is up to the machine, and to what else it does.
+            assert decision.provider == (name or min(inputs, key=lambda each: inputs[each].start_seconds))

@@ -278,7 +278,9 @@ async def test_a_registry_that_cannot_be_reached_is_waited_for_until_the_launch_
 async def test_a_diagnosis_has_state_events_and_last_output(provider: DockerProvider) -> None:
     """L17: what came before the agent was connected."""
     handle = await provider.launch(make_request())
-    await until(provider, handle, WorkerPhase.RUNNING)
+    async with asyncio.timeout(60):
+        while "the last words" not in await asyncio.to_thread(docker, "logs", handle.data["container"]):
+            await asyncio.sleep(0.05)
     await asyncio.to_thread(docker, "kill", handle.data["container"])
     await until(provider, handle, WorkerPhase.EXITED)
     description = await provider.describe(handle)
