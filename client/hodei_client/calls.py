@@ -1,4 +1,4 @@
-"""What all calls of a client have in common: its connection, and pages."""
+"""What all calls of a client have in common: its connection, pages, and streams that are not gone on with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 from types import TracebackType
 from typing import Any, Self
 
-from hodei_client.connection import Connection, trace_of_environment
+from grpc import aio
+
+from hodei_client.connection import Connection, Responses, trace_of_environment
 from hodei_client.settings import ClientSettings, read_settings
 
 
@@ -55,3 +57,18 @@ class Calls:
             if not response.next_page_token:
                 return
             page.page_token = response.next_page_token
+
+    async def _answers(self, method: Callable[..., Any], request: Any) -> AsyncGenerator[Any, None]:
+        """Yield a streaming call's answers; once it breaks, it is over."""
+        connection = self._connected
+        try:
+            await connection.reach()
+            # No name for the call: this frame lives in what is raised here, and would keep it.
+            async with Responses(method(request, metadata=connection.metadata())) as responses:
+                async for response in responses:
+                    yield response
+                return
+        except aio.AioRpcError as error:
+            failure = connection.failure(error)
+        # Not there: it would be raised from what holds the call.
+        raise failure

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
-from grpc import aio
-
 from hodei.v1 import log_pb2
 from hodei_client.calls import Calls
-from hodei_client.connection import Responses
 from hodei_client.logs import LogEvent, LogPlace, LogReader
 from hodei_client.search import LogSearch, SearchEvent
 
@@ -78,7 +75,7 @@ class LogCalls(Calls):
             ignore_case=ignore_case,
         ).events()
 
-    async def verify_logs(self, job_id: str = "", *, tenant: str = "") -> AsyncIterator[log_pb2.VerifyLogsResponse]:
+    def verify_logs(self, job_id: str = "", *, tenant: str = "") -> AsyncIterator[log_pb2.VerifyLogsResponse]:
         """Have the logs of a job, or of all of a tenant's, read and compared with their receipts; yield what was found.
 
         :raise UnavailableError: the connection broke; what was not yielded was not verified.
@@ -86,33 +83,15 @@ class LogCalls(Calls):
         request = log_pb2.VerifyLogsRequest(job_id=job_id)
         if not job_id:
             request.tenant = tenant or self.settings.tenant
-        connection = self._connected
-        try:
-            await connection.reach()
-            async with Responses(self._connected.logs.VerifyLogs(request, metadata=connection.metadata())) as responses:
-                async for response in responses:
-                    yield response
-                return
-        except aio.AioRpcError as error:
-            failure = connection.failure(error)
-        # Not there: it would be raised from what holds the call.
-        raise failure
+        return self._answers(self._connected.logs.VerifyLogs, request)
 
-    async def prune_logs(self, *, dry_run: bool = False) -> AsyncIterator[log_pb2.PruneLogsResponse]:
+    def prune_logs(self, *, dry_run: bool = False) -> AsyncIterator[log_pb2.PruneLogsResponse]:
         """Have the server remove the logs of all tenants that have expired, and jobs; yield what has gone so far.
 
         :param dry_run: have it tell what would go, in one answer.
         :raise UnavailableError: the connection broke; retention goes on with what is left.
         """
-        connection = self._connected
-        try:
-            await connection.reach()
-            request = log_pb2.PruneLogsRequest(dry_run=dry_run)
-            async with Responses(self._connected.logs.PruneLogs(request, metadata=connection.metadata())) as responses:
-                async for response in responses:
-                    yield response
-        except aio.AioRpcError as error:
-            raise connection.failure(error) from None
+        return self._answers(self._connected.logs.PruneLogs, log_pb2.PruneLogsRequest(dry_run=dry_run))
 
     async def receipt(self, job_id: str, *, attempt: int = 0) -> log_pb2.LogReceipt:
         """Return what a log amounts to; the newest attempt's unless one is named."""
