@@ -16,7 +16,7 @@ from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import upgrade
 
 # What it asserts is told as in a test's own file.
-pytest.register_assert_rewrite("hodei_faults.job_model")
+pytest.register_assert_rewrite("hodei_faults.job_model", "hodei_faults.job_rows")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

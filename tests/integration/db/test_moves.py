@@ -5,17 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-import pytest
 from google.protobuf.duration_pb2 import Duration
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import insert, select, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.archive import removable_segments
-from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
-from hodei_server.db.check import differences
+from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result
 from hodei_server.db.database import Database, Transaction
-from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import events_after, next_wake, queue_page, queue_position
 from hodei_server.db.jobs import (
@@ -29,8 +26,6 @@ from hodei_server.db.jobs import (
 )
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.schema import attempts, job_events, jobs
-from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
-from hodei_server.db.workers import NewWorker, burn_otp, insert_worker, said_hello, set_otp, worker_of_session
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.states import JobState
 
@@ -274,45 +269,6 @@ async def test_filters_of_the_list_work_together(database: Database) -> None:
     assert len(older) == 2
 
 
-async def test_a_one_time_token_is_burnt_once(database: Database) -> None:
-    """W24: the same nonce is answered again until the first hello; nobody else is."""
-    new = NewWorker("w1", "process", "default", b"", "", 1, None)
-    await database.write(lambda tx: insert_worker(tx, new))
-    assert await database.write(lambda tx: set_otp(tx, "w1", "secret", 60_000_000))
-
-    async def burn(otp: str, nonce: bytes, worker_id: str = "w1") -> str | None:
-        return await database.write(lambda tx: burn_otp(tx, worker_id, otp, nonce, "session"))
-
-    assert await burn("wrong", b"n") is not None
-    assert await burn("secret", b"n", "w2") is not None
-    assert await burn("secret", b"n") is None
-    assert await burn("secret", b"n") is None
-    assert await burn("secret", b"m") is not None
-    assert await database.read(lambda tx: worker_of_session(tx, "session")) is not None
-    await database.write(lambda tx: said_hello(tx, "w1"))
-    assert await burn("secret", b"n") is not None
-
-
-async def test_an_expired_token_is_refused(database: Database) -> None:
-    """It lives as long as a start may take."""
-    new = NewWorker("w1", "process", "default", b"", "", 1, None)
-    await database.write(lambda tx: insert_worker(tx, new))
-    await database.write(lambda tx: set_otp(tx, "w1", "secret", -1))
-    refusal = await database.write(lambda tx: burn_otp(tx, "w1", "secret", b"n", "session"))
-    assert refusal == "the one-time token has expired"
-
-
-async def test_a_finished_attempt_frees_its_worker(database: Database) -> None:
-    """A worker that may run one job drains; one that may run more is idle again."""
-    for worker_id, most, expected in (("w1", 1, 4), ("w2", 2, 2)):
-        new = NewWorker(worker_id, "process", "default", b"", "", most, "uid")
-        await database.write(lambda tx, new=new: insert_worker(tx, new))  # type: ignore[misc]
-        await database.write(lambda tx, name=worker_id: said_hello(tx, name))  # type: ignore[misc]
-        row = await database.write(lambda tx, name=worker_id: release_worker(tx, name, "uid"))  # type: ignore[misc]
-        assert row is not None
-        assert row["state"] == expected
-
-
 async def test_only_logs_of_ended_jobs_expire(database: Database) -> None:
     """L21, L22: by the recorded end, never a running job's."""
     ended = await submit(database, log_ttl={"nanos": 1})
@@ -335,38 +291,6 @@ async def test_every_version_is_told_once(database: Database) -> None:
     await asyncio.gather(*(database.write(lambda tx, wish=wish: request_cancel(tx, wish, log_ttl)) for wish in wishes))  # type: ignore[misc]
     rows = await database.read(lambda tx: tx.execute(select(job_events.c.job_id, job_events.c.version)).all())
     assert len(rows) == len(set(rows)) == 100
-
-
-def test_an_old_schema_is_refused_by_the_command_that_mends_it(database_url: str) -> None:
-    """Nothing but the embedded default upgrades itself."""
-    engine = open_engine(database_url)
-    with pytest.raises(SchemaVersionError, match="hodei db upgrade"):
-        require_newest(engine)
-    engine.dispose()
-
-
-@pytest.mark.parametrize("engine_name", ["postgresql"])
-def test_a_database_without_an_encoding_is_refused_by_its_name(database_url: str) -> None:
-    """SQL_ASCII gives texts back as bytes; it is told before anything is asked."""
-    admin = open_engine(database_url).execution_options(isolation_level="AUTOCOMMIT")
-    name = f"{admin.url.database}_ascii"
-    with admin.connect() as connection:
-        encoded = "ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C'"
-        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE template0 {encoded}"))
-    try:
-        engine = open_engine(admin.url.set(database=name).render_as_string(hide_password=False))
-        with pytest.raises(DatabaseEncodingError, match=rf"{name}.*SQL_ASCII.*UTF8"):
-            upgrade(engine)
-        engine.dispose()
-    finally:
-        with admin.connect() as connection:
-            connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        admin.dispose()
-
-
-def test_migrations_make_the_tables(database: Database) -> None:
-    """Autogenerate finds no difference."""
-    assert differences(database.engine) == []
 
 
 async def test_the_next_wake_lies_ahead(database: Database) -> None:

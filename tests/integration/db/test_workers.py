@@ -5,13 +5,23 @@ from __future__ import annotations
 from sqlalchemy import select, update
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.attempts import Assignment, assign
+from hodei_server.db.attempts import Assignment, assign, release_worker
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import remove_jobs
 from hodei_server.db.schema import jobs, log_segments, workers
 from hodei_server.db.segments import Place
-from hodei_server.db.workers import NewWorker, begin_removal, confirm_removal, insert_worker, said_hello, take_worker
+from hodei_server.db.workers import (
+    NewWorker,
+    begin_removal,
+    burn_otp,
+    confirm_removal,
+    insert_worker,
+    said_hello,
+    set_otp,
+    take_worker,
+    worker_of_session,
+)
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.states import JobState
 
@@ -51,3 +61,42 @@ async def test_workers_go_with_the_jobs_they_ran(database: Database) -> None:
     await database.write(ended)
     assert await database.write(lambda tx: remove_jobs(tx, 10)) == 2
     assert await database.read(lambda tx: list(tx.execute(select(workers.c.worker_id)).scalars())) == ["w1"]
+
+
+async def test_a_one_time_token_is_burnt_once(database: Database) -> None:
+    """W24: the same nonce is answered again until the first hello; nobody else is."""
+    new = NewWorker("w1", "process", "default", b"", "", 1, None)
+    await database.write(lambda tx: insert_worker(tx, new))
+    assert await database.write(lambda tx: set_otp(tx, "w1", "secret", 60_000_000))
+
+    async def burn(otp: str, nonce: bytes, worker_id: str = "w1") -> str | None:
+        return await database.write(lambda tx: burn_otp(tx, worker_id, otp, nonce, "session"))
+
+    assert await burn("wrong", b"n") is not None
+    assert await burn("secret", b"n", "w2") is not None
+    assert await burn("secret", b"n") is None
+    assert await burn("secret", b"n") is None
+    assert await burn("secret", b"m") is not None
+    assert await database.read(lambda tx: worker_of_session(tx, "session")) is not None
+    await database.write(lambda tx: said_hello(tx, "w1"))
+    assert await burn("secret", b"n") is not None
+
+
+async def test_an_expired_token_is_refused(database: Database) -> None:
+    """It lives as long as a start may take."""
+    new = NewWorker("w1", "process", "default", b"", "", 1, None)
+    await database.write(lambda tx: insert_worker(tx, new))
+    await database.write(lambda tx: set_otp(tx, "w1", "secret", -1))
+    refusal = await database.write(lambda tx: burn_otp(tx, "w1", "secret", b"n", "session"))
+    assert refusal == "the one-time token has expired"
+
+
+async def test_a_finished_attempt_frees_its_worker(database: Database) -> None:
+    """A worker that may run one job drains; one that may run more is idle again."""
+    for worker_id, most, expected in (("w1", 1, 4), ("w2", 2, 2)):
+        new = NewWorker(worker_id, "process", "default", b"", "", most, "uid")
+        await database.write(lambda tx, new=new: insert_worker(tx, new))  # type: ignore[misc]
+        await database.write(lambda tx, name=worker_id: said_hello(tx, name))  # type: ignore[misc]
+        row = await database.write(lambda tx, name=worker_id: release_worker(tx, name, "uid"))  # type: ignore[misc]
+        assert row is not None
+        assert row["state"] == expected

@@ -90,7 +90,7 @@ PROCESSES: tuple[Protection, ...] = (
         '    if row["session_hash"] is not None and (row["nonce_hash"] != nonce_hash or row["hello_at"] is not None):\n'
         '        return "the one-time token was used before"\n',
         "",
-        "tests/integration/db/test_moves.py::test_a_one_time_token_is_burnt_once",
+        "tests/integration/db/test_workers.py::test_a_one_time_token_is_burnt_once",
         "whoever has read the token gets a session of his own",
     ),
     Protection(
