@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from google.protobuf.duration_pb2 import Duration
 from sqlalchemy import insert, select, update
 
