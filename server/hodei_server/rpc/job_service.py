@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 from grpc import aio
@@ -14,26 +14,14 @@ from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import list_decisions
 from hodei_server.db.job_listing import JobFilter, list_jobs
-from hodei_server.db.job_queries import attempts_of, events_after, queue_position, queued_count
-from hodei_server.db.jobs import CancelWish, NewJob, Submitted, insert_job, job_row, request_cancel, submitted_before
-from hodei_server.domain.errors import (
-    ConflictError,
-    HodeiServerError,
-    InvalidRequestError,
-    NotFoundError,
-    PreconditionError,
-    ResourceExhaustedError,
-    UnavailableError,
-    Violation,
-)
-from hodei_server.domain.fairness import limits_of
-from hodei_server.domain.ids import new_job_id
+from hodei_server.db.job_queries import attempts_of, events_after, queue_position
+from hodei_server.db.jobs import CancelWish, job_row, request_cancel
+from hodei_server.domain.errors import InvalidRequestError, NotFoundError, PreconditionError, Violation
 from hodei_server.domain.secrets import give_again, without_values
 from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text
 from hodei_server.domain.states import JobState
-from hodei_server.domain.strategies import never, refused_names
 from hodei_server.logs.changes import wait_for
-from hodei_server.rpc.context import current_principal, current_traceparent
+from hodei_server.rpc.job_submission import Submissions
 from hodei_server.rpc.messages import attempt_message, decision_of, event_message, job_message
 from hodei_server.rpc.requests import PageTokens, micros, page_size, refuse, require
 from hodei_server.work.attempts import Attempts
@@ -48,96 +36,20 @@ Context = aio.ServicerContext[Any, Any]
 
 
 class JobService(job_pb2_grpc.JobServiceServicer):
-    """Takes jobs and tells of them.
+    """Takes jobs and tells of them."""
 
-    :param accepting: whether new jobs are taken; False while the server ends.
-    """
-
-    def __init__(
-        self,
-        database: Database,
-        attempts: Attempts,
-        scheduler: Scheduler,
-        *,
-        max_queued: int,
-        accepting: Callable[[], bool],
-    ) -> None:
+    def __init__(self, database: Database, attempts: Attempts, scheduler: Scheduler, submissions: Submissions) -> None:
         self._database = database
         self._attempts = attempts
         self._scheduler = scheduler
-        self._max_queued = max_queued
-        self._accepting = accepting
+        self._submissions = submissions
 
     async def SubmitJob(self, request: wire.SubmitJobRequest, context: Context) -> wire.SubmitJobResponse:  # noqa: N802, ARG002 - the wire's
         """Store a job."""
         violations = check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")]
         refuse([*violations, *check_text("request_id", request.request_id, 128)])
-        submitted = await self._submit(request.spec, request.request_id, "")
+        submitted = await self._submissions.submit(request.spec, request.request_id)
         return wire.SubmitJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
-
-    async def _submit(self, spec: types_wire.JobSpec, request_id: str, retry_of: str) -> Submitted:
-        if not self._accepting():
-            raise UnavailableError("the server is ending and takes no new jobs", retry_after=2.0)
-        job_id = new_job_id()
-        asked = spec
-        # From here on nobody sees a value: neither strategies, nor providers, nor whoever reads the database.
-        spec, sealed = self._attempts.secrets.take(job_id, asked, retry_of)
-        trace, ageing = current_traceparent(), self._scheduler.ageing
-        new = NewJob(job_id, spec, current_principal(), request_id, retry_of, trace, ageing, sealed)
-        try:
-            await self._attempts.secrets.check(asked)
-            self._refuse_unsupported(spec)
-        except HodeiServerError:
-            # What was taken before is told again, whatever has gone since: a provider, a reference.
-            if await self._database.read(lambda tx: submitted_before(tx, new)) is None:
-                raise
-
-        def write(tx: Transaction) -> Submitted | None:
-            if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:
-                return None
-            return insert_job(tx, new)
-
-        submitted = await self._database.write(write)
-        if submitted is None:
-            raise ResourceExhaustedError(f"{self._max_queued} jobs wait already", retry_after=5.0)
-        if submitted.conflict:
-            raise ConflictError(f"the request_id was used for another job: {submitted.job_id}")
-        if not submitted.existed:
-            self._scheduler.submitted()
-        return submitted
-
-    def _refuse_unsupported(self, spec: types_wire.JobSpec) -> None:
-        """Refuse what no provider could ever honour (W38).
-
-        :raise InvalidRequestError: names a provider that is not there, or labels and annotations that are refused.
-        :raise PreconditionError: names what stands against the job, per provider.
-        """
-        self._refuse_unknown(spec)
-        capped = limits_of(self._scheduler.limits, spec.tenant or "default").never(spec.resources)
-        if capped is not None:
-            raise PreconditionError(f"the job can never run: {capped}")
-        candidates = self._scheduler.candidates()
-        reasons = {candidate.name: never(spec, candidate) for candidate in candidates}
-        if reasons and all(reasons.values()):
-            # A provider that could run it but for the names it gives itself: these are what is wrong with the job.
-            refuse(
-                Violation(f"spec.{field}", f"{reason} (provider {candidate.name})")
-                for candidate in candidates
-                for field, reason in refused_names(spec, candidate).items()
-            )
-            said = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-            raise PreconditionError(f"no provider can run this job ({said})")
-
-    def _refuse_unknown(self, spec: types_wire.JobSpec) -> None:
-        """Refuse names of providers and strategies that there are none of."""
-        known = sorted(self._scheduler.fleet.providers)
-        unknown = sorted(set(spec.providers) - set(known))
-        if unknown:
-            text = f"names {', '.join(unknown)}; there are: {', '.join(known)}"
-            raise InvalidRequestError([Violation("spec.providers", text)])
-        if spec.custom_strategy and spec.custom_strategy not in self._scheduler.strategies:
-            text = f"names {spec.custom_strategy!r}; there are: {', '.join(self._scheduler.strategies)}"
-            raise InvalidRequestError([Violation("spec.custom_strategy", text)])
 
     async def GetJob(self, request: wire.GetJobRequest, context: Context) -> wire.GetJobResponse:  # noqa: N802, ARG002 - the wire's
         """Return a job with its attempts."""
@@ -218,7 +130,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
                 f"the values of job {job_id}'s secrets were erased when it ended; give again: {names}"
             )
         refuse(check_spec(spec))
-        submitted = await self._submit(spec, request.request_id, job_id)
+        submitted = await self._submissions.submit(spec, request.request_id, retry_of=job_id)
         return wire.RetryJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
 
     async def WatchJob(  # noqa: N802 - the wire's name
@@ -291,7 +203,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
     async def PlanJob(self, request: wire.PlanJobRequest, context: Context) -> wire.PlanJobResponse:  # noqa: N802, ARG002 - the wire's
         """Say where a job would go now, and why; nothing is submitted."""
         refuse(check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")])
-        self._refuse_unknown(request.spec)
+        self._submissions.refuse_unknown(request.spec)
         return wire.PlanJobResponse(decision=await self._plan(without_values(request.spec)))
 
     async def _plan(self, spec: types_wire.JobSpec) -> wire.Decision:

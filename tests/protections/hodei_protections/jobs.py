@@ -171,7 +171,7 @@ JOBS: tuple[Protection, ...] = (
     Protection(
         "W38",
         "a strategy or provider that there is none of is refused by its field's name",
-        "server/hodei_server/rpc/job_service.py",
+        "server/hodei_server/rpc/job_submission.py",
         "        if spec.custom_strategy and spec.custom_strategy not in self._scheduler.strategies:\n",
         "        if spec.custom_strategy and not self._scheduler.strategies:\n",
         f"{SERVER}/test_decisions.py::test_names_that_there_are_none_of_are_refused",
