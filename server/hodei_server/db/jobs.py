@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -37,7 +38,7 @@ _LATE = (
 )
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True)
 class NewJob:
     """A validated submission.
 
@@ -53,6 +54,19 @@ class NewJob:
     traceparent: str = ""
     ageing: float = 60.0
     sealed: Sealed | None = None
+
+    @functools.cached_property
+    def encoded(self) -> bytes:
+        """Its spec as it is kept."""
+        return self.spec.SerializeToString(deterministic=True)
+
+    @functools.cached_property
+    def digests(self) -> Sequence[bytes]:
+        """What tells whether another one under its request_id asks for the same; the first is kept."""
+        if self.sealed is not None:
+            # One that anybody can make would tell who tries values out which of them is right.
+            return self.sealed.digests
+        return [hashlib.sha256(self.retry_of.encode() + b"\0" + self.encoded).digest()]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -76,16 +90,8 @@ def submitted_before(tx: Transaction, new: NewJob) -> Submitted | None:
     known = tx.execute(_BY_REQUEST, names).one_or_none()
     if known is None:
         return None
-    same = known.request_digest in _digests(new)
+    same = known.request_digest in new.digests
     return Submitted(known.job_id, existed=same, conflict=not same)
-
-
-def _digests(new: NewJob) -> Sequence[bytes]:
-    if new.sealed is not None:
-        # One that anybody can make would tell who tries values out which of them is right.
-        return new.sealed.digests
-    encoded = new.spec.SerializeToString(deterministic=True)
-    return [hashlib.sha256(new.retry_of.encode() + b"\0" + encoded).digest()]
 
 
 def insert_job(tx: Transaction, new: NewJob) -> Submitted:
@@ -100,9 +106,9 @@ def insert_job(tx: Transaction, new: NewJob) -> Submitted:
         "tenant": spec.tenant or "default",
         "principal": new.principal,
         "name": spec.name,
-        "spec": spec.SerializeToString(deterministic=True),
+        "spec": new.encoded,
         "request_id": new.request_id or None,
-        "request_digest": _digests(new)[0] if new.request_id else None,
+        "request_digest": new.digests[0] if new.request_id else None,
         "traceparent": new.traceparent,
         "retry_of": new.retry_of or None,
         "state": int(JobState.QUEUED),
