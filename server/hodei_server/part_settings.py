@@ -55,7 +55,6 @@ def scheduler_settings(settings: Settings, server_id: str) -> SchedulerSettings:
         orphan_after=settings.orphan_after,
         worker_max_jobs=settings.worker_max_jobs,
         owner=server_id,
-        max_queued=settings.max_queued_jobs,
         strategies=_strategies(settings),
         placing=settings.placing,
         limits=settings.limits,

@@ -47,6 +47,8 @@ class Submissions:
         self._scheduler = scheduler
         self._max_queued = max_queued
         self._accepting = accepting
+        #: So many more may wait, whatever leaves the queue: it is counted again only where these are used up.
+        self._room = 0
 
     async def submit(self, spec: wire.JobSpec, request_id: str, retry_of: str = "") -> Submitted:
         """Store a job in which nothing is wrong by itself, or find it under its request_id.
@@ -70,18 +72,28 @@ class Submissions:
             if await self._database.read(lambda tx: submitted_before(tx, new)) is None:
                 raise
 
-        def write(tx: Transaction) -> Submitted | None:
-            if self._scheduler.queue_may_be_full and queued_count(tx) >= self._max_queued:
-                return None
-            return insert_job(tx, new)
-
-        submitted = await self._database.write(write)
+        submitted = await self._store(new)
         if submitted is None:
             raise ResourceExhaustedError(f"{self._max_queued} jobs wait already", retry_after=5.0)
         if submitted.conflict:
             raise ConflictError(f"the request_id was used for another job: {submitted.job_id}")
         if not submitted.existed:
-            self._scheduler.submitted()
+            self._scheduler.wake.moved()
+        return submitted
+
+    async def _store(self, new: NewJob) -> Submitted | None:
+        """Store a job, or find it; None where there is no room for it."""
+        counted = self._room <= 0
+        if not counted:
+            self._room -= 1
+
+        def write(tx: Transaction) -> tuple[Submitted | None, int]:
+            room = self._max_queued - queued_count(tx) if counted else 1
+            return (insert_job if room > 0 else submitted_before)(tx, new), room
+
+        submitted, room = await self._database.write(write)
+        if counted:
+            self._room = (self._room if self._room > 0 else room) - 1
         return submitted
 
     def _refuse_unsupported(self, spec: wire.JobSpec) -> None:

@@ -66,8 +66,6 @@ class Scheduler:
         self.full = False
         #: Providers that had no room for a job in the last look: jobs come before pools.
         self.crowded: frozenset[str] = frozenset()
-        self.queue_may_be_full = False
-        self._submitted_since_count = 0
         self._database = database
         self._sessions = sessions
         self.attempts = attempts
@@ -89,12 +87,6 @@ class Scheduler:
     def ageing(self) -> float:
         """Seconds of waiting that a point of priority is worth."""
         return self._settings.ageing
-
-    def submitted(self) -> None:
-        """Note a new job. The queue is counted only where it may have reached its limit."""
-        self._submitted_since_count += 1
-        self.queue_may_be_full = self._submitted_since_count >= self._settings.max_queued // 2
-        self.wake.moved()
 
     def candidates(self, groups: Sequence[RowMapping] = ()) -> list[Candidate]:
         """Return every provider as strategies see it.

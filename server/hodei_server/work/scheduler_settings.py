@@ -33,7 +33,6 @@ class SchedulerSettings:
     orphan_after: float
     worker_max_jobs: int
     owner: str
-    max_queued: int
     strategies: Mapping[str, Score] = dataclasses.field(default_factory=lambda: STRATEGIES)
     placing: Mapping[str, PlacingSettings] = dataclasses.field(default_factory=dict)
     limits: Mapping[str, Limits] = dataclasses.field(default_factory=dict)

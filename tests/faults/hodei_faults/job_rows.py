@@ -61,7 +61,7 @@ class JobRows(SchedulerMachine):
         self.workers: list[Worker] = []
         self.requests: dict[str, Job] = {}
         self.fleet = Fleet()
-        options = SchedulerSettings("lowest-cost", START_TIMEOUT, 10, 600, MAX_JOBS, "server", 100)
+        options = SchedulerSettings("lowest-cost", START_TIMEOUT, 10, 600, MAX_JOBS, "server")
         self.scheduler = self.scheduler_of(self.fleet, options)
 
     @property

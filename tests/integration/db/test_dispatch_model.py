@@ -139,7 +139,7 @@ class Dispatch(SchedulerMachine):
         self.fleet.health = dict.fromkeys(self.offers, Health(healthy=True))
         self.fleet.measures = {name: Measures(each.typical_startup) for name, each in self.offers.items()}
         self.pings: dict[str, list[bool]] = {name: [] for name in self.offers}
-        options = SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", 100, limits=LIMITS)
+        options = SchedulerSettings(DEFAULT_STRATEGY, 30, 10, 600, 0, "server", limits=LIMITS)
         self.scheduler = self.scheduler_of(self.fleet, options)
 
     def busy(self) -> list[Job]:
