@@ -95,7 +95,7 @@ class Sessions:
     def __init__(self) -> None:
         self._by_worker: dict[str, Session] = {}
         #: When a worker was last heard of, in monotonic seconds; kept after its connection is gone.
-        self.heard: dict[str, float] = {}
+        self._heard: dict[str, float] = {}
         #: Workers' last streams, where they were broken off: their TCP connections, and how many there were in a row.
         self._broken: dict[str, tuple[str, int]] = {}
         #: What was refused to workers since the start: registrations, sessions, hellos, and what broke the protocol.
@@ -130,9 +130,9 @@ class Sessions:
         if not session.closed.is_set() and time.monotonic() - session.began_at < moments:
             self._broken[session.worker_id] = (session.peer, session.breaks + 1)
         session.close("disconnected")
-        self.heard[session.worker_id] = session.heard_at
         if self._by_worker.get(session.worker_id) is session:
             del self._by_worker[session.worker_id]
+            self._heard[session.worker_id] = session.heard_at
 
     def get(self, worker_id: str) -> Session | None:
         """Return the worker's current session."""
@@ -149,10 +149,11 @@ class Sessions:
     def silent_for(self, worker_id: str, since: float) -> float:
         """Return for how many seconds a worker was not heard of; from `since` (monotonic) where it never was."""
         session = self._by_worker.get(worker_id)
-        heard = session.heard_at if session is not None else self.heard.get(worker_id, since)
+        heard = session.heard_at if session is not None else self._heard.get(worker_id, since)
         return time.monotonic() - max(heard, since)
 
     def forget(self, worker_id: str) -> None:
-        """Drop what is known of a worker that is gone."""
-        self.heard.pop(worker_id, None)
+        """Drop what is known of a worker that is gone; a connection of it that is still being closed leaves nothing."""
+        self._by_worker.pop(worker_id, None)
+        self._heard.pop(worker_id, None)
         self._broken.pop(worker_id, None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from hodei.v1 import worker_pb2 as wire
-from hodei_server.work.sessions import Session
+from hodei_server.work.sessions import Session, Sessions
 
 
 def ack(sequence: int) -> wire.LogAck:
@@ -52,3 +52,15 @@ async def test_a_session_that_is_closed_sends_what_waits_and_then_nothing() -> N
     session.close("over")
     assert await sending == [wire.ConnectResponse(log_ack=ack(3))]
     assert await session.outgoing() == []
+
+
+async def test_of_a_worker_that_is_gone_nothing_is_kept_whenever_its_connection_ends() -> None:
+    """Its provider may confirm that it is gone before the end of its connection is heard of."""
+    sessions = Sessions()
+    session = sessions.connect("worker")
+    began = session.heard_at - 3600
+    session.close("it was removed")
+    sessions.forget("worker")
+    assert sessions.connected() == frozenset()
+    sessions.disconnect(session)
+    assert sessions.silent_for("worker", since=began) >= 3600
