@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of, make_block
@@ -139,12 +139,14 @@ async def find_tail(
     wanted = lines + 1
     while True:
         start, whole = await _roughly(book, segments, wanted)
-        chunks = await _chunks(book, attempt_uid, start, end, streams)
-        newlines = sum(data.count(b"\n") for _, data in chunks)
-        partial = 1 if chunks and not chunks[-1][1].endswith(b"\n") else 0
+        newlines, partial = 0, False
+        # Counted first and read again where the place is: a tail may be larger than memory.
+        async for _, data in _chunks(book, attempt_uid, start, end, streams):
+            newlines += data.count(b"\n")
+            partial = not data.endswith(b"\n")
         skip = newlines + partial - lines
         if skip > 0:
-            return _behind_newline(chunks, skip)
+            return await _behind_newline(_chunks(book, attempt_uid, start, end, streams), skip)
         if whole:
             return start, 0
         wanted *= 4
@@ -168,34 +170,32 @@ async def _roughly(book: LogBook, segments: Sequence[Segment], lines: int) -> tu
 
 async def _chunks(
     book: LogBook, attempt_uid: str, start: int, end: int, streams: frozenset[wire.LogStream.ValueType]
-) -> list[tuple[int, bytes]]:
+) -> AsyncIterator[tuple[int, bytes]]:
+    """Yield the chunks of some streams, each a sequence and its data; of all when empty."""
     cursor = Cursor(book, attempt_uid, start)
-    chunks: list[tuple[int, bytes]] = []
     while cursor.sequence < end:
         piece = await cursor.read()
         if isinstance(piece, Cut):
             continue
         if not piece:
             break
-        for stored in piece:
-            chunks += [
-                (chunk.sequence, chunk.data)
-                for chunk in chunks_of(stored.data)
-                if not streams or chunk.stream in streams
-            ]
+        for chunk in (chunk for stored in piece for chunk in chunks_of(stored.data)):
+            if not streams or chunk.stream in streams:
+                yield chunk.sequence, chunk.data
         await asyncio.sleep(0)
-    return chunks
 
 
-def _behind_newline(chunks: Sequence[tuple[int, bytes]], number: int) -> tuple[int, int]:
+async def _behind_newline(chunks: AsyncIterator[tuple[int, bytes]], number: int) -> tuple[int, int]:
     """Return the place behind the `number`-th newline."""
-    for sequence, data in chunks:
+    behind = 0
+    async for sequence, data in chunks:
         count = data.count(b"\n")
         if count < number:
             number -= count
+            behind = sequence + 1
             continue
         place = -1
         for _ in range(number):
             place = data.index(b"\n", place + 1)
         return sequence, place + 1
-    return (chunks[-1][0] + 1, 0) if chunks else (0, 0)
+    return behind, 0
