@@ -148,7 +148,7 @@ async def test_what_is_larger_than_a_part_goes_in_parts_of_that_size(
 
 async def held(proxy: S3Proxy, wanted: int) -> None:
     """Wait until so many calls wait at the gate."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while proxy.busy < wanted:
             await asyncio.sleep(0.01)
 

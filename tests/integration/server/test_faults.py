@@ -157,12 +157,14 @@ async def test_a_worker_under_load_answers_its_pings(make_settings: Callable[...
     """W19: a job that floods its log for many ping intervals keeps its first connection."""
     port = free_port()
     async with FaultyProxy(("127.0.0.1", port)) as proxy:
-        settings = make_settings(worker_listen=f"127.0.0.1:{port}", worker_address=proxy.address, **QUICK)
+        # Three of these are no time in which a busy machine lets a process do nothing at all.
+        quick = QUICK | {"ping_interval": "1s"}
+        settings = make_settings(worker_listen=f"127.0.0.1:{port}", worker_address=proxy.address, **quick)
         async with (
             Server(settings, ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,
         ):
-            job = await client.submit(["sh", "-c", "yes | head -c 200000000; yes > /dev/null & sleep 3; kill $!"])
+            job = await client.submit(["sh", "-c", "yes | head -c 200000000; yes > /dev/null & sleep 5; kill $!"])
             outcome = await client.wait(job)
             assert outcome.state == wire.JOB_STATE_SUCCEEDED
             assert (await client.receipt(job)).bytes == 200_000_000

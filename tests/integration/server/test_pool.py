@@ -196,14 +196,15 @@ async def test_the_pool_follows_what_jobs_take_and_goes_back(
     """From none to as many as jobs took of late; once that is past, what waits is let go."""
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "0")
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MAX_READY", "2")
-    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_FOLLOW", "3s")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_FOLLOW", "8s")
     async with (
         Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await warm(client, 0)
-        for _ in range(3):
-            await client.wait(await client.submit(["true"]))
+        # At once, so that on a busy machine, too, all of them count when the pool's workers have come.
+        jobs = [await client.submit(["true"]) for _ in range(3)]
+        await asyncio.gather(*map(client.wait, jobs))
         await warm(client, 2)
         await warm(client, 0)
 

@@ -69,7 +69,7 @@ def _execute(settings: Settings, change: Delete | Update) -> None:
 
 
 async def _ended(client: Client, job: str, folder: Path) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(90):
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
     causes = [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
     assert causes == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]

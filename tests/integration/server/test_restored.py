@@ -155,7 +155,7 @@ async def test_a_worker_that_nobody_finds_is_refused_and_ends_with_its_job(
 
 async def gone(pid: int) -> None:
     """Wait until a process has ended."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while Path(f"/proc/{pid}/exe").exists():
             await asyncio.sleep(0.02)
 
