@@ -6,6 +6,7 @@ import difflib
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # nothing more is flushed at exit
         sys.exit(EXIT_READER_GONE)
     except ImportError as error:
-        extra = "server" if command in {"server", "db", "config"} or "--local" in args else "cli"
+        extra = "server" if _asked_by_server(error) else "cli"
         _fail(f"'hodei {command}' needs {error.name}: pip install 'hodei-jobs[{extra}]'", EXIT_HODEI)
     except OSError as error:
         _fail(f"{error.filename}: {error.strerror}" if error.filename else str(error), EXIT_HODEI)
@@ -144,6 +145,12 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
             raise
         _fail(str(error), EXIT_HODEI)
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _asked_by_server(error: ImportError) -> bool:
+    """Whether it was the server's code that found a package missing."""
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__", "").startswith("hodei_server") for frame, _ in frames)
 
 
 def _is_ours(error: Exception) -> bool:
