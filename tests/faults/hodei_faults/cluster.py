@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import SYSTEM, Chunk, Client
+from hodei_client import SYSTEM, Client
+from hodei_faults.logs import read
 
 #: Runs for long the first time; the attempt that follows ends at once, and well.
 LONG_AT_FIRST = ("sh", "-c", "echo attempt $HODEI_ATTEMPT; [ $HODEI_ATTEMPT -gt 1 ] || sleep 600")
@@ -66,19 +67,7 @@ async def running(client: Client, job: str) -> wire.Job:
 
 async def output(client: Client, job: str, stream: int = SYSTEM) -> str:
     """Return one stream of a job's whole log, once it has ended; by default what the server says."""
-    data = [event.data async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == stream]
-    return b"".join(data).decode()
-
-
-async def until_said(client: Client, job: str, words: str) -> None:
-    """Wait for a job's log to have some words, in whichever stream, while it is written."""
-    said = b""
-    async with asyncio.timeout(60):
-        async for event in client.logs(job):
-            said += event.data if isinstance(event, Chunk) else b""
-            if words.encode() in said:
-                return
-    raise AssertionError(f"the log has ended without {words!r}: {said!r}")
+    return (await read(client, job, stream)).decode()
 
 
 async def causes(client: Client, job: str) -> list[int]:

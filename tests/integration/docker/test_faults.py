@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_client import Client, ClientSettings
 from hodei_faults.containers import container_of, docker, leftovers
+from hodei_faults.logs import read
 from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
@@ -37,12 +38,6 @@ def run(command: str) -> None:
     # Into nothing: an engine that is started keeps what it inherits open.
     nothing = subprocess.DEVNULL
     subprocess.run(["sh", "-c", command], check=True, timeout=100, stdout=nothing, stderr=nothing)
-
-
-async def read(client: Client, job: str) -> bytes:
-    """Return a job's standard output."""
-    events = client.logs(job)
-    return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == STDOUT])
 
 
 @pytest.mark.parametrize("accident", ["kill -s KILL", "rm -f", "rm -f -v", "stop -t 0"])

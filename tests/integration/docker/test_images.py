@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, SYSTEM, Chunk, Client, ClientSettings
+from hodei_client import SYSTEM, Chunk, Client, ClientSettings
 from hodei_faults.containers import container_of, docker
+from hodei_faults.logs import read
 from hodei_faults.registry import Registry
 from hodei_server.app import Server
 from hodei_server.settings import Settings
@@ -46,21 +47,14 @@ def closed_registry(saved: bytes) -> Iterator[Registry]:
         docker("rmi", serving.name, check=False)
 
 
-async def read(client: Client, job: str, stream: int) -> str:
-    """Return what is in one stream of a job's log."""
-    events = client.logs(job)
-    data = b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
-    return data.decode()
-
-
 async def test_a_pull_is_told_at_the_beginning_of_the_log(client: Client, registry: Registry) -> None:
     """W01, W02: as lines of the system; the job's own output follows."""
     job = await client.submit(["echo", "from the image"], image=registry.name)
     assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-    told = await read(client, job, SYSTEM)
+    told = (await read(client, job, SYSTEM)).decode()
     assert f"image {registry.name}: pulling" in told
     assert f"image {registry.name}: pulled in" in told
-    assert await read(client, job, STDOUT) == "from the image\n"
+    assert await read(client, job) == b"from the image\n"
     assert (await client.receipt(job)).complete
 
 
@@ -73,7 +67,7 @@ async def test_an_image_that_does_not_exist_fails_its_job_at_once(client: Client
     assert image in outcome.message
     assert "not found" in outcome.message or "unknown" in outcome.message
     assert len((await client.get(job)).attempts) == 1
-    assert outcome.message in await read(client, job, SYSTEM)
+    assert outcome.message in (await read(client, job, SYSTEM)).decode()
 
 
 async def test_an_image_that_wants_credentials_fails_its_job_at_once(client: Client, closed_registry: Registry) -> None:
@@ -119,7 +113,7 @@ async def test_a_registry_that_does_not_answer_is_waited_for_until_the_start_tim
     job = await client.submit(["true"], image="127.0.0.1:1/hodei/image:1", start_timeout=3, retry=NO_RETRY)
     outcome = await client.wait(job)
     assert outcome.cause == wire.CAUSE_START_TIMEOUT
-    assert "can't be pulled yet" in await read(client, job, SYSTEM)
+    assert "can't be pulled yet" in (await read(client, job, SYSTEM)).decode()
 
 
 async def test_what_is_cancelled_while_its_image_is_waited_for_is_never_launched(client: Client, saved: bytes) -> None:

@@ -9,20 +9,15 @@ from pathlib import Path
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, SYSTEM, Chunk, Client, ClientSettings, PreconditionError
+from hodei_client import SYSTEM, Client, ClientSettings, PreconditionError
 from hodei_faults.containers import container_of, docker, inspect, leftovers
+from hodei_faults.logs import read
 from hodei_providers.docker.config import DockerConfig
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
 MakeSettings = Callable[..., Settings]
 WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
-
-
-async def read(client: Client, job: str, stream: int = STDOUT) -> bytes:
-    """Return what is in one stream of a job's log."""
-    events = client.logs(job)
-    return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
 
 
 async def test_the_output_of_an_instant_is_whole(client: Client) -> None:

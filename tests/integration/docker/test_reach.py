@@ -12,8 +12,9 @@ import pytest
 
 from hodei.address import parse_address
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, SYSTEM, Chunk, Client, ClientSettings, PreconditionError
+from hodei_client import SYSTEM, Client, ClientSettings, PreconditionError
 from hodei_faults.containers import container_of, docker, inspect
+from hodei_faults.logs import read
 from hodei_faults.registry import Registry
 from hodei_faults.tls_proxy import Authority, TlsProxy
 from hodei_providers.docker.config import DockerConfig
@@ -30,13 +31,6 @@ NO_RETRY = wire.RetryPolicy(max_infrastructure_retries=0)
 WAITING = "touch /mnt/shared/started; while [ ! -e /mnt/shared/go ]; do sleep 0.05; done; echo here"
 #: Where nothing listens.
 NOWHERE = "127.0.0.1:1"
-
-
-async def read(client: Client, job: str, stream: int = STDOUT) -> str:
-    """Return what is in one stream of a job's log."""
-    events = client.logs(job)
-    data = b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
-    return data.decode()
 
 
 def set_docker(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
@@ -73,7 +67,7 @@ async def test_an_engine_behind_mutual_tls_runs_jobs(
     ):
         job = await client.submit(["echo", "hello"], retry=NO_RETRY)
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-        assert await read(client, job) == "hello\n"
+        assert await read(client, job) == b"hello\n"
     assert set(proxy.clients) == {"hodei"}
 
 
@@ -161,7 +155,7 @@ async def test_a_container_finds_its_way_back(
         assert parse_address(environment["HODEI_SERVER_ADDRESS"]).host == expected_host
         (shared / "go").touch()
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-        assert await read(client, job) == "here\n"
+        assert await read(client, job) == b"here\n"
 
 
 async def test_a_network_that_is_not_there_is_told_at_the_start(
@@ -209,7 +203,7 @@ async def test_what_is_always_pulled_never_runs_from_the_copy_that_is_there(
         job = await client.submit(["true"], start_timeout=3, retry=NO_RETRY)
         outcome = await client.wait(job)
         assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_START_TIMEOUT)
-        told = await read(client, job, SYSTEM)
+        told = (await read(client, job, SYSTEM)).decode()
         assert f"image {image} can't be pulled yet" in told
         assert "connection refused" in told
         assert container_of(job) == ""

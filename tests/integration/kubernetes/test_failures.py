@@ -10,7 +10,8 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
-from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until, until_said
+from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.logs import until_said
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]

@@ -10,7 +10,8 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, SYSTEM, Client, ClientSettings
-from hodei_faults.cluster import nothing_left, output, pod_of, until_said
+from hodei_faults.cluster import nothing_left, output, pod_of
+from hodei_faults.logs import until_said
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]

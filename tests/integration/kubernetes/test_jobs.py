@@ -13,7 +13,8 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk
-from hodei_faults.cluster import nothing_left, pod_of, running, until_said, workers_of
+from hodei_faults.cluster import nothing_left, pod_of, running, workers_of
+from hodei_faults.logs import until_said
 from hodei_server.app import Server
 
 GIB = 1 << 30

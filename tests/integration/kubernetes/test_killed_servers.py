@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_client import Client, ClientSettings
+from hodei_faults.logs import read
 from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
@@ -33,12 +34,6 @@ async def until_nothing_is_left(api: Any, namespace: str) -> None:
     async with asyncio.timeout(60):
         while await items(api, namespace, "pods") or await items(api, namespace, "secrets"):
             await asyncio.sleep(0.2)
-
-
-async def read(client: Client, job: str) -> bytes:
-    """Return a job's standard output."""
-    events = client.logs(job)
-    return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == STDOUT])
 
 
 @pytest.fixture

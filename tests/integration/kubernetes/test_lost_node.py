@@ -26,8 +26,8 @@ from hodei_faults.cluster import (
     taint,
     untaint,
     until,
-    until_said,
 )
+from hodei_faults.logs import until_said
 from hodei_server.app import Server
 
 

@@ -21,9 +21,10 @@ import yaml
 
 from hodei.transport import TlsFiles
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, UnavailableError
+from hodei_client import UnavailableError
 from hodei_faults.cluster import pod_of, running, until
 from hodei_faults.kubectl import PATIENCE, Kubectl
+from hodei_faults.logs import read
 from hodei_providers.kubernetes.api import Api
 
 pytestmark = pytest.mark.timeout(300)
@@ -122,14 +123,6 @@ async def volume(kubectl: Kubectl, place: str) -> AsyncIterator[None]:
     await kubectl("delete", "namespace", space, "--wait=false")
 
 
-async def stdout_of(client: Client, job: str) -> bytes:
-    """Return what a job wrote, all of it."""
-    said = b""
-    async for event in client.logs(job):
-        said += event.data if isinstance(event, Chunk) and event.stream == STDOUT else b""
-    return said
-
-
 @pytest.fixture
 async def deploy(
     kubectl: Kubectl, namespace: str, place: str, worker_image: str
@@ -174,7 +167,7 @@ async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
         done = await client.submit(["seq", "50000"])
         outcome = await client.wait(done)
         assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
-        before = await stdout_of(client, done)
+        before = await read(client, done)
         assert before.split() == [b"%d" % number for number in range(1, 50001)]
         script = "i=0; while [ $i -lt 100 ]; do i=$((i+1)); echo $i; sleep 0.2; done"
         runs = await client.submit(["sh", "-c", script])
@@ -190,10 +183,10 @@ async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
 
     await until(is_back, 180)
     async with kubectl.forwarded(place) as client:
-        assert await stdout_of(client, done) == before
+        assert await read(client, done) == before
         outcome = await client.wait(runs)
         assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
-        assert (await stdout_of(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
+        assert (await read(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
         assert len((await client.get(runs)).attempts) == 1
     assert pod["spec"]["serviceAccountName"] == "hodei-jobs-worker"
 

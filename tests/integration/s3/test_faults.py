@@ -16,8 +16,9 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_client import Client, ClientSettings
 from hodei_faults import FaultyProxy, SmallDisk, small_disks
+from hodei_faults.logs import read
 from hodei_faults.s3_proxy import S3Proxy
 from hodei_server.app import Server
 from hodei_server.loops.archive import HEALTH_SERVICE
@@ -102,12 +103,6 @@ async def empty(folder: Path) -> None:
             await asyncio.sleep(0.05)
 
 
-async def output(client: Client, job: str) -> bytes:
-    """Return a job's whole stdout."""
-    events = [event async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT]
-    return b"".join(event.data for event in events)
-
-
 LINES = b"".join(b"%d\n" % number for number in range(1, 40_001))
 
 
@@ -137,14 +132,14 @@ async def test_jobs_go_on_while_s3_fails_and_it_catches_up(
             job = await client.submit(["seq", "40000"])
             assert (await client.wait(job)).exit_code == 0
             await becomes(server, healthy_again=False)
-            assert await output(client, job) == LINES
+            assert await read(client, job) == LINES
             assert any((settings.data_dir / "logs").rglob("*.*"))
             (failing,) = [entry for entry in told if entry["event"] == "archive.failing"]
             assert words in failing["error"]
             faulty.heal(fault)
             await becomes(server, healthy_again=True)
             await empty(settings.data_dir / "logs")
-            assert await output(client, job) == LINES
+            assert await read(client, job) == LINES
             assert (await client.receipt(job)).complete
     assert [entry["event"] for entry in told if entry["event"] == "archive.recovered"] == ["archive.recovered"]
 
@@ -171,7 +166,7 @@ async def test_a_disk_that_fills_up_while_s3_is_away_delays_a_job_and_loses_noth
             await becomes(server, healthy_again=False)
             faulty.heal("unreachable")
             assert (await client.wait(job)).exit_code == 0
-            assert await output(client, job) == (tmp_path / "printed").read_bytes()
+            assert await read(client, job) == (tmp_path / "printed").read_bytes()
             assert (await client.receipt(job)).complete
             await empty(settings.data_dir / "logs")
 
@@ -190,7 +185,7 @@ async def test_an_archived_log_is_out_of_reach_while_s3_is_and_its_reader_goes_o
         await empty(settings.data_dir / "logs")
         faulty.begin("unreachable")
         before = len(faulty.s3_proxy.calls)
-        reading = asyncio.create_task(output(client, job))
+        reading = asyncio.create_task(read(client, job))
         async with asyncio.timeout(60):
             while len(faulty.s3_proxy.calls) < before + 4:
                 await asyncio.sleep(0.05)

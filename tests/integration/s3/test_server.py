@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_client import Chunk, Client, ClientSettings
+from hodei_faults.logs import read
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import jobs, log_segments
@@ -47,12 +48,6 @@ def rows(settings: Settings) -> list[Any]:
     return list(found)
 
 
-async def output(client: Client, job: str) -> bytes:
-    """Return a job's whole stdout."""
-    events = [event async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT]
-    return b"".join(event.data for event in events)
-
-
 def numbers(count: int) -> bytes:
     """Return what `seq` prints."""
     return b"".join(b"%d\n" % number for number in range(1, count + 1))
@@ -74,7 +69,7 @@ async def test_logs_go_to_the_bucket_whatever_became_of_their_jobs(
             await client.wait(job)
         await until(lambda: not local(settings))
         for job in ended:
-            assert await output(client, job) == numbers(400000)
+            assert await read(client, job) == numbers(400000)
             receipt = await client.receipt(job)
             assert receipt.complete
             found = objects(s3, bucket_name)
@@ -87,7 +82,7 @@ async def test_logs_go_to_the_bucket_whatever_became_of_their_jobs(
             assert len(manifest["segments"]) >= 2
             folder = name.removesuffix(f"{receipt.attempt_uid}/manifest.json")
             assert all(found[folder + each["object"]] == each["object_bytes"] for each in manifest["segments"])
-        assert await output(client, silent) == b""
+        assert await read(client, silent) == b""
 
 
 async def test_a_job_that_runs_uploads_as_it_goes(make_settings: MakeSettings, s3: Any, bucket_name: str) -> None:
@@ -110,10 +105,10 @@ async def test_a_job_that_runs_uploads_as_it_goes(make_settings: MakeSettings, s
         await until(lambda: not local(settings))
         assert not (await client.receipt(job)).ended
         assert len([name for name in objects(s3, bucket_name) if f"/{uid}/" in name]) > 2
-        followed = asyncio.create_task(output(client, job))
+        followed = asyncio.create_task(read(client, job))
         release.touch()
         await client.wait(job)
-        assert await output(client, job) == numbers(400000) + b"the end\n"
+        assert await read(client, job) == numbers(400000) + b"the end\n"
         assert (numbers(400000) + b"the end\n").startswith(await followed)
         assert (await client.receipt(job)).complete
 
@@ -158,7 +153,7 @@ async def test_a_server_that_dies_while_it_moves_a_log_loses_and_doubles_nothing
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await until(lambda: not local(settings) and all(row.place == int(Place.S3) for row in rows(settings)))
-        assert await output(client, job) == numbers(40000)
+        assert await read(client, job) == numbers(40000)
         assert (await client.receipt(job)).complete
         after = objects(s3, bucket_name)
         assert before.items() <= after.items()
@@ -194,7 +189,7 @@ async def test_what_has_expired_leaves_the_disk_the_bucket_and_the_database(
         engine.dispose()
         await client.cancel(running, force=True)
         await client.wait(running)
-        assert await output(client, running) == b"here\n"
+        assert await read(client, running) == b"here\n"
 
 
 async def test_a_tenant_has_a_time_of_its_own(make_settings: MakeSettings) -> None:

@@ -28,20 +28,10 @@ from hodei_client import (
     PreconditionError,
 )
 from hodei_client.settings import ClientSettings
+from hodei_faults.logs import read
 from hodei_server.app import Server
 from hodei_server.db.database import Database, Transaction
 from hodei_server.work.look import Look
-
-
-async def read(client: Client, job: str, stream: int, place: LogPlace | None = None) -> bytes:
-    """Return what a job wrote to one stream."""
-    return b"".join(
-        [
-            event.data
-            async for event in client.logs(job, place=place)
-            if isinstance(event, Chunk) and event.stream == stream
-        ]
-    )
 
 
 async def test_a_job_runs_and_its_streams_are_kept_apart(client: Client) -> None:
@@ -49,7 +39,7 @@ async def test_a_job_runs_and_its_streams_are_kept_apart(client: Client) -> None
     job = await client.submit(["sh", "-c", "echo out; echo err >&2; exit 7"])
     outcome = await client.wait(job)
     assert (outcome.state, outcome.cause, outcome.exit_code) == (wire.JOB_STATE_FAILED, wire.CAUSE_EXIT_CODE, 7)
-    assert await read(client, job, STDOUT) == b"out\n"
+    assert await read(client, job) == b"out\n"
     assert await read(client, job, STDERR) == b"err\n"
 
 
@@ -70,7 +60,7 @@ async def test_all_byte_values_come_through(client: Client) -> None:
     job = await client.submit(
         ["python3", "-c", "import sys; sys.stdout.buffer.write(bytes(range(256)) * 4096)"], name="bytes"
     )
-    assert await read(client, job, STDOUT) == bytes(range(256)) * 4096
+    assert await read(client, job) == bytes(range(256)) * 4096
     receipt = await client.receipt(job)
     assert (receipt.bytes, receipt.lines, receipt.complete) == (1 << 20, 4096, True)
 
@@ -78,11 +68,11 @@ async def test_all_byte_values_come_through(client: Client) -> None:
 async def test_a_follower_that_joins_late_or_twice_sees_the_same(client: Client) -> None:
     """L02, L04, L25: history and live are one sequence from 0."""
     job = await client.submit(["sh", "-c", "for i in $(seq 2000); do echo line $i; done"])
-    early = asyncio.create_task(read(client, job, STDOUT))
+    early = asyncio.create_task(read(client, job))
     await client.wait(job)
     expected = b"".join(b"line %d\n" % number for number in range(1, 2001))
     assert await early == expected
-    assert await read(client, job, STDOUT) == expected
+    assert await read(client, job) == expected
 
 
 @pytest.mark.parametrize(("lines", "first"), [(1, 100), (10, 91), (100, 1), (1000, 1)])
@@ -90,7 +80,7 @@ async def test_the_last_lines_are_exactly_as_many(client: Client, lines: int, fi
     """A tail begins at the beginning of a line."""
     job = await client.submit(["seq", "100"])
     await client.wait(job)
-    tail = await read(client, job, STDOUT, LogPlace(tail=lines))
+    tail = await read(client, job, place=LogPlace(tail=lines))
     assert tail == b"".join(b"%d\n" % number for number in range(first, 101))
 
 
@@ -226,10 +216,10 @@ async def test_a_retried_job_is_a_new_one(client: Client) -> None:
 async def test_arguments_and_stdin_arrive_as_they_were_given(client: Client) -> None:
     """W39, W41: no shell in between; stdin is closed unless given."""
     job = await client.submit(["printf", "%s|", "a b", "$HOME", "*", ""])
-    assert await read(client, job, STDOUT) == b"a b|$HOME|*||"
-    assert await read(client, await client.submit(["cat"]), STDOUT) == b""
+    assert await read(client, job) == b"a b|$HOME|*||"
+    assert await read(client, await client.submit(["cat"])) == b""
     given = await client.submit(["cat"], stdin=b"\x00given\n" * 100_000)
-    assert await read(client, given, STDOUT) == b"\x00given\n" * 100_000
+    assert await read(client, given) == b"\x00given\n" * 100_000
 
 
 async def test_explain_and_watch_tell_the_same_story(client: Client) -> None:
@@ -260,7 +250,7 @@ async def test_a_follow_that_comes_with_the_dispatch_waits_for_the_log(
     monkeypatch.setattr(Database, "write", write)
     job = await client.submit(["echo", "late"])
     await dispatched.wait()
-    following = asyncio.create_task(read(client, job, STDOUT))
+    following = asyncio.create_task(read(client, job))
     async with asyncio.timeout(60):
         while (await client.get(job)).state != wire.JOB_STATE_STARTING or following.done():
             await asyncio.sleep(0.01)

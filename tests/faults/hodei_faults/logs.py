@@ -1,0 +1,24 @@
+"""A job's log, as tests look at it."""
+
+from __future__ import annotations
+
+import asyncio
+
+from hodei_client import STDOUT, Chunk, Client, LogPlace
+
+
+async def read(client: Client, job: str, stream: int = STDOUT, *, place: LogPlace | None = None) -> bytes:
+    """Return what is in one stream of a job's log, followed to its end."""
+    events = client.logs(job, place=place)
+    return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
+
+
+async def until_said(client: Client, job: str, words: str) -> None:
+    """Wait for a job's log to have some words, in whichever stream, while it is written."""
+    said = b""
+    async with asyncio.timeout(60):
+        async for event in client.logs(job):
+            said += event.data if isinstance(event, Chunk) else b""
+            if words.encode() in said:
+                return
+    raise AssertionError(f"the log has ended without {words!r}: {said!r}")
