@@ -73,10 +73,7 @@ def read_pod(pod: Manifest) -> Seen:
     disruption = _condition(status, "DisruptionTarget")
     if phase == "Running":
         reason = ExitReason.EVICTED if disruption else ExitReason.UNKNOWN
-        where = f"runs on node {pod['spec'].get('nodeName', '')}"
-        if pod["metadata"].get("deletionTimestamp"):
-            where += ", is being deleted"
-        message = _cut(_told(disruption) or where)
+        message = _cut(_told(disruption) or _being_deleted(pod, f"runs on node {pod['spec'].get('nodeName', '')}"))
         return Seen(Description(handle, WorkerPhase.RUNNING, reason=reason, message=message), uid)
     if disruption:
         # It may run already: a kubelet tells so later than it starts it.
@@ -117,8 +114,12 @@ def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
         reason = ExitReason.UNSCHEDULABLE if scheduled.get("reason") == "Unschedulable" else ExitReason.UNKNOWN
         return Seen(Description(handle, WorkerPhase.PENDING, reason=reason, message=_cut(_told(scheduled))), uid)
     node = pod["spec"].get("nodeName", "")
-    message = f"is being started on node {node}" if node else "waits for the scheduler"
+    message = _being_deleted(pod, f"is being started on node {node}" if node else "waits for the scheduler")
     return Seen(Description(handle, WorkerPhase.PENDING, message=message), uid)
+
+
+def _being_deleted(pod: Manifest, where: str) -> str:
+    return f"{where}, is being deleted" if pod["metadata"].get("deletionTimestamp") else where
 
 
 def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:

@@ -127,6 +127,14 @@ def test_the_schedulers_own_words_are_told() -> None:
     assert not found.permanent
 
 
+@pytest.mark.parametrize("phase", ["Pending", "Running"])
+def test_a_pod_that_somebody_deletes_says_so_whether_its_kubelet_has_told_that_it_runs_or_not(phase: str) -> None:
+    """W08: an evicted job is told by whom it was asked to end."""
+    found = read_pod(pod({"phase": phase}, deletionTimestamp="2026-01-01T00:00:00Z")).description
+    assert found.message.endswith("on node node1, is being deleted")
+    assert "deleted" not in read_pod(pod({"phase": phase})).description.message
+
+
 def test_a_pod_that_was_deleted_ended_as_it_was_last_seen() -> None:
     """W08, W09: evicted, ended by itself, or taken away while it ran."""
     running = {"phase": "Running"}
