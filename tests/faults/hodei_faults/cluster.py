@@ -75,9 +75,9 @@ async def causes(client: Client, job: str) -> list[int]:
     return [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
 
 
-async def until_allowed(api: Any, user: str, verb: str, resource: str, *, group: str = "", namespace: str = "") -> None:
+async def until_allowed(api: Any, user: str, verb: str, resource: str, *, namespace: str = "", name: str = "") -> None:
     """Wait for somebody to have a right: rules that were made a moment ago reach the API server's own cache later."""
-    attributes = {"verb": verb, "resource": resource, "group": group, "namespace": namespace}
+    attributes = {"verb": verb, "resource": resource, "namespace": namespace, "name": name}
     review = {"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1"}
     spec = {"user": user, "resourceAttributes": attributes}
 

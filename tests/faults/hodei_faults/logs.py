@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from hodei_client import STDOUT, Chunk, Client, LogPlace
+from hodei_client import STDOUT, SYSTEM, Chunk, Client, LogPlace
 
 
 async def read(client: Client, job: str, stream: int = STDOUT, *, place: LogPlace | None = None) -> bytes:
@@ -13,12 +13,12 @@ async def read(client: Client, job: str, stream: int = STDOUT, *, place: LogPlac
     return b"".join([event.data async for event in events if isinstance(event, Chunk) and event.stream == stream])
 
 
-async def until_said(client: Client, job: str, words: str) -> None:
-    """Wait for a job's log to have some words, in whichever stream, while it is written."""
+async def until_said(client: Client, job: str, words: str, stream: int = SYSTEM) -> None:
+    """Wait for a job's log to have some words in one stream; by default of what the server says."""
     said = b""
     async with asyncio.timeout(60):
         async for event in client.logs(job):
-            said += event.data if isinstance(event, Chunk) else b""
+            said += event.data if isinstance(event, Chunk) and event.stream == stream else b""
             if words.encode() in said:
                 return
     raise AssertionError(f"the log has ended without {words!r}: {said!r}")

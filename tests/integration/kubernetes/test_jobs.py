@@ -122,7 +122,7 @@ async def test_the_job_sees_no_token_and_no_account(client: Client) -> None:
 async def test_a_cancelled_job_leaves_its_pod_no_time(client: Client) -> None:
     """W31: cancelling reaches the process, with its grace."""
     job = await client.submit(["sh", "-c", "trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.1; done"])
-    await until_said(client, job, "up")
+    await until_said(client, job, "up", STDOUT)
     await client.cancel(job)
     outcome = await client.wait(job)
     assert outcome.state in {wire.JOB_STATE_CANCELLED, wire.JOB_STATE_SUCCEEDED}

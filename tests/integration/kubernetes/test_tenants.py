@@ -62,7 +62,7 @@ async def limited(api: Any, namespace: str, account: Account, config: Kubernetes
         path = f"{RBAC}/{kind}" if kind else f"{RBAC}/namespaces/{namespace}/{part['kind'].lower()}s"
         await api.apply(f"{path}/{part['metadata']['name']}", part)
     await until_allowed(api, identity, "create", "namespaces")
-    await until_allowed(api, identity, "create", "pods", namespace=namespace)
+    await until_allowed(api, identity, "get", "secrets", namespace=namespace, name="registry")
     yield kubeconfig
     for name in (f"{namespace}-limited", f"{namespace}-watch"):
         with contextlib.suppress(Exception):
