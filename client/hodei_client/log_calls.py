@@ -29,6 +29,7 @@ class LogCalls(Calls):
         :param follow: wait for what is to come, and go on with the next attempt after a retry.
         :param streams: only these; all when empty.
         :param verify: compare the bytes with the receipt where all of an attempt were seen.
+        :param compress: have the server compress what it sends; it costs both sides processor time.
         :raise LogIntegrityError: they differ.
         """
         return LogReader(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import threading
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from types import TracebackType
@@ -100,7 +101,7 @@ class PlainClient:
         return self._iterate(self._client.list(request))
 
     def cancel(
-        self, job_id: str, *, grace: float | None = None, force: bool = False, reason: str = ""
+        self, job_id: str, *, grace: float | dt.timedelta | None = None, force: bool = False, reason: str = ""
     ) -> types_wire.Job:
         """Ask for a job to be stopped."""
         return self._run(self._client.cancel(job_id, grace=grace, force=force, reason=reason))
@@ -137,9 +138,13 @@ class PlainClient:
         follow: bool = True,
         streams: Sequence[int] = (),
         verify: bool = True,
+        compress: bool = False,
     ) -> Iterator[LogEvent]:
         """Yield a job's log."""
-        return self._iterate(self._client.logs(job_id, place=place, follow=follow, streams=streams, verify=verify))
+        events = self._client.logs(
+            job_id, place=place, follow=follow, streams=streams, verify=verify, compress=compress
+        )
+        return self._iterate(events)
 
     def search(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import inspect
 import os
 import socket
 import subprocess
@@ -53,6 +54,17 @@ async def test_a_submit_that_is_repeated_names_the_same_request(server: Any, cli
     assert server.submits[0].spec.run_timeout.ToMilliseconds() == 250
     assert await client.submit(["true"], request_id="mine") == "j"
     assert server.submits[-1].request_id == "mine"
+
+
+def test_the_plain_client_does_all_that_the_asynchronous_one_does() -> None:
+    """By the same names, and each takes the same; only what it returns is there without waiting."""
+
+    def calls(kind: type) -> dict[str, list[inspect.Parameter]]:
+        public = {name: getattr(kind, name) for name in dir(kind) if not name.startswith("_")}
+        return {name: [*inspect.signature(call).parameters.values()] for name, call in public.items()}
+
+    assert calls(PlainClient) == calls(Client)
+    assert {"logs", "submit", "prune_logs", "drain_worker"} <= calls(Client).keys()
 
 
 async def test_two_submits_are_two_requests(server: Any, client: Client) -> None:
