@@ -115,6 +115,8 @@ class Outbox:
         self._ready: collections.deque[OutgoingBlock] = collections.deque()
         self._sent: collections.deque[OutgoingBlock] = collections.deque()
         self._sent_bytes = 0
+        #: What the file had no room for, to follow what is in it.
+        self._behind: collections.deque[OutgoingBlock] = collections.deque()
         self._held = 0
         self._spool_failed = False
         self._patient_until = 0.0
@@ -155,25 +157,28 @@ class Outbox:
     def _finish_block(self) -> None:
         block = OutgoingBlock(self._building_first, self.next_sequence, b"".join(self._building))
         self._building, self._building_bytes = [], 0
-        if self._held >= self._memory_limit or self._spool.size:
+        if not self._spool_failed and (self._held >= self._memory_limit or self._spool.size):
             try:
                 self._spool.put(block)
             except OSError:
                 # The disk is full: what was read stays in memory, and nothing more is read.
                 self._spool_failed = True
-                if self._spool.size:
-                    self._refill(everything=True)
             else:
                 return
-        self._hold(block)
+        if self._spool.size:
+            self._behind.append(block)
+        else:
+            self._hold(block)
 
     def _hold(self, block: OutgoingBlock) -> None:
         self._ready.append(block)
         self._held += len(block.data)
 
-    def _refill(self, *, everything: bool = False) -> None:
-        while self._spool.size and (everything or self._held < self._memory_limit):
+    def _refill(self) -> None:
+        while self._spool.size and self._held < self._memory_limit:
             self._hold(self._spool.get())
+        while self._behind and not self._spool.size:
+            self._hold(self._behind.popleft())
 
     def take(self) -> OutgoingBlock | None:
         """Return the next block to send; None when there is none, or too much is not acknowledged."""
@@ -194,12 +199,7 @@ class Outbox:
         """Let go of what is durable on the server."""
         if next_sequence > self.acknowledged:
             self._patient_until = time.monotonic() + PATIENCE
-        self.acknowledged = max(self.acknowledged, next_sequence)
-        while self._sent and self._sent[0].next_sequence <= next_sequence:
-            size = len(self._sent.popleft().data)
-            self._sent_bytes -= size
-            self._held -= size
-            self._spool_failed = False
+        self._sent_bytes -= self._let_go(self._sent, next_sequence)
         self._refill()
 
     def rewind(self, next_sequence: int) -> None:
@@ -207,10 +207,18 @@ class Outbox:
         self._ready.extendleft(reversed(self._sent))
         self._sent.clear()
         self._sent_bytes = 0
-        while self._ready and self._ready[0].next_sequence <= next_sequence:
-            self._held -= len(self._ready.popleft().data)
+        self._let_go(self._ready, next_sequence)
+
+    def _let_go(self, blocks: collections.deque[OutgoingBlock], next_sequence: int) -> int:
+        """Drop the blocks that are durable; return their bytes."""
+        size = 0
+        while blocks and blocks[0].next_sequence <= next_sequence:
+            size += len(blocks.popleft().data)
+        self._held -= size
         self.acknowledged = max(self.acknowledged, next_sequence)
-        self._spool_failed = False
+        if size and not self._spool.size:
+            self._spool_failed = False
+        return size
 
     def close(self) -> None:
         """Forget everything."""

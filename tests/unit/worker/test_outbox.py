@@ -22,6 +22,8 @@ from hodei_worker.outbox import Outbox, OutgoingBlock, Spool
 SETTINGS = settings(max_examples=100, stateful_step_count=40, deadline=None, print_blob=True)
 BLOCK_BYTES = 64
 WINDOW_BYTES = 256
+#: A block ends with the chunk that fills it.
+MOST_OF_A_BLOCK = BLOCK_BYTES + 100
 
 
 class FullDisk:
@@ -58,6 +60,7 @@ class Sending(RuleBasedStateMachine):
     def start(self, first: int, memory: int) -> None:
         """Begin a log."""
         self.first = self.durable = self.server = self.sent = first
+        self.memory = memory
         self.spool = Spool(self.folder / "spool")
         self.outbox = Outbox(first, self.spool, memory_limit=memory, spool_limit=500)
 
@@ -121,6 +124,8 @@ class Sending(RuleBasedStateMachine):
             assert self.outbox.next_sequence == self.first + len(self.written)
             assert self.outbox.size == sum(map(len, self.written))
             assert self.outbox.acknowledged == self.durable or self.outbox.acknowledged <= self.server
+            # One block goes beyond the limit, and one more is held where the disk has no room for it.
+            assert self.outbox._held <= self.memory + 2 * MOST_OF_A_BLOCK
 
     def teardown(self) -> None:
         """In the end everything arrives, and nothing is left."""
@@ -144,6 +149,30 @@ def test_everything_that_was_written_arrives_in_order(monkeypatch: pytest.Monkey
     monkeypatch.setattr(outbox_module, "WINDOW_BYTES", WINDOW_BYTES)
     monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
     run_state_machine_as_test(Sending, settings=SETTINGS)
+
+
+def test_a_disk_that_fills_up_brings_nothing_of_the_file_back_into_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W06, L28: what the file had no room for waits behind it, and the job with it, until the file was read."""
+    monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
+    spool = Spool(tmp_path / "spool")
+    outbox = Outbox(0, spool, memory_limit=400, spool_limit=1 << 20)
+    while spool.size < 10_000:
+        outbox.add(wire.LOG_STREAM_STDOUT, b"x" * 80, 1)
+    spool._file = cast("BinaryIO", FullDisk(spool._file, 0))  # type: ignore[arg-type]  # it is open
+    while not outbox.full:
+        outbox.add(wire.LOG_STREAM_STDOUT, b"x" * 80, 1)
+    assert outbox._held < 400 + 2 * MOST_OF_A_BLOCK
+    sequence = 0
+    while (block := outbox.take()) is not None:
+        assert block.first_sequence == sequence
+        assert outbox._held < 400 + 2 * MOST_OF_A_BLOCK
+        sequence = block.next_sequence
+        outbox.acknowledge(sequence)
+    assert sequence == outbox.next_sequence
+    assert not outbox.full
+    outbox.close()
 
 
 def test_blocks_stay_small_however_much_has_waited(tmp_path: Path) -> None:
