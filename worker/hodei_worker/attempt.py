@@ -265,6 +265,7 @@ class Attempt:
         self.abandoned = True
         if self._process is not None and self.result is None:
             self._process.kill()
+            self.output.close()  # nobody takes what is still to be read: it would wait for room without end
 
     def forget(self) -> None:
         """Remove what is kept of it."""

@@ -43,6 +43,7 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         self.draining = asyncio.Event()
         self.clock_offset = 0
         self.close_on_start = ""
+        self.pings_before_close = 0
         self.unavailable: list[bytes] = []
 
     @property
@@ -105,6 +106,8 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
                     if self.pings == self.pings_before_acks:
                         self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
                         yield self._acknowledgement()
+                    if self.pings == self.pings_before_close:
+                        yield wire.ConnectResponse(closed=wire.SessionClosed(reason="closed on purpose"))
 
     def _on_start(self) -> list[wire.ConnectResponse]:
         if self.close_on_start:

@@ -162,6 +162,13 @@ async def test_a_log_that_is_not_acknowledged_waits_on_the_job_s_pipe(server: An
     assert server.results[0].log_checksum == server.checksum()
 
 
+async def test_a_worker_whose_session_is_over_ends_though_nobody_takes_its_log(server: Any, run_worker: Any) -> None:
+    """W35: what is left in the job's pipes waits for room that never comes, and the worker does not wait with it."""
+    server.ping_seconds, server.pings_before_acks, server.pings_before_close = 0.2, 1 << 30, 5
+    limits = {"HODEI_LOG_MEMORY_BYTES": "65536", "HODEI_SPOOL_BYTES": "65536"}
+    assert await run_worker("sh", "-c", "head -c 4000000 /dev/zero; sleep 600", **limits) == 3
+
+
 async def test_a_worker_asked_to_end_finishes_its_job(server: Any, run_worker: Any, tmp_path: Path) -> None:
     """SIGTERM drains; the job is not touched (W26)."""
     go_on = tmp_path / "go on"
