@@ -55,6 +55,7 @@ class Output:
         #: By descriptor; none where nothing is redacted.
         self._redacted: dict[int, RedactedStream] = {}
         self._paused = False
+        self._looking: asyncio.TimerHandle | None = None
         self._ended = asyncio.Event()
         self._loop = asyncio.get_running_loop()
 
@@ -113,14 +114,19 @@ class Output:
     def _pause(self) -> None:
         """Let the job wait on its full pipe; after a while without an acknowledgement there may be room in a file."""
         self._paused = True
-        self._loop.call_later(PATIENCE, self._look_again)
+        self._look_later()
         for descriptor in self._open:
             self._loop.remove_reader(descriptor)
+
+    def _look_later(self) -> None:
+        if self._looking is not None:
+            self._looking.cancel()
+        self._looking = self._loop.call_later(PATIENCE, self._look_again)
 
     def _look_again(self) -> None:
         self.resume()
         if self._paused and self._open:
-            self._loop.call_later(PATIENCE, self._look_again)
+            self._look_later()
 
     def resume(self) -> None:
         """Read on, if there is room again."""

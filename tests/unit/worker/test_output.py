@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,6 +48,42 @@ async def test_a_server_that_falls_silent_keeps_a_job_waiting_for_no_more_than_a
     async with asyncio.timeout(30):
         assert await output.drain(20.0)
     assert outbox.size == written + 2 * 101
+    outbox.close()
+
+
+async def test_a_job_that_waits_again_and_again_is_looked_after_by_one_timer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L14: one that writes faster than its server takes it waits after each acknowledgement, and leaves none behind."""
+    monkeypatch.setattr("hodei_worker.outbox.BLOCK_BYTES", 64)
+    monkeypatch.setattr("hodei_worker.output.PATIENCE", 3600.0)
+    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=64 << 10, spool_limit=0)
+    output = Output(outbox, lambda: None, lambda: 0)
+    timers: list[asyncio.TimerHandle] = []
+    loop = asyncio.get_running_loop()
+    call_later = loop.call_later
+
+    def recorded(delay: float, callback: Any, *arguments: Any) -> asyncio.TimerHandle:
+        timer = call_later(delay, callback, *arguments)
+        if callback == output._look_again:
+            timers.append(timer)
+        return timer
+
+    monkeypatch.setattr(loop, "call_later", recorded)
+    reading, writing = open_pipe()
+    output.follow(reading, wire.LOG_STREAM_STDOUT)
+    async with asyncio.timeout(30):
+        for _ in range(20):
+            os.write(writing, b"x" * (64 << 10))
+            while not output._paused:
+                await asyncio.sleep(0)
+            while (block := outbox.take()) is not None:
+                outbox.acknowledge(block.next_sequence)
+            output.resume()
+    assert len(timers) == 20
+    assert sum(not timer.cancelled() for timer in timers) == 1
+    os.close(writing)
+    output.close()
     outbox.close()
 
 
