@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
+import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 #: Something that is about to end may write into it meanwhile.
@@ -17,8 +18,9 @@ def remove_folder(folder: Path) -> bool:
     :return: whether nothing is left of it.
     """
     for _ in range(_ROUNDS):
-        _open_up(folder)
-        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            _empty(folder)
+            folder.rmdir()
         with contextlib.suppress(OSError):
             folder.unlink()  # a link or a file that was put in its place
         if not os.path.lexists(folder):
@@ -26,13 +28,45 @@ def remove_folder(folder: Path) -> bool:
     return False
 
 
-def _open_up(folder: Path) -> None:
-    """Let the owner of a folder, and of those in it, change them."""
-    _let_owner_write(folder)
-    with contextlib.suppress(OSError):
-        for _, folders, _, parent in os.fwalk(folder):
-            for each in folders:
-                _let_owner_write(each, parent)
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder; what is in its folders is moved up first, as thousands may be in each other."""
+    with _opened(folder) as top:
+        waiting = _remove_files(top)
+        while waiting:
+            name = waiting.pop()
+            with contextlib.suppress(OSError):
+                with _opened(name, top) as opened:
+                    for inner in _remove_files(opened):
+                        with contextlib.suppress(OSError):
+                            _let_owner_write(inner, opened)  # else it can't be moved
+                            moved = secrets.token_hex(16)
+                            os.rename(inner, moved, src_dir_fd=opened, dst_dir_fd=top)
+                            waiting.append(moved)
+                os.rmdir(name, dir_fd=top)
+
+
+def _remove_files(folder: int) -> list[str]:
+    """Remove all but the folders from a folder; return the names of these."""
+    folders: list[str] = []
+    with os.scandir(folder) as entries:
+        for entry in list(entries):
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(entry.name)
+            else:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.name, dir_fd=folder)
+    return folders
+
+
+@contextlib.contextmanager
+def _opened(folder: str | Path, parent: int | None = None) -> Iterator[int]:
+    """Open a folder that its owner may change from now on."""
+    _let_owner_write(folder, parent)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _let_owner_write(folder: str | Path, parent: int | None = None) -> None:

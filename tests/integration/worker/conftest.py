@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 import grpc
@@ -101,13 +101,17 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
                         await context.abort(grpc.StatusCode.UNAVAILABLE, "broken on purpose")
                     yield wire.ConnectResponse(result_ack=wire.ResultAck(attempt_uid="a", epoch=1))
                 case "ping":
-                    self.pings += 1
-                    yield wire.ConnectResponse(pong=wire.ServerPong(number=message.ping.number))
-                    if self.pings == self.pings_before_acks:
-                        self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
-                        yield self._acknowledgement()
-                    if self.pings == self.pings_before_close:
-                        yield wire.ConnectResponse(closed=wire.SessionClosed(reason="closed on purpose"))
+                    for answer in self._on_ping(message.ping.number):
+                        yield answer
+
+    def _on_ping(self, number: int) -> Iterator[wire.ConnectResponse]:
+        self.pings += 1
+        yield wire.ConnectResponse(pong=wire.ServerPong(number=number))
+        if self.pings == self.pings_before_acks:
+            self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
+            yield self._acknowledgement()
+        if self.pings == self.pings_before_close:
+            yield wire.ConnectResponse(closed=wire.SessionClosed(reason="closed on purpose"))
 
     def _on_start(self) -> list[wire.ConnectResponse]:
         if self.close_on_start:

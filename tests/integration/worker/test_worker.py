@@ -88,6 +88,16 @@ async def test_what_a_job_has_left_behind_in_a_session_of_its_own_ends_with_it(
         os.kill(int(file.read_text()), 0)
 
 
+async def test_a_job_that_leaves_thousands_of_folders_in_each_other_ends(
+    server: Any, run_worker: Any, tmp_path: Path
+) -> None:
+    """W17: its scratch folder is removed, and its result told."""
+    code = "import os; [(os.mkdir('d'), os.chdir('d')) for _ in range(3000)]"
+    assert await run_worker(sys.executable, "-c", code) == 0
+    assert server.results[0].exit_code == 0
+    assert not list((tmp_path / "work").glob("scratch-*"))
+
+
 async def test_what_comes_after_the_end_of_the_leader_is_read_to_the_end(server: Any, run_worker: Any) -> None:
     """A child that writes on has its say, too (L01)."""
     assert await run_worker("sh", "-c", "(sleep 0.3; echo last) & echo first", HODEI_DRAIN_TIMEOUT="30") == 0

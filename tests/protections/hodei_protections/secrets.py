@@ -125,7 +125,7 @@ SECRETS: tuple[Protection, ...] = (
         "L23",
         "a folder of secrets that the job has closed to its own user is removed",
         "proto/hodei/folders.py",
-        "        _open_up(folder)\n",
+        "    _let_owner_write(folder, parent)\n",
         "",
         f"{FILES}::test_a_folder_of_secrets_that_the_job_has_made_read_only_is_removed",
         "the file with the secret is still in memory, for whoever runs there next",

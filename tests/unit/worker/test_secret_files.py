@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -103,6 +104,22 @@ def test_no_link_is_followed(tmp_path: Path) -> None:
     assert remove_folder(tmp_path / "folder")
     assert list(tmp_path.iterdir()) == [kept]
     assert [each.stat().st_mode & 0o777 for each in (kept, kept / "below")] == [0o500, 0o500]
+
+
+def test_folders_in_each_other_are_removed_however_deep(tmp_path: Path) -> None:
+    """W17: deeper than a path may be long, and than a program may call itself."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    descriptor = os.open(folder, os.O_RDONLY)
+    for _ in range(5000):
+        os.mkdir("deeper", dir_fd=descriptor)
+        deeper = os.open("deeper", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = deeper
+    os.close(os.open("file", os.O_WRONLY | os.O_CREAT, 0o400, dir_fd=descriptor))
+    os.close(descriptor)
+    assert remove_folder(folder)
+    assert not folder.exists()
 
 
 def test_what_can_t_be_removed_is_told(place: Path) -> None:
