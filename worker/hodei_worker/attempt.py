@@ -109,7 +109,7 @@ class Attempt:
         argv = list(spec.argv)
         if spec.HasField("script"):
             script = self._scratch / ".hodei-script"
-            script.write_text(spec.script.text)
+            script.write_bytes(spec.script.text.encode())  # whatever the locale
             script.chmod(0o700)
             argv = [*(spec.script.interpreter or ["/bin/sh"]), str(script)]
         feeding: int | None = None

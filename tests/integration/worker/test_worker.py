@@ -124,6 +124,13 @@ async def test_stdin_is_fed_whole(server: Any, run_worker: Any) -> None:
     assert server.data(OUT) == b"x" * 900_000
 
 
+async def test_a_script_is_run_as_it_is_whatever_the_worker_s_locale(server: Any, run_worker: Any) -> None:
+    """L13: where that has no character for something in it, too."""
+    server.spec.script.text = "echo über →"
+    assert await run_worker(LC_ALL="C", PYTHONUTF8="0") == 0
+    assert server.data(OUT).decode() == "über →\n"
+
+
 async def test_a_program_that_is_not_there_is_127(server: Any, run_worker: Any) -> None:
     """And the log says why."""
     assert await run_worker("/no/such/program") == 0
