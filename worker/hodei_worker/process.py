@@ -116,7 +116,13 @@ class JobProcess:
         except (OSError, ValueError) as error:
             raise _exec_error(argv, directory, error) from error
         self.pid = self._popen.pid
-        self._pidfd = os.pidfd_open(self.pid)
+        try:
+            self._pidfd = os.pidfd_open(self.pid)
+        except OSError as error:
+            # Nobody would be told of its end: it is not to run.
+            self.kill()
+            self._popen.wait()
+            raise _exec_error(argv, directory, error) from error
         self._loop.add_reader(self._pidfd, self._leader_ended)
 
     def _leader_ended(self) -> None:

@@ -1,0 +1,65 @@
+"""An attempt, without a server: what it leaves running, and what it keeps waiting."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hodei.v1 import types_pb2 as types_wire
+from hodei.v1 import worker_pb2 as wire
+from hodei_worker.attempt import Attempt
+from hodei_worker.settings import read_settings
+
+MakeAttempt = Callable[..., Attempt]
+PR_SET_CHILD_SUBREAPER = 36
+
+
+@pytest.fixture(autouse=True)
+def reaper() -> Iterator[None]:
+    """Have this process adopt orphans, as a worker does."""
+    libc = ctypes.CDLL(None)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    yield
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+
+
+@pytest.fixture
+def make_attempt(tmp_path: Path) -> MakeAttempt:
+    """Return what makes an attempt at running a command; its log is never acknowledged."""
+
+    def make(*argv: str, **environment: str) -> Attempt:
+        given = {
+            "HODEI_WORKER_ID": "w1",
+            "HODEI_SERVER_ADDRESS": "127.0.0.1:1",
+            "HODEI_OTP_TOKEN": "token",
+            "HODEI_WORKER_DIR": str(tmp_path / "work"),
+            "PATH": os.environ["PATH"],
+        }
+        run = wire.RunAttempt(job_id="j", attempt_uid="a", epoch=1, spec=types_wire.JobSpec(argv=argv))
+        return Attempt(run, read_settings(given | environment), lambda: None, lambda: 0)
+
+    return make
+
+
+async def test_a_process_whose_end_could_not_be_heard_of_does_not_run(
+    make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W17: the job ends as one that can't be executed, and would go on beside its next attempt."""
+    started: list[int] = []
+
+    def refused(pid: int) -> int:
+        started.append(pid)
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(os, "pidfd_open", refused)
+    attempt = make_attempt("sleep", "600")
+    await attempt.run()
+    assert attempt.result is not None
+    assert (attempt.result.cause, attempt.result.exit_code) == (types_wire.CAUSE_EXEC_FAILED, 126)
+    with pytest.raises(ProcessLookupError):
+        os.kill(started[0], 0)
