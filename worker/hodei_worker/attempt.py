@@ -200,8 +200,13 @@ class Attempt:
         if process is None:
             self._stop_cause = self._stop_cause or cause
             return
-        if self.result is not None or process.exited:
-            return  # it ended by itself, and keeps its own outcome
+        if self.result is not None:
+            return
+        if process.exited:
+            # It ended by itself, and keeps its own outcome. What it has left behind may have to go now.
+            if grace <= 0 and process.reap_orphans():
+                process.kill()
+            return
         self._stop_cause = self._stop_cause or cause
         if grace <= 0:
             process.kill()

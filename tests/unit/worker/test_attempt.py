@@ -63,3 +63,29 @@ async def test_a_process_whose_end_could_not_be_heard_of_does_not_run(
     assert (attempt.result.cause, attempt.result.exit_code) == (types_wire.CAUSE_EXEC_FAILED, 126)
     with pytest.raises(ProcessLookupError):
         os.kill(started[0], 0)
+
+
+async def test_what_a_job_has_left_behind_ends_with_the_wait_for_a_server(
+    make_attempt: MakeAttempt, tmp_path: Path
+) -> None:
+    """W20: though the job has ended by itself, and its log waits; the next attempt may run already."""
+    script = f"sleep 600 >/dev/null 2>&1 & echo $! >{tmp_path}/left; cat /dev/zero &"
+    attempt = make_attempt("sh", "-c", script, HODEI_LOG_MEMORY_BYTES="65536", HODEI_SPOOL_BYTES="0")
+    running = asyncio.create_task(attempt.run())
+    async with asyncio.timeout(30):
+        while not attempt.outbox.full:
+            await asyncio.sleep(0.01)
+        process = attempt._process
+        assert process is not None
+        await process.ended.wait()
+        left = Path("/proc") / (tmp_path / "left").read_text().strip()
+        assert left.exists()
+        attempt.stop(types_wire.CAUSE_WORKER_LOST, 0.0)
+        while left.exists():
+            process.reap_orphans()
+            await asyncio.sleep(0.01)
+        assert attempt.result is None
+        attempt.abandon()
+        await running
+    assert attempt.result.cause == types_wire.CAUSE_EXIT_CODE
+    attempt.forget()
