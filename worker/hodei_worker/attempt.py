@@ -94,7 +94,9 @@ class Attempt:
                 timer.cancel()
             self.output.close()
             self._secret_files.remove()
-            _remove_folder(self._scratch)
+            if not _removed_empty(self._scratch):
+                # It takes seconds where a job has left many files; the server is answered meanwhile.
+                await asyncio.to_thread(remove_folder, self._scratch)
         if error is not None and self._stop_cause is None:
             self.output.say(f"hodei: {error}")
         self.result = self._make_result(error, left_open=left_open, oom=oom.grown())
@@ -278,8 +280,10 @@ class Attempt:
             self.outbox.close()
 
 
-def _remove_folder(folder: Path) -> None:
+def _removed_empty(folder: Path) -> bool:
+    """Remove a folder, if it is empty, as most jobs leave it; return whether it was."""
     try:
-        folder.rmdir()  # as it is, for most jobs
+        folder.rmdir()
     except OSError:
-        remove_folder(folder)
+        return False
+    return True

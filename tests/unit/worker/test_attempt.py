@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import errno
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from hodei.folders import remove_folder
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
+from hodei_worker import attempt as attempt_module
 from hodei_worker.attempt import Attempt
 from hodei_worker.settings import read_settings
 
@@ -89,3 +93,21 @@ async def test_what_a_job_has_left_behind_ends_with_the_wait_for_a_server(
         await running
     assert attempt.result.cause == types_wire.CAUSE_EXIT_CODE
     attempt.forget()
+
+
+async def test_the_worker_does_other_things_while_many_files_are_removed(
+    make_attempt: MakeAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W19: a job may leave a million of them, and the server hears nothing for as long as the loop waits."""
+    loop, looped = asyncio.get_running_loop(), threading.Event()
+
+    def slow(folder: Path) -> bool:
+        loop.call_soon_threadsafe(looped.set)
+        assert looped.wait(10.0), "the loop waits"
+        return remove_folder(folder)
+
+    monkeypatch.setattr(attempt_module, "remove_folder", slow)
+    attempt = make_attempt("touch", "file")
+    await attempt.run()
+    assert attempt.result is not None
+    assert not attempt._scratch.exists()
