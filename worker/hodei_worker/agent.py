@@ -41,6 +41,8 @@ class Agent:
         self._connection: Connection | None = None
         self._attempt: Attempt | None = None
         self._running: asyncio.Task[None] | None = None
+        #: What fails here without a reason that is known ends the worker: its server takes it for lost.
+        self._tasks = asyncio.TaskGroup()
         self._jobs_done = 0
         self._draining = False
         self._offset = 0
@@ -56,22 +58,27 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._asked_to_end)
         loop.add_signal_handler(signal.SIGCHLD, self._child_ended)
-        watchdog = asyncio.create_task(self._watch_orphanhood(), name="orphan watchdog")
         settings = self._settings
-        try:
-            async with open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext) as channel:
-                stub = worker_pb2_grpc.WorkerServiceStub(channel)
-                token = await register(stub, settings, self._backoff, wanted=lambda: not self._draining)
-                if token is None:
-                    return EXIT_NO_SERVER
-                return await self._serve(channel, token)
-        except SessionOverError as over:
-            _log.error("refused by the server: %s", over)
-            return EXIT_REFUSED
-        finally:
-            self._health.clear()
-            watchdog.cancel()
-            await self._end_attempt()
+        async with (
+            open_channel(settings.server, settings.tls, allow_plaintext=settings.allow_plaintext) as channel,
+            self._tasks,
+        ):
+            watchdog = self._tasks.create_task(self._watch_orphanhood(), name="orphan watchdog")
+            try:
+                token = await register(
+                    worker_pb2_grpc.WorkerServiceStub(channel),
+                    settings,
+                    self._backoff,
+                    wanted=lambda: not self._draining,
+                )
+                return EXIT_NO_SERVER if token is None else await self._serve(channel, token)
+            except SessionOverError as over:
+                _log.error("refused by the server: %s", over)
+                return EXIT_REFUSED
+            finally:
+                self._health.clear()
+                watchdog.cancel()
+                await self._end_attempt()
 
     # Sessions and connections
 
@@ -187,7 +194,7 @@ class Agent:
             return
         attempt = Attempt(run, self._settings, self._wake.set, lambda: self._offset)
         self._attempt = attempt
-        self._running = asyncio.create_task(self._run_attempt(attempt), name=f"attempt {attempt.uid}")
+        self._running = self._tasks.create_task(self._run_attempt(attempt), name=f"attempt {attempt.uid}")
 
     async def _run_attempt(self, attempt: Attempt) -> None:
         await attempt.run()
@@ -260,10 +267,9 @@ class Agent:
     async def _end_attempt(self) -> None:
         """Leave nothing running."""
         attempt, running = self._attempt, self._running
-        if attempt is not None and running is not None and not running.done():
+        if attempt is not None and running is not None:
             attempt.abandon()
-            await running
-        if attempt is not None:
+            await asyncio.wait({running})
             attempt.forget()
         for pid in descendants():
             _log.warning("process %d is left", pid)

@@ -186,6 +186,31 @@ async def test_a_worker_whose_session_is_over_ends_though_nobody_takes_its_log(s
     assert await run_worker("sh", "-c", "head -c 4000000 /dev/zero; sleep 600", **limits) == 3
 
 
+FAILING = """
+import asyncio, os, sys
+from hodei_worker.attempt import Attempt
+from hodei_worker.main import main
+async def fail(attempt):
+    while not os.path.exists(os.environ["MARK"]):
+        await asyncio.sleep(0.01)
+    raise RuntimeError("nobody has thought of this")
+Attempt._wait = fail
+os.environ["MARK"] = sys.argv[1]
+sys.exit(main([]))
+"""
+
+
+async def test_a_worker_that_has_failed_ends_and_its_job_with_it(server: Any, run_worker: Any, tmp_path: Path) -> None:
+    """W18: else it would answer pings for ever, and its job would never end."""
+    mark = tmp_path / "pid"
+    script = 'echo $$ >"$0.new"; mv "$0.new" "$0"; exec sleep 600'
+    assert await run_worker("sh", "-c", script, str(mark), through=(sys.executable, "-c", FAILING, str(mark))) == 1
+    async with asyncio.timeout(10):
+        while Path("/proc", mark.read_text().strip()).exists():
+            await asyncio.sleep(0.01)
+    assert not server.results
+
+
 async def test_a_worker_asked_to_end_finishes_its_job(server: Any, run_worker: Any, tmp_path: Path) -> None:
     """SIGTERM drains; the job is not touched (W26)."""
     go_on = tmp_path / "go on"
