@@ -134,8 +134,8 @@ class Api:
                 if len(rest) > MAX_LINE:
                     raise ProviderUnavailableError(f"the API's watch sent a line of more than {MAX_LINE} bytes")
                 for line in lines:
-                    event: Manifest = json.loads(line)
-                    if event["type"] == "ERROR":
+                    event = _object(line, f"GET {path}")
+                    if event.get("type") == "ERROR":
                         told = event["object"]
                         raise refusal(int(told.get("code") or 500), json.dumps(told).encode())
                     yield event
@@ -149,12 +149,7 @@ class Api:
         *,
         content_type: str = "application/json",
     ) -> Manifest:
-        answer = await self._answer(verb, path, query, body, content_type=content_type)
-        try:
-            value = json.loads(answer)
-        except ValueError:
-            raise ProviderUnavailableError(f"the API answers no JSON to {verb} {path}") from None
-        return value if isinstance(value, dict) else {}
+        return _object(await self._answer(verb, path, query, body, content_type=content_type), f"{verb} {path}")
 
     async def _answer(
         self,
@@ -223,8 +218,16 @@ class Api:
             await self._close_unused(client)
 
     async def _renew(self) -> None:
-        """Read the credentials again: they have expired."""
-        old, self._client = self._client, ApiClient(await _find_cluster(self._config))
+        """Read the credentials again: they have expired.
+
+        :raise ProviderUnavailableError: they can't be read now; who writes them anew may be about to.
+        """
+        try:
+            found = await _find_cluster(self._config)
+        except ProviderSetupError as error:
+            raise ProviderUnavailableError(f"the credentials have expired, and can't be read again: {error}") from None
+        # As it is now: another call may have read them meanwhile.
+        old, self._client = self._client, ApiClient(found)
         await self._close_unused(old)
 
     async def _close_unused(self, client: Any) -> None:
@@ -244,6 +247,20 @@ class Api:
         self._next_call = max(self._next_call, now - 1.0) + 1.0 / self._config.api_rate
         if self._next_call > now:
             await asyncio.sleep(self._next_call - now)
+
+
+def _object(text: bytes, asked: str) -> Manifest:
+    """Read an object of the API's.
+
+    :raise ProviderUnavailableError: it is none; something between this and the API has answered.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise ProviderUnavailableError(f"the API answers no object to {asked}")
+    return value
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:
@@ -275,6 +292,6 @@ async def _find_cluster(config: KubernetesConfig) -> Configuration:
         if not there:
             where = "HODEI_K8S_KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with an account"
         raise ProviderSetupError(f"{where}: {error}") from None
-    except (OSError, yaml.YAMLError, AttributeError, TypeError) as error:
+    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
         raise ProviderSetupError(f"{where} can't be read: {error}") from None
     return found

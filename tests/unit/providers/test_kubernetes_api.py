@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import web
+from kubernetes.aio.client import ApiClient, Configuration
 
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes import KubernetesConfig
@@ -93,3 +94,76 @@ async def test_a_watch_that_has_gone_silent_is_given_up(serve: Serve) -> None:
             async with asyncio.timeout(30):
                 await anext(watch)
     over.set()
+
+
+async def test_credentials_that_can_t_be_read_again_are_an_outage(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W28: whoever writes them anew may be half-way; the next call reads them."""
+    refused = [True]
+    monkeypatch.setattr("hodei_providers.kubernetes.api.BACKOFF_SECONDS", 0.0)
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": []}, status=401 if refused[0] else 200)
+
+    config = await serve(answer)
+    file = Path(config.kubeconfig)
+    async with Api(config) as api:
+        whole = file.read_text()
+        for half in ("{", json.dumps({"current-context": "only"})):
+            file.write_text(half)
+            with pytest.raises(ProviderUnavailableError, match="can't be read again"):
+                await api.get("/api/v1/pods")
+        file.unlink()
+        with pytest.raises(ProviderUnavailableError, match="there is no such file"):
+            await api.get("/api/v1/pods")
+        file.write_text(whole)
+        refused[0] = False
+        assert await api.get("/api/v1/pods") == {"items": []}
+
+
+async def test_credentials_that_several_calls_read_again_leave_one_client(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W28: each that another has taken the place of is closed."""
+    made: list[CountedClient] = []
+
+    class CountedClient(ApiClient):  # type: ignore[misc]  # the SDK declares no types here
+        def __init__(self, configuration: Configuration) -> None:
+            super().__init__(configuration)
+            self.open = True
+            made.append(self)
+
+        async def close(self) -> None:
+            self.open = False
+            await super().close()
+
+    both, waiting = asyncio.Event(), [0]
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        waiting[0] += 1
+        if waiting[0] == 3:
+            both.set()
+        await both.wait()
+        return web.json_response({"items": []}, status=401 if waiting[0] == 3 else 200)
+
+    monkeypatch.setattr("hodei_providers.kubernetes.api.ApiClient", CountedClient)
+    async with asyncio.timeout(30), Api(await serve(answer)) as api:
+        await asyncio.gather(*(api.get("/api/v1/pods") for _ in range(3)))
+        assert len(made) > 2
+        assert [each for each in made if each.open] == [made[-1]]
+    assert not [each for each in made if each.open]
+
+
+async def test_a_watch_that_something_else_answers_is_an_outage(serve: Serve) -> None:
+    """W10: what stands between this and the API says what it likes."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        await response.write(b"<html>\n")
+        return response
+
+    async with Api(await serve(answer)) as api:
+        with pytest.raises(ProviderUnavailableError, match="no object"):
+            await anext(api.watch("/api/v1/pods", seconds=60))
