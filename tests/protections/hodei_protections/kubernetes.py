@@ -146,7 +146,7 @@ KUBERNETES: tuple[Protection, ...] = (
         "W10",
         "a watch that is told 410 begins anew with a list",
         f"{PROVIDER}/api.py",
-        '                    if event["type"] == "ERROR":\n',
+        '                    if event.get("type") == "ERROR":\n',
         '                    if event["type"] == "never":\n',
         f"{FAULTS}::test_a_watch_that_is_too_old_begins_anew",
         "the watch breaks for good",
