@@ -5,26 +5,13 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Mapping
 
-
-def _labels(text: str) -> Mapping[str, str]:
-    pairs = [pair.partition("=") for pair in text.split(",") if pair.strip()]
-    if any(not separator or not key.strip() for key, separator, _ in pairs):
-        raise ValueError("write key=value,key=value")
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise ValueError("it is at least 1")
-    return number
-
+from hodei_providers.config import amount, pairs, positive, words
 
 #: What reads each option; it raises ValueError on what it can't read.
 READERS: Mapping[str, Callable[[str], object]] = {
-    "max_workers": _positive,
-    "labels": _labels,
-    "regions": lambda text: tuple(part.strip() for part in text.split(",") if part.strip()),
-    "cost_per_hour": float,
+    "max_workers": positive,
+    "labels": pairs,
+    "regions": words,
+    "cost_per_hour": amount,
     "worker_command": shlex.split,
 }

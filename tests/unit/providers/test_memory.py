@@ -46,6 +46,8 @@ def test_installed_providers_are_found_by_their_kind(tmp_path: Path) -> None:
         ({"max_wrokers": "3"}, "HODEI_PROVIDER_LOCAL_MAX_WROKERS: there is no such option"),
         ({"max_workers": "none"}, "HODEI_PROVIDER_LOCAL_MAX_WORKERS"),
         ({"max_workers": "0"}, "at least 1"),
+        ({"cost_per_hour": "nan"}, "not negative"),
+        ({"cost_per_hour": "-1"}, "not negative"),
         ({"labels": "a"}, "key=value"),
     ],
 )
