@@ -5,6 +5,7 @@ The record is written before the launch, and again with the process's identity a
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -74,15 +75,11 @@ class WorkerFolder:
 
     def remove(self) -> None:
         """Remove the folder; the record last, so that a half-removed one is still found."""
-        if self.path.is_dir():
-            for entry in self.path.iterdir():
-                if entry.name == RECORD:
-                    continue
-                if entry.is_dir() and not entry.is_symlink():
+        with contextlib.suppress(OSError):  # there is none, or a job has closed it: then all goes at once
+            for entry in list(self.path.iterdir()):
+                if entry.name != RECORD:
                     remove_folder(entry)
-                else:
-                    entry.unlink(missing_ok=True)
-            remove_folder(self.path)
+        remove_folder(self.path)
 
 
 def all_records(root: Path) -> Iterator[Record]:

@@ -91,6 +91,24 @@ def test_what_a_worker_has_left_in_memory_is_removed_with_it_whatever_its_modes(
     run_without_rights(script, place)
 
 
+def test_a_worker_s_own_folder_that_its_job_has_closed_goes_with_the_worker(place: Path) -> None:
+    """W17: and the worker counts as gone."""
+    script = """
+    from hodei_providers.process.folder import Record, WorkerFolder
+    async def destroy():
+        async with ProcessProvider("process", data_dir=place) as provider:
+            for mode in (0o500, 0o300, 0):
+                folder = WorkerFolder(place / "workers", worker)
+                folder.write(Record(worker, "installation"))
+                close(folder.path)
+                folder.path.chmod(mode)
+                assert await provider.destroy(Handle(worker))
+                assert not folder.path.exists(), mode
+    asyncio.run(destroy())
+    """
+    run_without_rights(script, place)
+
+
 def test_no_link_is_followed(tmp_path: Path) -> None:
     """What a job has put in the folder's place, or into it, leads to nothing that is changed."""
     kept = tmp_path / "kept"
