@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import signal
 from collections.abc import Mapping
 
 from hodei_providers.request import Resources
@@ -95,6 +96,14 @@ class ExitReason(enum.Enum):
     UNSCHEDULABLE = "unschedulable"
     #: It was there for longer than the infrastructure was told to let it.
     DEADLINE = "deadline"
+
+
+def signal_name(number: int) -> str:
+    """Return what a signal is called; its number where it has no name, as most of those for real time."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from hodei_providers.contract import Description, ExitReason, Handle, WorkerPhase
+from hodei_providers.description import signal_name
 from hodei_providers.docker.spec import WORKER_LABEL
 
 #: Exit codes above this tell of the signal that ended the first process.
@@ -33,8 +34,7 @@ def describe_container(inspected: Mapping[str, Any]) -> Description:
         return Description(handle, WorkerPhase.EXITED, None, None, ExitReason.OUT_OF_MEMORY, message)
     number = code - SIGNAL_BASE
     if 0 < number <= signal.NSIG and not text:
-        name = signal.Signals(number).name if number in set(signal.Signals) else str(number)
-        message = f"its container was ended by signal {name}"
+        message = f"its container was ended by signal {signal_name(number)}"
         return Description(handle, WorkerPhase.EXITED, None, number, ExitReason.SIGNALLED, message)
     message = f"its container exited with code {code}{_suffix(text)}"
     return Description(handle, WorkerPhase.EXITED, code, None, ExitReason.EXITED, message)

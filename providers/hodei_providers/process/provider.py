@@ -33,6 +33,7 @@ from hodei_providers.contract import (
     UnsupportedRequestError,
     WorkerPhase,
 )
+from hodei_providers.description import signal_name
 from hodei_providers.process import procfs
 from hodei_providers.process.folder import WorkerFolder, all_records
 from hodei_providers.process.options import READERS
@@ -75,7 +76,7 @@ class ProcessProvider(Provider):
             regions=taken.get("regions", ()),
             labels=taken.get("labels", {}),
         )
-        self._launching: dict[str, asyncio.Lock] = {}
+        self._launching: dict[str, asyncio.Task[Handle]] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="process-provider")
 
     async def __aenter__(self) -> Self:
@@ -100,7 +101,11 @@ class ProcessProvider(Provider):
         return self._workers.fork_server_pid
 
     async def _run(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        except OSError as error:
+            # Too many files are open, or a disk fails.
+            raise ProviderUnavailableError(f"this machine can't be asked: {error}") from error
 
     def capabilities(self) -> Capabilities:
         """Return what the options say."""
@@ -129,17 +134,18 @@ class ProcessProvider(Provider):
                 raise UnsupportedRequestError(
                     f"resources.{field.name}", f"the provider {self.name} can't limit what a local process takes"
                 )
+        task = self._launching.get(request.worker_id)
+        if task is None:
+            task = asyncio.create_task(self._run(lambda: self._launch(request)), name=f"launch {request.worker_id}")
+            self._launching[request.worker_id] = task
+            task.add_done_callback(lambda done: self._launched(request.worker_id, done))
         # Carried to its end even if the caller goes: half a launch would be found by nobody.
-        return await asyncio.shield(asyncio.ensure_future(self._launch_alone(request)))
+        return await asyncio.shield(task)
 
-    async def _launch_alone(self, request: LaunchRequest) -> Handle:
-        lock = self._launching.setdefault(request.worker_id, asyncio.Lock())
-        try:
-            async with lock:
-                return await self._run(lambda: self._launch(request))
-        finally:
-            if not lock.locked():
-                self._launching.pop(request.worker_id, None)
+    def _launched(self, worker_id: str, task: asyncio.Task[Handle]) -> None:
+        del self._launching[worker_id]
+        if not task.cancelled():
+            task.exception()  # its caller may have gone
 
     def _launch(self, request: LaunchRequest) -> Handle:
         folder = WorkerFolder(self._root, request.worker_id)
@@ -182,15 +188,15 @@ class ProcessProvider(Provider):
         if code is None:
             return Description(handle, WorkerPhase.EXITED, message="its process is gone")
         if code < 0:
-            name = signal.Signals(-code).name
-            return Description(handle, WorkerPhase.EXITED, None, -code, ExitReason.SIGNALLED, f"ended by signal {name}")
+            message = f"ended by signal {signal_name(-code)}"
+            return Description(handle, WorkerPhase.EXITED, None, -code, ExitReason.SIGNALLED, message)
         return Description(handle, WorkerPhase.EXITED, code, None, ExitReason.EXITED, f"exited with code {code}")
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started; see the contract."""
         # What is being launched is there only once that has come to its end, even if its caller has gone.
-        async with self._launching.get(handle.worker_id) or contextlib.nullcontext():
-            pass
+        if (launching := self._launching.get(handle.worker_id)) is not None:
+            await asyncio.wait({launching})
         return await self._run(lambda: self._destroy(handle.worker_id, grace))
 
     def _destroy(self, worker_id: str, grace: float) -> bool:

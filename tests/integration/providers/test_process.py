@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shlex
+import signal
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -12,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from hodei_providers.contract import Handle, LaunchRequest, Provider, WorkerPhase
+from hodei_providers.contract import Handle, LaunchRequest, Provider, ProviderUnavailableError, WorkerPhase
 from hodei_providers.process import ProcessProvider, procfs
 from hodei_providers.process.folder import Record, WorkerFolder
 from hodei_providers.testing import INSTALLATION, EndWorker, MakeProvider, ProviderContract, make_request, until
@@ -177,3 +179,39 @@ async def test_a_worker_that_is_being_launched_has_not_ended(tmp_path: Path, mon
         handle = await launching
         assert (await provider.describe(handle)).phase is WorkerPhase.RUNNING
         await provider.destroy(handle)
+
+
+async def test_a_worker_that_a_signal_without_a_name_has_ended_is_described(tmp_path: Path) -> None:
+    """W08: those for real time have none but the first and the last."""
+    number = signal.SIGRTMIN + 3
+    program = f"import os; os.kill(os.getpid(), {number})"
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(program)})
+    async with provider:
+        handle = await provider.launch(make_request())
+        await until(provider, handle, WorkerPhase.EXITED)
+        description = await provider.describe(handle)
+        assert (description.signal, description.message) == (number, f"ended by signal {number}")
+        assert await provider.destroy(handle)
+
+
+async def test_a_machine_that_can_t_be_asked_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W28: as with too many files open, which must end neither the server nor the removal of a worker."""
+
+    def refused() -> str:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})
+    async with provider:
+        handle = await provider.launch(make_request())
+        with monkeypatch.context() as patched:
+            patched.setattr(procfs, "boot_id", refused)
+            watching = provider.watch(INSTALLATION)
+            for asked in (
+                provider.describe(handle),
+                provider.list(INSTALLATION),
+                provider.destroy(handle),
+                anext(watching),
+            ):
+                with pytest.raises(ProviderUnavailableError, match="Too many open files"):
+                    await asked
+        assert await provider.destroy(handle)
