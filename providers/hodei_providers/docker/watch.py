@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Sequence
 
 from hodei_providers.contract import ProviderError
@@ -57,8 +58,9 @@ class ContainerWatch:
             while True:
                 for worker_id in await self._list():
                     yield worker_id
-                while True:
-                    done, _ = await asyncio.wait({pending}, timeout=LIST_SECONDS)
+                due = time.monotonic() + LIST_SECONDS
+                while (left := due - time.monotonic()) > 0:
+                    done, _ = await asyncio.wait({pending}, timeout=left)
                     if not done:
                         break
                     try:

@@ -17,6 +17,7 @@ from hodei_providers.docker import watch as watch_module
 from hodei_providers.docker.config import DockerConfig
 from hodei_providers.docker.engine import Engine, EngineFacts
 from hodei_providers.docker.provider import DockerProvider
+from hodei_providers.docker.spec import WORKER_LABEL
 from hodei_providers.docker.watch import ContainerWatch
 from hodei_providers.registry import ProviderSetupError
 
@@ -166,3 +167,25 @@ async def test_what_no_event_told_is_found_by_a_list(monkeypatch: pytest.MonkeyP
         async for worker_id in watch._one_connection():
             found.append(worker_id)  # noqa: PERF401 - what came before the error counts
     assert found == ["ends", "gone", "made"]
+
+
+class ManyEvents(MissedEvents):
+    """An engine that tells of one worker again and again."""
+
+    async def events(self, _: Mapping[str, object]) -> AsyncIterator[dict[str, Any]]:
+        """Tell of it."""
+        while True:
+            await asyncio.sleep(0)
+            yield {"Actor": {"Attributes": {WORKER_LABEL: "busy"}}}
+
+
+async def test_what_no_event_told_is_found_however_many_there_are_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W09: on an engine on which something ends all the time."""
+    monkeypatch.setattr(watch_module, "LIST_SECONDS", 0.001)
+    before = [("gone", "c1", "running"), ("busy", "c2", "running")]
+    watch = ContainerWatch(ManyEvents(before, before[1:]), ["a=b"])  # type: ignore[arg-type]  # all it asks
+    async with asyncio.timeout(10):
+        async for worker_id in watch._one_connection():
+            if worker_id != "busy":
+                break
+    assert worker_id == "gone"
