@@ -128,7 +128,7 @@ async def test_credentials_that_several_calls_read_again_leave_one_client(
     """W28: each that another has taken the place of is closed."""
     made: list[CountedClient] = []
 
-    class CountedClient(ApiClient):  # type: ignore[misc]  # the SDK declares no types here
+    class CountedClient(ApiClient):
         def __init__(self, configuration: Configuration) -> None:
             super().__init__(configuration)
             self.open = True
@@ -136,7 +136,7 @@ async def test_credentials_that_several_calls_read_again_leave_one_client(
 
         async def close(self) -> None:
             self.open = False
-            await super().close()
+            await super().close()  # type: ignore[no-untyped-call]  # the SDK declares no types here
 
     both, waiting = asyncio.Event(), [0]
 
