@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, tuple_
+from sqlalchemy import bindparam, func, select, text, tuple_
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
-from hodei_server.db.schema import attempts, job_events, jobs, workers
+from hodei_server.db.schema import BACKING_OFF, attempts, beside_key, job_events, jobs, workers
 from hodei_server.domain.states import UNFINISHED_STATES, JobState
 from hodei_server.domain.workers import LIVE_STATES
 
@@ -40,6 +40,9 @@ _QUEUE = prepared(
     )
     .order_by(jobs.c.queue_rank, jobs.c.number)
     .limit(bindparam("most"))
+)
+_NEXT_WAKE = select(func.min(jobs.c.not_before)).where(
+    text(BACKING_OFF), jobs.c.not_before > bindparam("now"), beside_key(jobs.c.state) == int(JobState.QUEUED)
 )
 _EVENTS_AFTER = (
     select(*job_events.c)
@@ -96,12 +99,8 @@ def queue_page(tx: Transaction, tenant: str, after: Mapping[Any, Any] | None, li
 
 
 def next_wake(tx: Transaction) -> int | None:
-    """Return when the next waiting job's back-off ends or queue timeout strikes, in microseconds; None for never."""
-    times = [
-        tx.connection.scalar(select(func.min(column)).where(jobs.c.state == int(JobState.QUEUED), column > tx.now))
-        for column in (jobs.c.not_before, jobs.c.queue_deadline)
-    ]
-    return min((time for time in times if time is not None), default=None)
+    """Return when the next waiting job's back-off ends, in microseconds; None for never."""
+    return tx.execute(_NEXT_WAKE, {"now": tx.now}).scalar()
 
 
 def list_workers(tx: Transaction, provider: str, *, include_gone: bool, after: str, limit: int) -> Sequence[RowMapping]:

@@ -9,14 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
-from sqlalchemy import and_, bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, select, text, update
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
 from hodei_server.db.prepared import prepared
-from hodei_server.db.schema import job_labels, jobs
+from hodei_server.db.schema import MAY_WAIT_TOO_LONG, beside_key, job_labels, jobs
 from hodei_server.db.secrets import keep_secrets
 from hodei_server.domain.fairness import queue_rank
 from hodei_server.domain.secrets import Sealed
@@ -32,7 +32,11 @@ _BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest).where(
 _BY_ID = select(*jobs.c).where(jobs.c.job_id == bindparam("of_job_id"))
 _LATE = (
     select(jobs.c.job_id)
-    .where(jobs.c.state == int(JobState.QUEUED), jobs.c.queue_deadline <= bindparam("now"))
+    .where(
+        text(MAY_WAIT_TOO_LONG),
+        jobs.c.queue_deadline <= bindparam("now"),
+        beside_key(jobs.c.state) == int(JobState.QUEUED),
+    )
     .order_by(jobs.c.number)
     .limit(500)
 )

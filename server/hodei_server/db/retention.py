@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, not_, select, text, update
+from sqlalchemy import delete, exists, not_, select, text, update
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, decisions, job_events, jobs, log_segments, workers
+from hodei_server.db.schema import (
+    EXPIRING,
+    WITHOUT_LOGS,
+    attempts,
+    beside_key,
+    decisions,
+    job_events,
+    jobs,
+    log_segments,
+    workers,
+)
 from hodei_server.db.segments import Place, SegmentState
 from hodei_server.domain.workers import WorkerState
 
@@ -16,14 +25,6 @@ from hodei_server.domain.workers import WorkerState
 _DELETE_EVENTS = delete(job_events)
 #: States of segments that a log has bytes in.
 HELD = (int(SegmentState.OPEN), int(SegmentState.CLOSED), int(SegmentState.SEALED))
-
-
-def beside_key(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return a column's value in a form that no index has: rows that a key names are found by it, not by their state.
-
-    SQLite has no statistics, and takes the index of states otherwise: all that has gone before is read each time.
-    """
-    return column + 0
 
 
 def expired_jobs(tx: Transaction, limit: int) -> Sequence[str]:

@@ -6,10 +6,13 @@ Times are microseconds since 1970-01-01 UTC by the database's clock, so that the
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -37,9 +40,21 @@ metadata = MetaData(
 # SQLite numbers rows by itself only where the key is a plain INTEGER.
 RowNumber = BigInteger().with_variant(Integer, "sqlite")
 
+#: Conditions of indexes that hold what the clocks of waiting jobs look for, and few others.
+MAY_WAIT_TOO_LONG = "queue_deadline IS NOT NULL AND ended_at IS NULL"
+BACKING_OFF = "not_before > 0 AND ended_at IS NULL"
 #: Conditions of indexes that hold what retention looks for, and nothing else.
 WITHOUT_LOGS = "ended_at IS NOT NULL AND logs_expire_at IS NULL AND expires_at IS NULL"
 EXPIRING = "expires_at IS NOT NULL"
+
+
+def beside_key(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return a column's value in a form that no index has: rows that a key or a narrower index names are found by it.
+
+    SQLite has no statistics, and takes the index of states otherwise: all that is in a state is read each time.
+    """
+    return column + 0
+
 
 #: One row: which installation this database is.
 installation = Table(
@@ -103,6 +118,14 @@ jobs = Table(
     UniqueConstraint("tenant", "request_id"),
     # The queue: each tenant's, in its order.
     Index("ix_jobs_queue", "state", "tenant", "queue_rank", "number"),
+    # Its clocks, of those jobs only that one runs for.
+    Index(
+        "ix_jobs_queue_deadline",
+        "queue_deadline",
+        sqlite_where=text(MAY_WAIT_TOO_LONG),
+        postgresql_where=text(MAY_WAIT_TOO_LONG),
+    ),
+    Index("ix_jobs_not_before", "not_before", sqlite_where=text(BACKING_OFF), postgresql_where=text(BACKING_OFF)),
     # Lists, each in the order of its pages (see `job_listing`); the last one is for ranges of time.
     Index("ix_jobs_tenant_number", "tenant", "number"),
     Index("ix_jobs_tenant_state_number", "tenant", "state", "number"),

@@ -181,6 +181,5 @@ class JobRows(SchedulerMachine):
             assert held == (worker.state, worker.attempt, worker.done)
         for name, most in CAPACITY.items():
             assert self.held(name) <= most
-        waiting = [job for job in self.jobs if job.state is JobState.QUEUED]
-        times = [time for job in waiting for time in (job.not_before, job.queue_deadline or 0) if time > self.now]
-        assert wake == min(times, default=None)
+        backing_off = [job for job in self.jobs if job.state is JobState.QUEUED and job.not_before > self.now]
+        assert wake == min((job.not_before for job in backing_off), default=None)

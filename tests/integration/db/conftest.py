@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import make_url, text
+from sqlalchemy import Engine, make_url, text
 
 from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
@@ -68,3 +68,12 @@ async def database(database_url: str) -> AsyncIterator[Database]:
     upgrade(engine)
     async with Database(engine) as opened:
         yield opened
+
+
+@pytest.fixture
+def engines(database_url: str, database_url_beside: str) -> Iterator[tuple[Engine, Engine]]:
+    """Return two empty databases of one kind."""
+    pair = open_engine(database_url), open_engine(database_url_beside)
+    yield pair
+    for engine in pair:
+        engine.dispose()

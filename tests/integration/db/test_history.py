@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
-import json
-import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from alembic import command
-from sqlalchemy import Connection, Engine, event, func, select, text
+from sqlalchemy import Connection, Engine, func, select, text
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_bench.filled import copy_jobs
+from hodei_faults.database_work import measured_on, slack_of
 from hodei_server.db.attempts import Assignment, LogEnd, active_attempts, assign, finish, keep_result
 from hodei_server.db.database import Transaction
 from hodei_server.db.decisions import list_decisions
@@ -113,48 +111,6 @@ def fill(database: Connection, count: int) -> None:
     tx.flush()
 
 
-def ask(database: Connection, question: Callable[[Transaction], object]) -> None:
-    """Ask a question, and write what it would have written."""
-    tx = Transaction(database)
-    question(tx)
-    tx.flush()
-
-
-def sqlite_work(database: Connection, question: Callable[[Transaction], object]) -> int:
-    """Return how many instructions of its virtual machine SQLite runs for a question."""
-    driver = database.connection.dbapi_connection
-    assert isinstance(driver, sqlite3.Connection)
-    counter = itertools.count()
-    driver.set_progress_handler(lambda: next(counter) and 0, 1)
-    try:
-        ask(database, question)
-    finally:
-        driver.set_progress_handler(None, 1)
-    return next(counter)
-
-
-def postgresql_work(database: Connection, question: Callable[[Transaction], object]) -> int:
-    """Return how many blocks PostgreSQL looks at for a question."""
-    blocks = 0
-
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ARG001
-        nonlocal blocks
-        with cursor.connection.cursor() as beside:
-            beside.execute("SAVEPOINT before")
-            beside.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement}", parameters)
-            [[[explained]]] = beside.fetchall()
-            beside.execute("ROLLBACK TO SAVEPOINT before")
-        explained = json.loads(explained) if isinstance(explained, str) else explained
-        blocks += explained["Plan"]["Shared Hit Blocks"] + explained["Plan"]["Shared Read Blocks"]
-
-    event.listen(database, "before_cursor_execute", explain)
-    try:
-        ask(database, question)
-    finally:
-        event.remove(database, "before_cursor_execute", explain)
-    return blocks
-
-
 def work_with(engine: Engine, count: int) -> dict[str, int]:
     """Fill a database; return what each question costs it."""
     upgrade(engine)
@@ -162,25 +118,8 @@ def work_with(engine: Engine, count: int) -> dict[str, int]:
         database = connection.execution_options(hodei_writer=True)
         fill(database, count)
         database.commit()
-    if engine.dialect.name == "postgresql":
-        with engine.execution_options(isolation_level="AUTOCOMMIT").connect() as database:
-            database.execute(text("VACUUM ANALYZE"))
-    measure = sqlite_work if engine.dialect.name == "sqlite" else postgresql_work
-    costs = {}
-    for name, question in QUESTIONS.items():
-        with engine.connect() as database:
-            costs[name] = measure(database, question)
-            database.rollback()
-    return costs
-
-
-@pytest.fixture
-def engines(database_url: str, database_url_beside: str) -> Iterator[tuple[Engine, Engine]]:
-    """Return two empty databases of one kind."""
-    pair = open_engine(database_url), open_engine(database_url_beside)
-    yield pair
-    for engine in pair:
-        engine.dispose()
+    measured = measured_on(engine)
+    return {name: measured(question) for name, question in QUESTIONS.items()}
 
 
 def test_no_question_costs_more_when_more_jobs_have_ended(engines: tuple[Engine, Engine]) -> None:
@@ -189,7 +128,7 @@ def test_no_question_costs_more_when_more_jobs_have_ended(engines: tuple[Engine,
     What is left grows with the depth of the indexes, a few steps or blocks at a time.
     """
     few, many = (work_with(engine, count) for engine, count in zip(engines, (FEW, MANY), strict=True))
-    slack = 100 if engines[0].dialect.name == "sqlite" else 40
+    slack = slack_of(engines[0])
     grown = {name: (few[name], many[name]) for name in QUESTIONS if many[name] > 1.5 * few[name] + slack}
     assert grown == {}
 
