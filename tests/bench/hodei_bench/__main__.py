@@ -4,6 +4,7 @@
     python -m hodei_bench --markdown docs/performance.json > docs/performance.md
     python -m hodei_bench --only log jobs --short
     python -m hodei_bench --only archive --add docs/performance.json      in place of that bench's figures there
+    python -m hodei_bench --only large --add docs/performance.json        runs only where it is named: it wants 20 GiB
     python -m hodei_bench --profile docs/performance         where the processor time goes; --only works here, too
 
 Prints a table at the end and, if asked to, writes a JSON file, of which the page of figures is made. The exit code is 0

@@ -16,6 +16,8 @@ import boto3
 import zstandard
 from botocore.config import Config
 
+from hodei_logstore.s3.bucket import MAX_DELETES
+
 #: Calls at once: HODEI_S3_CONCURRENCY's default, and the peer's.
 AT_ONCE = 8
 #: How segments are compressed.
@@ -75,11 +77,30 @@ class PlainBucket:
             size += len(zstandard.ZstdDecompressor().decompress(data))
         return time.perf_counter() - began, size
 
+    def copy(self, name: str, names: Sequence[str]) -> Sequence[str]:
+        """Store what an object holds under other names, several at once; return these."""
+        content = self.client.get_object(Bucket=self.name, Key=name)["Body"].read()
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(lambda each: self.client.put_object(Bucket=self.name, Key=each, Body=content), names))
+        return names
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of all objects, in order."""
+        for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=self.name):
+            for each in page.get("Contents", ()):
+                yield each["Key"]
+
+    def delete(self, names: Sequence[str]) -> float:
+        """Remove objects, as many in a call as S3 takes; return seconds."""
+        began = time.perf_counter()
+        for start in range(0, len(names), MAX_DELETES):
+            keys = [{"Key": name} for name in names[start : start + MAX_DELETES]]
+            self.client.delete_objects(Bucket=self.name, Delete={"Objects": keys, "Quiet": True})
+        return time.perf_counter() - began
+
     def clear(self) -> None:
         """Remove all that is in it."""
-        while found := self.client.list_objects_v2(Bucket=self.name).get("Contents"):
-            keys = [{"Key": each["Key"]} for each in found]
-            self.client.delete_objects(Bucket=self.name, Delete={"Objects": keys})
+        self.delete(list(self.names()))
 
 
 @contextlib.contextmanager

@@ -45,6 +45,8 @@ GROUPS = (
     "kubernetes",
     "archive",
     "places",
+    "large",
+    "redaction",
 )
 
 
@@ -178,7 +180,7 @@ def main(given: Sequence[str] | None = None) -> int:
     modes = ["power", "process"] if wanted == "both" else [wanted]
     run = Run(machine(), modes, short=options.short, profile=options.profile is not None)
     for each in BENCHES.values():
-        if options.only and each.name not in options.only:
+        if each.name not in options.only if options.only else each.named:
             continue
         for durability in modes if each.durable else modes[:1]:
             run.take(each, durability)

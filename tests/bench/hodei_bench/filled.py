@@ -7,6 +7,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, text
 
+from hodei_bench.archive import archive_all
+from hodei_bench.bucket import PlainBucket
 from hodei_bench.harness import Setup
 from hodei_bench.seek import all_sealed
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, metadata, workers
@@ -36,33 +38,50 @@ def _changed(dialect: str) -> dict[str, dict[str, str]]:
     }
 
 
-async def make_history(setup: Setup, name: str, count: int) -> tuple[Path, str]:
+async def make_history(
+    setup: Setup, name: str, count: int, *, database_url: str = "", bucket: PlainBucket | None = None
+) -> tuple[Path, str]:
     """Make a data folder with one job that has run, and so many copies of it in the database.
 
     The copies have everything a job that has ended leaves behind (its moves, attempt, segment and the worker it had to
     itself) except the bytes of its log.
 
+    :param database_url: of a database that is empty; the folder's own without.
+    :param bucket: where the real job's log goes, and where the copies' rows say that theirs are.
     :return: the folder, and the real job's id.
     """
     folder = setup.folder / name
-    async with setup.server(folder) as server, server.client() as client:
+    settings = {"database_url": database_url} if database_url else {}
+    async with setup.server(folder, **settings) as server, server.client() as client:
         job_id = await client.submit(["/bin/echo", "hi"], name="history", labels={"made": "by-hand"})
         await client.wait(job_id)
         await all_sealed(server)
         async with asyncio.timeout(60):
             while [worker async for worker in client.workers()]:
                 await asyncio.sleep(0.05)
-    await asyncio.to_thread(_copy, folder / "hodei.db", count)
+    if bucket is not None:
+        await archive_all(folder, bucket)
+    url = database_url or f"sqlite:///{folder / 'hodei.db'}"
+    await asyncio.to_thread(_copy, url.replace("postgresql://", "postgresql+psycopg://"), count)
     return folder, job_id
 
 
-def _copy(file: Path, count: int) -> None:
-    engine = create_engine(f"sqlite:///{file}")
+def _copy(url: str, count: int) -> None:
+    engine = create_engine(url)
     with engine.connect() as database:
-        # Nobody else reads it, and what is half made is thrown away.
-        for pragma in ("journal_mode = OFF", "synchronous = OFF", "locking_mode = EXCLUSIVE", "cache_size = -1000000"):
-            database.exec_driver_sql(f"PRAGMA {pragma}")
+        if engine.dialect.name == "sqlite":
+            # Nobody else reads it, and what is half made is thrown away.
+            for pragma in (
+                "journal_mode = OFF",
+                "synchronous = OFF",
+                "locking_mode = EXCLUSIVE",
+                "cache_size = -1000000",
+            ):
+                database.exec_driver_sql(f"PRAGMA {pragma}")
         copy_jobs(database, count)
+        if engine.dialect.name == "postgresql":
+            # As its own autovacuum would have done, had the jobs come one by one.
+            database.exec_driver_sql("ANALYZE")
         database.commit()
     engine.dispose()
 

@@ -108,26 +108,29 @@ class Registered:
 
     :param title: what it is about, in a line.
     :param durable: its figures depend on HODEI_DURABILITY.
+    :param named: it takes so much time or room that it runs only where it is named.
     """
 
     name: str
     title: str
     run: Bench
     durable: bool
+    named: bool = False
 
 
 BENCHES: dict[str, Registered] = {}
 
 
-def bench(name: str, *, durable: bool = False) -> Callable[[Bench], Bench]:
+def bench(name: str, *, durable: bool = False, named: bool = False) -> Callable[[Bench], Bench]:
     """Put a bench on the list; its docstring is its title.
 
     :param durable: run it for each durability that was asked for.
+    :param named: run it only where it is named.
     """
 
     def register(function: Bench) -> Bench:
         title = (function.__doc__ or name).splitlines()[0].rstrip(".")
-        BENCHES[name] = Registered(name, title, function, durable)
+        BENCHES[name] = Registered(name, title, function, durable, named)
         return function
 
     return register

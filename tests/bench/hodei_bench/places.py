@@ -88,13 +88,12 @@ async def by_time(client: Client, job_id: str, moment: LogPlace, count: Count, n
 
 
 @contextlib.asynccontextmanager
-async def live(client: Client, file: Path, gate: Path) -> AsyncIterator[str]:
-    """Have a job print a file and stay; yield it once all is there."""
+async def live(client: Client, file: Path, gate: Path, times: int = 1) -> AsyncIterator[str]:
+    """Have a job print a file, so many times, and stay; yield it once all is there."""
     os.mkfifo(gate)
-    job_id = await client.submit(["cat", str(file), str(gate)])
-    receipt = await client.receipt(job_id)
-    while receipt.bytes < file.stat().st_size:
-        receipt = await client.receipt(job_id)
+    job_id = await client.submit(["cat", *[str(file)] * times, str(gate)])
+    while (await client.receipt(job_id)).bytes < file.stat().st_size * times:
+        await asyncio.sleep(0.01)
     try:
         yield job_id
     finally:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
-import sqlite3
 import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy import func, select
+
 from hodei_bench.commands import whole
+from hodei_bench.databases import opened
 from hodei_bench.harness import Result, Setup, bench
 from hodei_bench.logs import LINE_BYTES, write_lines
 from hodei_bench.running import RunningServer
 from hodei_client import STDOUT, Chunk, Client, LogPlace
+from hodei_server.db.schema import log_segments
 from hodei_server.db.segments import SegmentState
 
 #: Lines that are read.
@@ -48,12 +52,19 @@ async def make(server: RunningServer, client: Client, file: Path) -> Sealed:
     return Sealed(job_id, receipt.chunks)
 
 
-async def all_sealed(server: RunningServer) -> None:
-    """Wait until no segment is open, or closed and not yet compressed."""
-    query = "SELECT count(*) FROM log_segments WHERE state IN (?, ?)"
+async def all_sealed(
+    server: RunningServer, *, left: Sequence[SegmentState] = (SegmentState.OPEN, SegmentState.CLOSED)
+) -> None:
+    """Wait until no segment is open, or closed and not yet compressed.
+
+    :param left: the states that no segment may be in.
+    """
+    url = server.environment.get("HODEI_DATABASE_URL", "")
+    waiting = select(func.count()).where(log_segments.c.state.in_(list(map(int, left))))
     async with asyncio.timeout(600):
-        with contextlib.closing(sqlite3.connect(f"file:{server.data_dir}/hodei.db?mode=ro", uri=True)) as database:
-            while database.execute(query, (int(SegmentState.OPEN), int(SegmentState.CLOSED))).fetchone()[0]:
+        with opened(url or server.data_dir) as engine, engine.connect() as database:
+            while database.execute(waiting).scalar():
+                database.rollback()
                 await asyncio.sleep(0.1)
 
 
