@@ -11,13 +11,14 @@ from typing import Any
 
 from grpc import aio
 
-from hodei.checksum import add_checksums, chunk_checksum, encode_checksum
+from hodei.checksum import encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import log_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client.connection import Connection, Responses
 from hodei_client.endurance import Endurance
 from hodei_client.errors import HodeiError, LogGapError, LogIntegrityError, NotFoundError, UnavailableError
+from hodei_client.summing import ChunkSum
 
 STDOUT: wire.LogStream.ValueType = wire.LOG_STREAM_STDOUT
 STDERR: wire.LogStream.ValueType = wire.LOG_STREAM_STDERR
@@ -204,7 +205,7 @@ class LogReader(AttemptsReader):
         # The next chunk's sequence; None before the attempt's first stream has said where it begins.
         self._next: int | None = None
         self._skip = 0
-        self._sum = 0
+        self._sum = ChunkSum()
         self._summed_from_start = False
 
     def _request(self) -> wire.StreamLogsRequest:
@@ -231,21 +232,22 @@ class LogReader(AttemptsReader):
                     continue
                 self._endurance.served()
                 if kind == "block":
-                    for chunk in response.block.chunks:
-                        event = self._take(chunk)
-                        if event is not None:
-                            yield event
+                    chunks = [chunk for chunk in map(self._take, response.block.chunks) if chunk is not None]
+                    if self._verify and self._summed_from_start:
+                        await self._sum.add([(chunk.sequence, chunk.stream, chunk.data) for chunk in chunks])
+                    for chunk in chunks:
+                        yield chunk
                 elif kind == "cut":
                     cut = self._pass(response.cut)
                     if cut is not None:
                         yield cut
                 elif kind == "end":
-                    yield self._end(response.end)
+                    yield self._end(response.end, await self._sum.total())
                     return
 
     def _begin(self, start: wire.LogStreamStart) -> None:
         if start.attempt_uid != self._attempt_uid or self._next is None:
-            self._sum = 0
+            self._sum = ChunkSum()
             self._summed_from_start = start.first_sequence == 0 and not start.skip_bytes
             self._next = start.first_sequence
             self._skip = start.skip_bytes
@@ -259,8 +261,6 @@ class LogReader(AttemptsReader):
             raise LogGapError(f"chunk {chunk.sequence} came where {expected} belongs")
         self._next = chunk.sequence + 1
         data = chunk.data
-        if self._verify and self._summed_from_start:
-            self._sum = add_checksums(self._sum, chunk_checksum(chunk.sequence, chunk.stream, data))
         if self._skip:
             data, self._skip = data[self._skip :], 0
         return Chunk(self._number, chunk.sequence, chunk.time_unix_nanos, chunk.stream, data)
@@ -276,13 +276,13 @@ class LogReader(AttemptsReader):
         self._summed_from_start = False
         return Cut(self._number, cut.first_sequence, cut.last_sequence, cut.bytes, cut.lines, cut.expired)
 
-    def _end(self, end: wire.LogStreamEnd) -> AttemptEnd:
+    def _end(self, end: wire.LogStreamEnd, checksum: int) -> AttemptEnd:
         receipt = end.receipt
         expected = self._next or 0
         if end.next_sequence > expected and not self._streams:
             raise LogGapError(f"the log ends before chunk {end.next_sequence} where {expected} belongs")
         whole = self._verify and self._summed_from_start and receipt.ended and not receipt.expired
-        if whole and receipt.complete and encode_checksum(self._sum) != receipt.checksum:
+        if whole and receipt.complete and encode_checksum(checksum) != receipt.checksum:
             raise LogIntegrityError(f"the log of attempt {self._number} is not what its receipt speaks of")
         event = self._leave(end)
         if not self._over:

@@ -26,7 +26,7 @@ from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 LogTtl = Callable[[str], int]
 
 _INSERT = prepared(insert(jobs))
-_BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest).where(
+_BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest, jobs.c.spec, jobs.c.retry_of).where(
     jobs.c.tenant == bindparam("of_tenant"), jobs.c.request_id == bindparam("of_request_id")
 )
 _BY_ID = select(*jobs.c).where(jobs.c.job_id == bindparam("of_job_id"))
@@ -95,6 +95,9 @@ def submitted_before(tx: Transaction, new: NewJob) -> Submitted | None:
     if known is None:
         return None
     same = known.request_digest in new.digests
+    if new.sealed is not None and new.sealed.lacks_key_of(known.request_digest):
+        # Nobody can tell any more whether the values are the same. All else is compared.
+        same = (known.spec, known.retry_of or "") == (new.encoded, new.retry_of)
     return Submitted(known.job_id, existed=same, conflict=not same)
 
 

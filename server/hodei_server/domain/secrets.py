@@ -31,18 +31,28 @@ class SecretError(Exception):
     """A secret's value can't be had; the message names the secret, and never tells the value."""
 
 
+#: Bytes that tell which key something is under.
+KEY_ID_BYTES = 8
+DIGEST_BYTES = 32
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sealed:
     """A job's values as they are kept: encrypted.
 
     :ivar key_id: tells which key they are under, and nothing of it.
-    :ivar digests: of all that the job was submitted with, under each key, the newest first: whoever has no key can't
-        try values against them.
+    :ivar digests: of all that the job was submitted with, under each key, the newest first; each begins with which key
+        that is. Whoever has no key can't try values against them.
     """
 
     key_id: bytes
     data: bytes
     digests: Sequence[bytes]
+
+    def lacks_key_of(self, digest: bytes) -> bool:
+        """Whether a digest of another job is under a key that is not there any more."""
+        keys = {each[:KEY_ID_BYTES] for each in self.digests}
+        return len(digest) == KEY_ID_BYTES + DIGEST_BYTES and digest[:KEY_ID_BYTES] not in keys
 
 
 def check_secrets(spec: wire.JobSpec) -> Iterator[Violation]:

@@ -39,9 +39,14 @@ class Cursor:
         self._book = book
         self._attempt_uid = attempt_uid
         self._segments: Sequence[Segment] = ()
+        # The segment that was read last, if it changes no more.
+        self._whole: Segment | None = None
+        # What comes next, on its way: its place, and what the store gives.
+        self._coming: tuple[int, asyncio.Task[Sequence[StoredBlock]]] | None = None
 
     async def read(self, max_bytes: int = 1 << 20) -> Sequence[StoredBlock] | Cut:
         """Return what comes next, or nothing at the durable end, and move behind it."""
+        self._whole = None
         log = self._book.get(self._attempt_uid)
         if log is not None:
             if self.sequence >= log.durable:
@@ -56,16 +61,40 @@ class Cursor:
             if segment.state in _WITHOUT_BYTES:
                 return self._pass(segment)
             try:
-                key = SegmentKey(segment.attempt_uid, segment.first_sequence)
-                blocks = list(await self._book.store.read(key, self.sequence, max_bytes=max_bytes))
+                blocks = list(await self._from_store(segment, max_bytes))
             except SegmentNotFoundError:
                 # Dropped or expired since its row was read.
                 self._segments = ()
                 continue
             if not blocks and self.sequence < segment.next_sequence and segment.state is not SegmentState.OPEN:
-                raise CorruptSegmentError(f"the segment {key} ends before chunk {self.sequence}, its row does not")
+                raise CorruptSegmentError(f"{segment.key} ends before chunk {self.sequence}, its row does not")
+            self._whole = segment if segment.state is not SegmentState.OPEN else None
             return self._move(blocks)
         raise SegmentNotFoundError(f"a segment of the log of attempt {self._attempt_uid} has no bytes in the store")
+
+    async def _from_store(self, segment: Segment, max_bytes: int) -> Sequence[StoredBlock]:
+        coming, self._coming = self._coming, None
+        if coming is not None and coming[0] == self.sequence:
+            return await coming[1]
+        return await self._book.store.read(segment.key, self.sequence, max_bytes=max_bytes)
+
+    def read_ahead(self, max_bytes: int) -> None:
+        """Begin to read what comes next, if that is in the segment that was read last and changes no more.
+
+        Whoever calls this calls `close`, too.
+        """
+        segment = self._whole
+        if segment is not None and self._coming is None and self.sequence < segment.next_sequence:
+            reading = self._book.store.read(segment.key, self.sequence, max_bytes=max_bytes)
+            self._coming = self.sequence, asyncio.ensure_future(reading)
+
+    def close(self) -> None:
+        """Let go of what was read ahead."""
+        if self._coming is not None:
+            (_, reading), self._coming = self._coming, None
+            reading.cancel()
+            # What has failed is nobody's business any more.
+            reading.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def _move(self, blocks: list[StoredBlock]) -> Sequence[StoredBlock]:
         if not blocks:

@@ -68,7 +68,7 @@ class Submissions:
             await self._secrets.check(asked)
             self._refuse_unsupported(spec)
         except HodeiServerError:
-            # What was taken before is told again, whatever has gone since: a provider, a reference.
+            # What was taken before is told again, whatever has gone since: a provider, a reference, a key.
             if await self._database.read(lambda tx: submitted_before(tx, new)) is None:
                 raise
 

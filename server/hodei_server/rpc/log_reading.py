@@ -95,32 +95,40 @@ async def read_log(
 
     :param end: the sequence behind the last one wanted.
     """
-    while end is None or cursor.sequence < end:
-        opened = lookup.book.get(log.attempt_uid)
-        moved = opened.change.next_move() if opened is not None else None
-        piece = await cursor.read(READ_BYTES) if log.attempt_uid else ()
-        if isinstance(piece, Cut):
-            yield piece
-            continue
-        if piece:
-            yield piece if end is None else [trim(stored, stored.first_sequence, end) for stored in piece]
-            continue
-        if not follow:
-            break
-        if moved is None:
-            # It has ended, or it is about to be opened: its attempt was written down just now.
-            state = await lookup.look(log)
-            if state.receipt.ended and (state.receipt.expired or cursor.sequence >= state.receipt.chunks):
-                yield lookup.end(log, state, cursor.sequence)
-                return
-            opening = lookup.next_move(log.job_id)
-            if lookup.book.get(log.attempt_uid) is None:
-                await wait_for(opening, NOT_YET_OPEN_SECONDS)
-            continue
-        if not await wait_for(moved, HEARTBEAT_SECONDS):
-            yield None
-    state = await lookup.look(log)
-    yield lookup.end(log, state, cursor.sequence if end is None else min(cursor.sequence, end))
+    pieces = 0
+    try:
+        while end is None or cursor.sequence < end:
+            opened = lookup.book.get(log.attempt_uid)
+            moved = opened.change.next_move() if opened is not None else None
+            piece = await cursor.read(READ_BYTES) if log.attempt_uid else ()
+            if isinstance(piece, Cut):
+                yield piece
+                continue
+            if piece:
+                pieces += 1
+                if pieces > 1 and (end is None or cursor.sequence < end):
+                    # Whoever takes a second piece reads on: the next is read while this one is on its way.
+                    cursor.read_ahead(READ_BYTES)
+                yield piece if end is None else [trim(stored, stored.first_sequence, end) for stored in piece]
+                continue
+            if not follow:
+                break
+            if moved is None:
+                # It has ended, or it is about to be opened: its attempt was written down just now.
+                state = await lookup.look(log)
+                if state.receipt.ended and (state.receipt.expired or cursor.sequence >= state.receipt.chunks):
+                    yield lookup.end(log, state, cursor.sequence)
+                    return
+                opening = lookup.next_move(log.job_id)
+                if lookup.book.get(log.attempt_uid) is None:
+                    await wait_for(opening, NOT_YET_OPEN_SECONDS)
+                continue
+            if not await wait_for(moved, HEARTBEAT_SECONDS):
+                yield None
+        state = await lookup.look(log)
+        yield lookup.end(log, state, cursor.sequence if end is None else min(cursor.sequence, end))
+    finally:
+        cursor.close()
 
 
 def start_message(log: AttemptLog, sequence: int, skip: int) -> wire.LogStreamStart:

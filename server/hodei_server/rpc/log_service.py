@@ -9,7 +9,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -54,9 +54,10 @@ class FollowLimits:
     per_client: int
 
 
-def block_message(block: bytes) -> bytes:
-    """Return an encoded StreamLogsResponse that carries an encoded LogBlock ."""
-    return field_prefix(wire.StreamLogsResponse.BLOCK_FIELD_NUMBER, len(block)) + block
+def block_message(blocks: Sequence[bytes]) -> bytes:
+    """Return an encoded StreamLogsResponse that carries encoded LogBlocks as one: their chunks, one after the other."""
+    size = sum(map(len, blocks))
+    return b"".join((field_prefix(wire.StreamLogsResponse.BLOCK_FIELD_NUMBER, size), *blocks))
 
 
 def serialize(message: bytes | Message) -> bytes:
@@ -153,11 +154,10 @@ class LogService:
             elif isinstance(piece, wire.LogStreamEnd):
                 yield wire.StreamLogsResponse(end=piece)
             else:
-                for stored in piece:
-                    data = stored.data if not streams else only(stored, streams)
-                    if data:
-                        LOG_SENT.inc(len(data))
-                        yield block_message(data)
+                blocks = [stored.data if not streams else only(stored, streams) for stored in piece]
+                if any(blocks):
+                    LOG_SENT.inc(sum(map(len, blocks)))
+                    yield block_message(blocks)
 
     async def GetLogs(  # noqa: N802 - the wire's name
         self,

@@ -32,28 +32,30 @@ class JobSecrets:
         self._sources = sources
 
     async def check(self, spec: wire.JobSpec) -> None:
-        """Refuse a job whose references can't be had now.
+        """Refuse a job whose values can't be kept, or whose references can't be had now.
 
         :param spec: one in which nothing is wrong by itself.
+        :raise PreconditionError: there is no key to keep a value under.
         :raise InvalidRequestError: names a reference that can't be had, or whose value can't be used.
         """
+        inline = [secret.name for secret in spec.secrets if secret.HasField("value")]
+        if inline and self._keys is None:
+            raise PreconditionError(
+                f"spec.secrets: values ({', '.join(inline)}) can't be kept, as the server has no HODEI_SECRETS_KEY_FILE"
+            )
         if spec.secrets:
             await asyncio.to_thread(self._try_references, spec)
 
     def take(self, job_id: str, spec: wire.JobSpec, retry_of: str) -> tuple[wire.JobSpec, Sealed | None]:
-        """Return a job without the values of its secrets, and these as they are kept.
+        """Return a job without the values of its secrets, and these as they are kept: not at all where there is no key.
 
-        :param spec: one in which nothing is wrong by itself.
-        :raise PreconditionError: there is no key to keep a value under.
+        :param spec: one in which nothing is wrong by itself; `check` refuses it where its values can't be kept.
         """
         inline = [secret for secret in spec.secrets if secret.HasField("value")]
         if not inline:
             return spec, None
         if self._keys is None:
-            names = ", ".join(secret.name for secret in inline)
-            raise PreconditionError(
-                f"spec.secrets: values ({names}) can't be kept, as the server has no HODEI_SECRETS_KEY_FILE"
-            )
+            return without_values(spec), Sealed(b"", b"", [])
         asked = retry_of.encode() + b"\0" + spec.SerializeToString(deterministic=True)
         values = wire.JobSpec(secrets=inline).SerializeToString()
         return without_values(spec), self._keys.seal(job_id, values, asked)

@@ -15,24 +15,23 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from hodei_server.domain.secrets import Sealed, SecretError
+from hodei_server.domain.secrets import KEY_ID_BYTES, Sealed, SecretError
 from hodei_server.settings.values import SettingsError
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
-_ID_BYTES = 8
 
 
 class _Key:
     """One key of the file. What it is used for gets a key of its own, derived from it."""
 
     def __init__(self, key: bytes) -> None:
-        self.key_id = _derive(key, b"id", _ID_BYTES)
+        self.key_id = _derive(key, b"id", KEY_ID_BYTES)
         self.cipher = AESGCM(_derive(key, b"values", KEY_BYTES))
         self._digest_key = _derive(key, b"digests", KEY_BYTES)
 
     def digest(self, data: bytes) -> bytes:
-        return hmac.new(self._digest_key, data, hashlib.sha256).digest()
+        return self.key_id + hmac.new(self._digest_key, data, hashlib.sha256).digest()
 
 
 def _derive(key: bytes, purpose: bytes, length: int) -> bytes:

@@ -225,21 +225,6 @@ async def test_attempts_of_a_job_have_its_secrets_until_it_has_ended(server: Ser
         assert await output(client, again) == f"{2 * len(VALUE)}\n".encode()
 
 
-async def test_what_was_taken_is_told_again_though_its_reference_is_gone(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Else a client whose answer was lost would submit the job a second time; what is new is refused."""
-    secret = {"T": wire.Secret(server_variable="SHARED_TOKEN")}
-    async with connected(server) as client:
-        job = await client.submit(["true"], secrets=secret, request_id="once")
-        monkeypatch.delenv("SHARED_TOKEN")
-        assert await client.submit(["true"], secrets=secret, request_id="once") == job
-        with pytest.raises(ConflictError):
-            await client.submit(["false"], secrets=secret, request_id="once")
-        with pytest.raises(InvalidRequestError, match="server_variable"):
-            await client.submit(["true"], secrets=secret, request_id="another")
-
-
 async def test_a_job_of_references_is_retried_as_it_is(server: Server) -> None:
     """Nothing of them was kept, so nothing of them was erased."""
     async with connected(server) as client:
@@ -248,15 +233,6 @@ async def test_a_job_of_references_is_retried_as_it_is(server: Server) -> None:
         again = await client.retry(job)
         assert (await client.wait(again)).exit_code == 0
         assert await output(client, again) == b"***\n"
-
-
-async def test_the_same_submission_is_known_by_its_values_too(server: Server) -> None:
-    """Another value under the same request_id is another job; what is kept to tell is of no use without the key."""
-    async with connected(server) as client:
-        job = await client.submit(["true"], secrets={"TOKEN": VALUE}, request_id="r")
-        assert await client.submit(["true"], secrets={"TOKEN": VALUE}, request_id="r") == job
-        with pytest.raises(ConflictError):
-            await client.submit(["true"], secrets={"TOKEN": VALUE + "!"}, request_id="r")
 
 
 async def test_what_the_worker_itself_says_is_redacted(server: Server) -> None:
