@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -18,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hodei.address import parse_address
 from hodei_client import Client, ClientSettings
+from hodei_faults.ports import free_port
 
 #: The command of the environment that runs the benches.
 HODEI = str(Path(sys.executable).with_name("hodei"))
@@ -90,14 +90,6 @@ def processor_time(server: RunningServer) -> dict[str, float]:
         "workers": server.workers_cpu_seconds(),
         "client": time.process_time(),
     }
-
-
-def free_port() -> int:
-    """Return a port of the loopback that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 def clean_environment() -> dict[str, str]:

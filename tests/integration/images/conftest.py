@@ -8,7 +8,6 @@ import os
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from hodei_faults.ports import free_port
 from hodei_providers.agent import copy_command
 
 ROOT = Path(__file__).parents[3]
@@ -145,13 +145,6 @@ def agent_volume(worker_image: str) -> Iterator[str]:
     engine.clean()
 
 
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
-
-
 def _hodei(environment: Mapping[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [HODEI, *arguments],
@@ -181,7 +174,7 @@ class Site:
         self.folder, self._docker = folder, docker
         self._server: subprocess.Popen[bytes] | None = None
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
-        port, worker_port = _free_port(), _free_port()
+        port, worker_port = free_port(), free_port()
         self._environment = kept | {
             "HODEI_SERVER": f"127.0.0.1:{port}",
             "HODEI_LISTEN": f"127.0.0.1:{port}",

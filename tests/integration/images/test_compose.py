@@ -7,13 +7,14 @@ import os
 import secrets
 import shlex
 import shutil
-import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hodei_faults.ports import free_port
 
 #: The first test that needs an image waits until it is built.
 pytestmark = pytest.mark.timeout(900)
@@ -55,9 +56,7 @@ class Compose:
 
     def __init__(self, docker: Any, **environment: str) -> None:
         self._docker = docker
-        with socket.socket() as sock:
-            sock.bind(("127.0.0.1", 0))
-            self.port = sock.getsockname()[1]
+        self.port = free_port()
         self._project = f"hodei-test-{secrets.token_hex(4)}"
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
         self._environment = kept | environment | {"HODEI_PORT": str(self.port)}

@@ -18,6 +18,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from hodei_faults.ports import free_port
 from hodei_logstore.contract import SegmentKey, StoreUnavailableError
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.s3 import Bucket, S3LogStore
@@ -46,8 +47,7 @@ def endpoint(folder: Path) -> Iterator[str]:
         if os.environ.get("CI"):
             pytest.fail(message)
         pytest.skip(message)
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port = sock.getsockname()[1]
+    port = free_port()
     environment = os.environ | {
         "MINIO_ROOT_USER": USER,
         "MINIO_ROOT_PASSWORD": PASSWORD,

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings, LogPlace, UnavailableError
 from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
+from hodei_faults.ports import free_port
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -33,14 +33,6 @@ done
 echo $i > {count}
 """
 QUICK = {"lease": "1s", "ping_interval": "200ms"}
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
 
 
 async def file_appears(path: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import dataclasses
 import os
 import signal
-import socket
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Self
 from hodei_client import Client, ClientSettings, UnavailableError
 from hodei_client.settings import read_settings
 from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
+from hodei_faults.ports import free_port
 from hodei_torture.bucket import TorturedBucket
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
@@ -164,11 +164,3 @@ class Site:
         for pid in worker_pids(self.data):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
-
-
-def free_port() -> int:
-    """Return a port that nobody listens on."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-        return port
