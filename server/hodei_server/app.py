@@ -35,7 +35,7 @@ from hodei_server.loops.dispatch import dispatch_loop
 from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
 from hodei_server.loops.lag import lag_loop
-from hodei_server.loops.leases import Leases, lease_loop, watch_loop
+from hodei_server.loops.leases import Leases, lease_loop, ping_loop, watch_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
 from hodei_server.loops.retention import retention_loop
@@ -192,8 +192,9 @@ class Server:
             compress=settings.log_compression,
         )
         clients.server.add_generic_rpc_handlers((log_service.handlers(),))
-        provider_service = ProviderService(database, scheduler, sessions, attempts)
-        provider_pb2_grpc.add_ProviderServiceServicer_to_server(provider_service, clients.server)
+        provider_pb2_grpc.add_ProviderServiceServicer_to_server(
+            ProviderService(database, scheduler, sessions, attempts), clients.server
+        )
 
         await recover(database, attempts, fleet, scheduler, installation)
         pools = Pools(
@@ -221,7 +222,8 @@ class Server:
         if pools.wanted:
             run("pool", lambda: pool_loop(pools, scheduler))
         run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))
-        run("leases", lambda: lease_loop(leases, worker_service, sessions, database, settings.ping_interval))
+        run("pings", lambda: ping_loop(worker_service, self._presence, settings.ping_interval))
+        run("leases", lambda: lease_loop(leases, sessions, database, settings.ping_interval))
         run("generation", lambda: generation_loop(installation))
         run("health", lambda: health_loop(fleet))
         strays = Strays(fleet, database, installation_id, settings.stray_grace)

@@ -65,6 +65,7 @@ class Leases:
         :param rows: the workers that are not gone.
         """
         idle: dict[str, float] = {}
+        silent: dict[str, list[RowMapping]] = {}
         warm: collections.Counter[Kind] = collections.Counter()
         for row in rows:
             worker_id = row["worker_id"]
@@ -83,8 +84,10 @@ class Leases:
                 if time.monotonic() - idle[worker_id] > self._pools.idle_timeout(provider):
                     self._fleet.remove_soon(worker_id, "Has waited for a job for too long", leave_time=True, idle=True)
             elif not connected:
-                await self._check_silent(row)
+                silent.setdefault(row["provider"], []).append(row)
         self._idle_since = idle
+        # One provider that is slow to answer keeps nobody waiting for the others.
+        await asyncio.gather(*(self._check_each(workers) for workers in silent.values()))
         known = {row["worker_id"] for row in rows}
         for live in self._attempts.live:
             if live.worker_id not in known and not live.losing and live.result is None:
@@ -120,6 +123,10 @@ class Leases:
         if row is None or row["state"] == int(WorkerState.GONE):
             self._attempts.lose_soon(live, Cause.WORKER_LOST, "The worker was removed")
 
+    async def _check_each(self, rows: Sequence[RowMapping]) -> None:
+        for row in rows:
+            await self._check_silent(row)
+
     async def _check_silent(self, row: RowMapping) -> None:
         worker_id = row["worker_id"]
         silent = self._sessions.silent_for(worker_id, self.presence.since())
@@ -153,20 +160,22 @@ class Leases:
             self._attempts.lose_soon(live, cause, message)
 
 
-async def lease_loop(
-    leases: Leases, service: WorkerService, sessions: Sessions, database: Database, interval: float
-) -> None:
-    """Ping workers, note which were heard of, and judge the silent ones.
+async def ping_loop(service: WorkerService, presence: Presence, interval: float) -> None:
+    """Ping workers, every `interval` seconds, whatever else waits for a provider."""
+    while True:
+        await asyncio.sleep(interval)
+        service.ping_all(presence.since())
+
+
+async def lease_loop(leases: Leases, sessions: Sessions, database: Database, interval: float) -> None:
+    """Note which workers were heard of, and judge the silent ones.
 
     :param interval: seconds between pings.
     """
-    pinged = noted = time.monotonic()
+    noted = time.monotonic()
     while True:
         await asyncio.sleep(min(1.0, interval))
         now = time.monotonic()
-        if now - pinged >= interval:
-            pinged = now
-            service.ping_all(leases.presence.since())
         if now - noted >= 3 * interval:
             noted = now
             heard = sorted(sessions.connected())
