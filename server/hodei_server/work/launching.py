@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 
 import structlog
@@ -15,7 +16,7 @@ from hodei_providers.contract import (
     QuotaExceededError,
     UnsupportedRequestError,
 )
-from hodei_server.db.database import Database
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.workers import worker_row
 from hodei_server.domain.blame import of_launch
@@ -25,6 +26,8 @@ from hodei_server.work.live import LiveAttempt
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Seconds before a launch is gone on with that the database has failed.
+RETRY_SECONDS = 1.0
 #: What refuses a launch for what its job asks.
 _BY_JOB = (QuotaExceededError, ImageRejectedError, UnsupportedRequestError)
 
@@ -59,6 +62,17 @@ class Launching:
         self._fleet.start(self._launch(live), f"launch {live.worker_id}")
 
     async def _launch(self, live: LiveAttempt) -> None:
+        while not live.losing and live.result is None:
+            try:
+                await self._try_launch(live)
+            except DatabaseUnavailableError as error:
+                # What was launched is found, and not launched twice.
+                _log.warning("database.unavailable", error=str(error))
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                return
+
+    async def _try_launch(self, live: LiveAttempt) -> None:
         row = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
         if row is None:
             raise AssertionError(f"worker {live.worker_id} was written down before it is launched")

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
+
+import pytest
 
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
+from hodei_server.db.database import DatabaseUnavailableError
 from hodei_server.domain.states import Cause
+from hodei_server.work import launching
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.reports import Reports
@@ -57,6 +61,17 @@ async def test_a_line_that_comes_while_secrets_are_read_is_durable_before_the_jo
     attempts._send_run = lambda *_given: session.send(None)  # type: ignore[method-assign]
     await attempts._run_once_ready(session, live)
     assert sent == [(1, 1)]
+
+
+async def test_a_database_that_fails_for_a_moment_only_delays_a_launch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether before its worker is there or after: the job would wait until its start timeout for nothing."""
+    monkeypatch.setattr(launching, "RETRY_SECONDS", 0.0)
+    answers = [DatabaseUnavailableError("full"), {"tenant": "default", "max_jobs": 1}, {"tenant": "", "max_jobs": 1}]
+    database: Any = SimpleNamespace(read=AsyncMock(side_effect=answers))
+    fleet: Any = SimpleNamespace(launch=AsyncMock(side_effect=[DatabaseUnavailableError("full"), None]))
+    launches = launching.Launching(database, fleet, Mock(), start_timeout=60, cancel_grace=10, orphan_after=600)
+    await launches._launch(attempt(SimpleNamespace()))
+    assert (database.read.await_count, fleet.launch.await_count) == (3, 2)
 
 
 async def test_a_job_with_secrets_is_not_given_to_a_worker_that_knows_of_none() -> None:
