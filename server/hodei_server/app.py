@@ -23,8 +23,8 @@ from hodei_logstore.contract import LogStore
 from hodei_logstore.file import FileLogStore
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
-from hodei_server.db.database import Database
-from hodei_server.db.engine import DatabaseEncodingError, open_engine
+from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.engine import DatabaseAddressError, DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
 from hodei_server.installation import Installation, identify
 from hodei_server.instruments import LOG_COMMIT
@@ -77,7 +77,9 @@ CLIENT_SERVICES = (JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE)
 
 #: What keeps a server from starting, each with a message for people.
 STARTUP_ERRORS = (
+    DatabaseAddressError,
     DatabaseEncodingError,
+    DatabaseUnavailableError,
     DataFolderError,
     ListenerError,
     ProviderSetupError,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from hodei.address import Address, parse_address
 from hodei_providers.contract import Provider
 from hodei_server.authority import WorkerAuthority
-from hodei_server.rpc.listener import Credentials, Listener, ListenerTls
+from hodei_server.rpc.listener import Credentials, Listener, ListenerTls, read_pem
 from hodei_server.settings import Settings
 from hodei_server.work.fleet import Reach
 
@@ -23,14 +23,14 @@ def open_worker_listener(
     settings name, else with one of an authority that is made for the purpose.
 
     :return: the listener's own address, and how the workers of each provider reach it.
-    :raise hodei_server.rpc.listener.ListenerError: an address can't be listened on.
+    :raise hodei_server.rpc.listener.ListenerError: an address can't be listened on, or a file can't be read.
     """
     routes = {name: route for name, provider in providers.items() if (route := provider.route()) is not None}
     asked = parse_address(settings.worker_listen)
-    given = ListenerTls(settings.worker_tls_cert, settings.worker_tls_key)
+    given = ListenerTls(settings.worker_tls_cert, settings.worker_tls_key, prefix="HODEI_WORKER_")
     hosts = {host for route in routes.values() for host in (route.host, route.listen) if host}
     abroad: Credentials = given
-    authority_pem = settings.worker_tls_ca.read_bytes() if settings.worker_tls_ca else None
+    authority_pem = read_pem("HODEI_WORKER_TLS_CA", settings.worker_tls_ca) if settings.worker_tls_ca else None
     made: bytes | None = None
     if routes and settings.worker_tls_cert is None:
         authority = WorkerAuthority(settings.data_dir / "tls", [*hosts, asked.host])

@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 BUSY_SECONDS = 30
+
+
+class DatabaseAddressError(ValueError):
+    """An address is none of a database that can be opened; the message names the setting, never the address."""
 
 
 class DatabaseEncodingError(Exception):
@@ -18,17 +23,22 @@ def open_engine(url: str, durability: Literal["power", "process"] = "power") -> 
 
     :param url: ``sqlite:///…`` or ``postgresql://…``.
     :param durability: what a commit survives: a power cut, or the server's process.
+    :raise DatabaseAddressError: it is none, or of another kind.
     :raise DatabaseEncodingError: by the engine, when it connects to a PostgreSQL database without an encoding.
     """
-    parsed = make_url(url)
-    if parsed.get_backend_name() == "sqlite":
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseAddressError("HODEI_DATABASE_URL: it is no URL: write postgresql://USER@HOST/NAME") from None
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         return _open_sqlite(str(parsed), durability)
-    if parsed.get_backend_name() == "postgresql":
-        if parsed.drivername == "postgresql":
-            parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername in {"postgresql", "postgresql+psycopg"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
         commit = "on" if durability == "power" else "off"
         return _open_postgresql(parsed, commit)
-    raise ValueError(f"{parsed.get_backend_name()} is not a database that Hodei knows: use sqlite or postgresql")
+    raise DatabaseAddressError(
+        f"HODEI_DATABASE_URL: {parsed.drivername} is not a database that Hodei knows: use sqlite or postgresql"
+    )
 
 
 def _open_postgresql(url: URL, synchronous_commit: str) -> Engine:

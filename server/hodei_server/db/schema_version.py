@@ -9,8 +9,10 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlalchemy.exc import OperationalError
 
 import hodei_migrations
+from hodei_server.db.database import DatabaseUnavailableError
 
 
 class SchemaVersionError(Exception):
@@ -32,13 +34,24 @@ def newest_revision() -> str:
 
 
 def current_revision(engine: Engine) -> str | None:
-    """Return the revision of a database; None for an empty one."""
-    with engine.connect() as connection:
+    """Return the revision of a database; None for an empty one.
+
+    :raise DatabaseUnavailableError: it can't be reached.
+    """
+    try:
+        connected = engine.connect()
+    except OperationalError as error:
+        raise DatabaseUnavailableError(f"HODEI_DATABASE_URL: the database can't be reached: {error.orig}") from None
+    with connected as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def upgrade(engine: Engine) -> str:
-    """Bring a database to the newest revision and return it. Nothing is done where it has it."""
+    """Bring a database to the newest revision and return it. Nothing is done where it has it.
+
+    :raise DatabaseUnavailableError: it can't be reached.
+    """
+    current_revision(engine)
     command.upgrade(_config(engine), "head")
     return current_revision(engine) or ""
 
@@ -46,6 +59,7 @@ def upgrade(engine: Engine) -> str:
 def require_newest(engine: Engine) -> None:
     """Refuse a database that does not have the newest revision.
 
+    :raise DatabaseUnavailableError: it can't be reached.
     :raise SchemaVersionError: names the command that upgrades it.
     """
     current, newest = current_revision(engine), newest_revision()

@@ -21,6 +21,17 @@ class ListenerError(Exception):
     """A listener can't be opened as the settings say."""
 
 
+def read_pem(variable: str, file: Path) -> bytes:
+    """Return what a file holds that a setting names.
+
+    :raise ListenerError: it can't be read; names the setting.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise ListenerError(f"{variable}: {file} can't be read: {error.strerror}") from None
+
+
 class Credentials(Protocol):
     """What a listener shows to who connects."""
 
@@ -30,11 +41,15 @@ class Credentials(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ListenerTls:
-    """Files in PEM form. With a client CA, clients must show a certificate of it."""
+    """Files in PEM form. With a client CA, clients must show a certificate of it.
+
+    :param prefix: of the settings that name them, for errors.
+    """
 
     certificate: Path | None = None
     key: Path | None = None
     client_ca: Path | None = None
+    prefix: str = "HODEI_"
 
     def credentials(self) -> grpc.ServerCredentials | None:
         """Read the files; None where there is no certificate.
@@ -43,11 +58,9 @@ class ListenerTls:
         """
         if self.certificate is None or self.key is None:
             return None
-        try:
-            key, certificate = self.key.read_bytes(), self.certificate.read_bytes()
-            authority = self.client_ca.read_bytes() if self.client_ca else None
-        except OSError as error:
-            raise ListenerError(f"{error.filename} can't be read: {error.strerror}") from None
+        key = read_pem(f"{self.prefix}TLS_KEY", self.key)
+        certificate = read_pem(f"{self.prefix}TLS_CERT", self.certificate)
+        authority = read_pem(f"{self.prefix}TLS_CLIENT_CA", self.client_ca) if self.client_ca else None
         return grpc.ssl_server_credentials(
             [(key, certificate)], root_certificates=authority, require_client_auth=authority is not None
         )
