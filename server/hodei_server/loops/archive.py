@@ -134,7 +134,8 @@ class Archiver:
             if stored or empty:
                 stored = await self._note(waiting[0].attempt_uid, stored)
         finally:
-            await self._database.write(lambda tx: mark_place(tx, empty, Place.NOWHERE))
+            if empty:
+                await self._database.write(lambda tx: mark_place(tx, empty, Place.NOWHERE))
         moved = [each for each in waiting if each.place is not Place.DISK] + stored
         for each in moved:
             await self._drop(each.key)
