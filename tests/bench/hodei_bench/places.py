@@ -93,7 +93,7 @@ async def live(client: Client, file: Path, gate: Path, times: int = 1) -> AsyncI
     os.mkfifo(gate)
     job_id = await client.submit(["cat", *[str(file)] * times, str(gate)])
     while (await client.receipt(job_id)).bytes < file.stat().st_size * times:
-        await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)
     try:
         yield job_id
     finally:

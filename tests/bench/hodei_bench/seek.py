@@ -61,7 +61,7 @@ async def all_sealed(
     """
     url = server.environment.get("HODEI_DATABASE_URL", "")
     waiting = select(func.count()).where(log_segments.c.state.in_(list(map(int, left))))
-    async with asyncio.timeout(600):
+    async with asyncio.timeout(1800):
         with opened(url or server.data_dir) as engine, engine.connect() as database:
             while database.execute(waiting).scalar():
                 database.rollback()
