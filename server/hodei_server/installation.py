@@ -7,6 +7,7 @@ is another copy, most likely an older one that was restored.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 
 import structlog
@@ -45,7 +46,8 @@ class Installation:
     async def next_generation(self) -> None:
         """Tell this copy of the database from all that were made before now."""
         generation = secrets.token_hex(16)
-        self._folder.write_generation(generation)
+        # Synced to the disk, for which the event loop waits as little as for the database.
+        await asyncio.to_thread(self._folder.write_generation, generation)
         await self._database.write(lambda tx: tx.execute(update(installation).values(generation=generation)))
 
 

@@ -189,7 +189,7 @@ class Database:
             self._waiting.put(None)
             await asyncio.to_thread(self._thread.join)
             self._thread = None
-        self._readers.shutdown()
+        await asyncio.to_thread(self._readers.shutdown)
         self.engine.dispose()
 
     def _measure(self) -> int:
