@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
-from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.database import Transaction
-from hodei_server.db.schema import attempts, log_segments
-from hodei_server.db.segments import Place, Segment, SegmentState, segment_of
+from hodei_server.db.schema import log_segments
+from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment, SegmentState, segment_of
 
 _columns = log_segments.c
 _ON_DISK = _columns.place.in_([int(Place.DISK), int(Place.DISK | Place.S3)])
@@ -28,10 +27,9 @@ _ARCHIVED = (
 )
 _LEFT = (
     update(log_segments)
-    .where(*_SAME, _columns.state.in_([int(SegmentState.CUT), int(SegmentState.EXPIRED)]))
+    .where(*_SAME, _columns.state.in_([int(state) for state in WITHOUT_BYTES]))
     .values(place=int(Place.DISK | Place.S3))
 )
-_ATTEMPT = select(*attempts.c).where(attempts.c.attempt_uid == bindparam("uid"))
 
 
 def waiting_segments(tx: Transaction, owner: str, limit: int) -> list[Segment]:
@@ -64,11 +62,6 @@ def mark_place(tx: Transaction, segments: Sequence[Segment], place: Place) -> No
         )
 
 
-def attempt_of_log(tx: Transaction, attempt_uid: str) -> RowMapping | None:
-    """Return the attempt that a log is of."""
-    return tx.execute(_ATTEMPT, {"uid": attempt_uid}).mappings().one_or_none()
-
-
 def removable_segments(tx: Transaction, owner: str, limit: int, *, s3: bool) -> list[Segment]:
     """Return segments that are not wanted any more and may still have bytes on a server's disk, or in S3.
 
@@ -82,7 +75,7 @@ def is_removable(owner: str, *, s3: bool) -> ColumnElement[bool]:
     """Return the condition of such segments."""
     here: ColumnElement[bool] = _ON_DISK & (_columns.owner == owner)
     place = or_(here, _columns.place == int(Place.S3)) if s3 else here
-    unwanted = _columns.state.in_([int(SegmentState.CUT), int(SegmentState.EXPIRED)])
+    unwanted = _columns.state.in_([int(state) for state in WITHOUT_BYTES])
     return and_(unwanted, place)
 
 

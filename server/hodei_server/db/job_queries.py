@@ -49,6 +49,7 @@ _EVENTS_AFTER = (
     .where(job_events.c.job_id == bindparam("id"), job_events.c.version > bindparam("after"))
     .order_by(job_events.c.version)
 )
+_ATTEMPT = select(*attempts.c).where(attempts.c.attempt_uid == bindparam("uid"))
 _ATTEMPTS_OF = select(*attempts.c).where(attempts.c.job_id == bindparam("id")).order_by(attempts.c.number)
 _COUNTS = select(jobs.c.state, func.count().label("held")).where(one_of(jobs.c.state, UNFINISHED_STATES))
 _FIRST_QUEUED = select(func.min(jobs.c.number)).where(jobs.c.state == int(JobState.QUEUED)).scalar_subquery()
@@ -58,6 +59,11 @@ _OLDEST_QUEUED = select(jobs.c.submitted_at).where(jobs.c.number == _FIRST_QUEUE
 def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
     """Return a job's attempts, the first one first."""
     return tx.execute(_ATTEMPTS_OF, {"id": job_id}).mappings().all()
+
+
+def attempt_row(tx: Transaction, attempt_uid: str) -> RowMapping | None:
+    """Return an attempt's row."""
+    return tx.execute(_ATTEMPT, {"uid": attempt_uid}).mappings().one_or_none()
 
 
 def events_after(tx: Transaction, job_id: str, version: int) -> Sequence[RowMapping]:

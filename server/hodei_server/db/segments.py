@@ -34,6 +34,10 @@ class SegmentState(enum.IntEnum):
     EXPIRED = 5
 
 
+#: A log has no bytes any more in segments of these states.
+WITHOUT_BYTES = frozenset({SegmentState.CUT, SegmentState.EXPIRED})
+
+
 class Place(enum.IntFlag):
     """Where there may be bytes of a segment: noted before they are put there, until after they are removed."""
 

@@ -9,12 +9,11 @@ from collections.abc import AsyncIterator, Sequence
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of, make_block
 from hodei_logstore.contract import CorruptSegmentError, SegmentKey, SegmentNotFoundError, StoredBlock
-from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.db.segments import WITHOUT_BYTES, Segment, SegmentState
 from hodei_server.logs.book import LogBook
 
 #: Read at once where a place is looked for: the index has told that it is near.
 FIND_BYTES = 256 << 10
-_WITHOUT_BYTES = frozenset({SegmentState.CUT, SegmentState.EXPIRED})
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ class Cursor:
             segment = await self._find()
             if segment is None:
                 return ()
-            if segment.state in _WITHOUT_BYTES:
+            if segment.state in WITHOUT_BYTES:
                 return self._pass(segment)
             try:
                 blocks = list(await self._from_store(segment, max_bytes))
@@ -183,7 +182,7 @@ async def find_tail(
 
 def _has_bytes(segment: Segment) -> bool:
     """Whether the store has something of a segment: one that has just begun, or stayed empty, it does not know."""
-    return segment.state not in _WITHOUT_BYTES and segment.next_sequence > segment.first_sequence
+    return segment.state not in WITHOUT_BYTES and segment.next_sequence > segment.first_sequence
 
 
 async def _roughly(book: LogBook, segments: Sequence[Segment], lines: int) -> tuple[int, bool]:

@@ -9,9 +9,9 @@ from google.protobuf.json_format import MessageToDict
 
 from hodei.checksum import encode_checksum
 from hodei_logstore.objects import object_name
-from hodei_server.db.archive import attempt_of_log
 from hodei_server.db.database import Transaction
-from hodei_server.db.segments import Place, Segment, SegmentState, segments_of
+from hodei_server.db.job_queries import attempt_row
+from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment, SegmentState, segments_of
 from hodei_server.logs.receipt import sum_up
 
 FORMAT = "hodei-log-1"
@@ -22,13 +22,13 @@ def manifest(tx: Transaction, attempt_uid: str, stored: Sequence[Segment]) -> di
 
     :param stored: segments that have just come to S3; the database tells the others.
     """
-    attempt = attempt_of_log(tx, attempt_uid)
+    attempt = attempt_row(tx, attempt_uid)
     segments = segments_of(tx, attempt_uid)
     there = {each.first_sequence: each for each in segments if each.place & Place.S3}
     there |= {each.first_sequence: each for each in stored}
     closed = [each for each in segments if each.state is not SegmentState.OPEN]
     # What was dropped or has expired is told by the receipt, however much it is.
-    kept = [each for each in closed if each.state not in {SegmentState.CUT, SegmentState.EXPIRED}]
+    kept = [each for each in closed if each.state not in WITHOUT_BYTES]
     receipt = sum_up(attempt_uid, attempt, closed) if attempt is not None else None
     return {
         "format": FORMAT,

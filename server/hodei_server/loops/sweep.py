@@ -21,7 +21,7 @@ from hodei_logstore.s3 import Listed, S3LogStore
 from hodei_server.db.archive import segments_of_logs
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.schema import attempts, installation
-from hodei_server.db.segments import Place, Segment, SegmentState
+from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -32,7 +32,6 @@ TIME_BUDGET = 1.0
 REST = 4.0
 #: Seconds from one look at everything to the next, at most.
 BETWEEN = 3600.0
-_UNWANTED = frozenset({SegmentState.CUT, SegmentState.EXPIRED})
 
 
 @dataclasses.dataclass(slots=True)
@@ -65,12 +64,12 @@ class _Known:
 
 def _is_left_over(segment: Segment) -> bool:
     """Whether an object of a segment is one that nothing knows of: what retention knows of, it removes itself."""
-    return segment.state in _UNWANTED and segment.place is Place.NOWHERE
+    return segment.state in WITHOUT_BYTES and segment.place is Place.NOWHERE
 
 
 def _may_be_going_up(segment: Segment | None) -> bool:
     """Whether an upload of a segment may be somebody's: whoever puts it there again ends what was begun before."""
-    return segment is not None and segment.state not in _UNWANTED and bool(segment.place & Place.DISK)
+    return segment is not None and segment.state not in WITHOUT_BYTES and bool(segment.place & Place.DISK)
 
 
 class Sweep:

@@ -14,6 +14,7 @@ from hodei.checksum import encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei_server.db.database import Database, Transaction
+from hodei_server.db.job_queries import attempt_row
 from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts
 from hodei_server.db.segments import Segment, segments_of
@@ -114,17 +115,22 @@ class LogLookup:
         return (await self.look(log)).receipt
 
     async def look(self, log: AttemptLog) -> LogState:
-        """Look at a log, its attempt and its job: at once, where it is not being written."""
+        """Look at a log, its attempt and its job: at once, where it is not being written.
+
+        :raise NotFoundError: its attempt is not there any more.
+        """
         uid = log.attempt_uid
         if not uid:
             job = await self._database.read(lambda tx: job_row(tx, log.job_id))
             return LogState(job, None, wire.LogReceipt(ended=True, complete=True, checksum=encode_checksum(0)))
 
-        def read(tx: Transaction) -> tuple[RowMapping, list[Segment], RowMapping | None]:
+        def read(tx: Transaction) -> tuple[RowMapping | None, list[Segment], RowMapping | None]:
             # The attempt first: where it has ended, its segments are all there, and its job has moved on.
-            return attempt_of(tx, uid), segments_of(tx, uid), job_row(tx, log.job_id)
+            return attempt_row(tx, uid), segments_of(tx, uid), job_row(tx, log.job_id)
 
         attempt, stored, job = await self._database.read(read)
+        if attempt is None:
+            raise NotFoundError("attempt", uid)
         segments = stored if self.book.get(uid) is None else await self.book.segments(uid)
         return LogState(job, attempt, sum_up(uid, attempt, segments), segments)
 
@@ -149,8 +155,3 @@ class LogLookup:
             end.another_attempt = True
             end.next_attempt_number = log.number + 1
         return end
-
-
-def attempt_of(tx: Transaction, attempt_uid: str) -> RowMapping:
-    """Return the row of an attempt that exists."""
-    return tx.execute(select(*attempts.c).where(attempts.c.attempt_uid == attempt_uid)).mappings().one()

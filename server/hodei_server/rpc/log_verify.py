@@ -44,7 +44,11 @@ async def verify_logs(lookup: LogLookup, request: wire.VerifyLogsRequest) -> Asy
             return
         ids, after = [job_id for job_id, _ in page], page[-1][1]
         for log in await lookup.read(lambda tx, ids=ids: _logs_of(tx, ids)):  # type: ignore[misc]
-            yield await _verify(lookup, log)
+            try:
+                found = await _verify(lookup, log)
+            except NotFoundError:
+                continue  # its job was removed meanwhile
+            yield found
 
 
 async def _verify(lookup: LogLookup, log: AttemptLog) -> wire.VerifyLogsResponse:

@@ -16,9 +16,13 @@ from hodei_server.db.database import Database
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.schema import attempts, jobs, log_segments
 from hodei_server.db.segments import Place, SegmentState, segment_of
+from hodei_server.domain.errors import NotFoundError
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
+from hodei_server.logs.book import LogBook, LogSettings
+from hodei_server.logs.changes import ChangesByKey
 from hodei_server.logs.expiring import ExpiredGroup
 from hodei_server.logs.retention import Retention
+from hodei_server.rpc.log_lookup import AttemptLog, LogLookup
 
 DAY = 86_400_000_000
 #: 2026-01-02, 06:00 UTC, in microseconds.
@@ -115,3 +119,11 @@ async def test_a_job_outlives_its_logs_by_its_own_time(database: Database) -> No
     await database.write(lambda tx: tx.execute(past))
     assert (await retention.run()).jobs == 1
     assert not await database.read(lambda tx: tx.execute(select(attempts.c.attempt_uid)).all())
+
+
+async def test_a_reader_of_a_job_that_is_removed_meanwhile_is_told_that_it_is_not_there(database: Database) -> None:
+    """What it has found before is looked up again at the log's end, and by then all may be gone."""
+    store = MemoryLogStore()
+    lookup = LogLookup(database, LogBook(store, database, "server", LogSettings(1 << 20)), ChangesByKey())
+    with pytest.raises(NotFoundError, match="no attempt gone"):
+        await lookup.look(AttemptLog("job", "gone", 1))
