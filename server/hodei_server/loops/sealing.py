@@ -29,9 +29,9 @@ LARGE_BYTES = 1 << 20
 async def sealing_loop(store: LogStore, database: Database, owner: str, *, archived: bool = False) -> None:
     """Compress the segments that nothing is added to any more.
 
-    :param archived: they go on to an archive, which takes one as well that there is no room to compress on the disk.
-
     One that is not what its row says is told of once, and left as it is for whoever looks into it.
+
+    :param archived: they go on to an archive, which takes one as well that there is no room to compress on the disk.
     """
     damaged: set[SegmentKey] = set()
     while True:

@@ -68,7 +68,7 @@ class Completion:
         """
         result = live.result
         assert result is not None  # noqa: S101 - the caller has just set it
-        by_worker = result.epoch == live.epoch and live.result is not None and bool(result.log_checksum)
+        by_worker = result.epoch == live.epoch and bool(result.log_checksum)
         if not kept and by_worker and result.cause == int(Cause.EVICTED):
             await self._tell_why(live, result)
         if not kept and not await self._log_within(live, result, RESULT_SECONDS):
