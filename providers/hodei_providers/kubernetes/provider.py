@@ -42,7 +42,7 @@ from hodei_providers.kubernetes.pod import image_user
 from hodei_providers.kubernetes.removal import remove
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.spaces import Spaces
-from hodei_providers.kubernetes.state import handle_of, read_pod
+from hodei_providers.kubernetes.state import handle_of, made_by, read_pod
 from hodei_providers.kubernetes.survey import Survey
 from hodei_providers.kubernetes.unowned import Unowned
 from hodei_providers.kubernetes.watching import PodWatch, Troubles
@@ -230,8 +230,9 @@ class KubernetesProvider(Provider):
         return True
 
     async def list(self, installation_id: str) -> Sequence[Handle]:
-        """Return the installation's workers, running or not."""
-        return [handle_of(pod) for pod in await self._spaces.pods(names.selector(installation_id))]
+        """Return the installation's workers here, running or not."""
+        pods = await self._spaces.pods(names.selector(installation_id))
+        return [handle_of(pod) for pod in pods if made_by(pod, self.name)]
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start."""
@@ -243,6 +244,7 @@ class KubernetesProvider(Provider):
                 names.selector(installation_id),
                 self._troubles,
                 self._figures,
+                provider_name=self.name,
                 readings=self._readings,
                 resync_seconds=self.config.resync,
                 listed=self._sweep,

@@ -60,6 +60,12 @@ def handle_of(pod: Manifest) -> Handle:
     return Handle(worker_id, {"namespace": metadata["namespace"], "pod": metadata["name"]})
 
 
+def made_by(pod: Manifest, provider_name: str) -> bool:
+    """Whether a provider has made a pod, or it doesn't say: others may have theirs in the same namespace."""
+    annotations: Mapping[str, str] = pod["metadata"].get("annotations") or {}
+    return annotations.get(names.PROVIDER_ID, provider_name) == provider_name
+
+
 def read_pod(pod: Manifest) -> Seen:
     """Tell where a worker is."""
     status = pod.get("status") or {}

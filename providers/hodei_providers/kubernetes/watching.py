@@ -16,7 +16,7 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.image_user import Readings
-from hodei_providers.kubernetes.state import Seen, handle_of, read_deleted
+from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_deleted
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
 RETRY_SECONDS = (0.5, 10.0)
@@ -75,8 +75,10 @@ async def list_pods(api: Api, path: str, selector: str) -> tuple[list[Mapping[st
 
 
 class PodWatch:
-    """What became of an installation's pods under one path: a namespace, or the whole cluster.
+    """What became of a provider's pods under one path: a namespace, or the whole cluster.
 
+    :param selector: of the installation's.
+    :param provider_name: whose pods count; see `made_by`.
     :param figures: counts what is seen.
     :param readings: tells where workers are, by their pods.
     :param listed: called with all pods after each full list.
@@ -91,6 +93,7 @@ class PodWatch:
         troubles: Troubles,
         figures: Figures,
         *,
+        provider_name: str,
         readings: Readings,
         resync_seconds: float,
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
@@ -99,6 +102,7 @@ class PodWatch:
         self._api = api
         self._path = path
         self._selector = selector
+        self._provider_name = provider_name
         self._troubles = troubles
         self._figures = figures
         self._readings = readings
@@ -132,7 +136,8 @@ class PodWatch:
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()
-        pods, version = await list_pods(self._api, self._path, self._selector)
+        listed, version = await list_pods(self._api, self._path, self._selector)
+        pods = [pod for pod in listed if made_by(pod, self._provider_name)]
         await self._listed(pods)
         there = {handle_of(pod).worker_id: pod for pod in pods}
         for worker_id in self._pods.keys() - there.keys():
@@ -163,7 +168,7 @@ class PodWatch:
 
     def _changed(self, event: Mapping[str, Any]) -> list[Description]:
         pod = event["object"]
-        if event["type"] == "BOOKMARK":
+        if event["type"] == "BOOKMARK" or not made_by(pod, self._provider_name):
             return []
         worker_id = handle_of(pod).worker_id
         if event["type"] == "DELETED":

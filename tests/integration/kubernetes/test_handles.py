@@ -36,6 +36,21 @@ async def test_a_worker_is_removed_from_the_namespace_that_its_handle_names(
     await nothing_left(api, played.namespace)
 
 
+async def test_two_providers_of_one_namespace_have_a_pod_each(api: Any, played: KubernetesConfig) -> None:
+    """W12: neither lists the other's; one that doesn't say whose it is belongs to both, and is not lost."""
+    async with KubernetesProvider("east", config=played) as east, KubernetesProvider("west", config=played) as west:
+        here, there = await east.launch(make_request()), await west.launch(make_request())
+        for provider, handle in ((east, here), (west, there)):
+            assert [each.worker_id for each in await provider.list(INSTALLATION)] == [handle.worker_id]
+        path = f"/api/v1/namespaces/{played.namespace}/pods/{there.data['pod']}"
+        await api.merge(path, {"metadata": {"annotations": {"hodei.io/provider-id": None}}})
+        both = {here.worker_id, there.worker_id}
+        assert {each.worker_id for each in await east.list(INSTALLATION)} == both
+        assert all([await east.destroy(handle) for handle in await east.list(INSTALLATION)])
+        assert await west.list(INSTALLATION) == []
+    await nothing_left(api, played.namespace)
+
+
 async def test_names_of_any_length_are_taken_by_the_cluster_and_come_back_whole(
     api: Any, played: KubernetesConfig
 ) -> None:

@@ -1,0 +1,98 @@
+"""Several providers whose pods are in one namespace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hodei_providers.contract import WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.provider import KubernetesProvider
+
+POD = {
+    "hodei.io/managed": "true",
+    "hodei.io/instance": "installation",
+}
+
+
+def pod(worker_id: str, phase: str, provider: str | None) -> dict[str, Any]:
+    """Return a worker's pod as the API tells it; one that does not say whose it is where `provider` is None."""
+    return {
+        "metadata": {
+            "name": f"hodei-worker-{worker_id}",
+            "namespace": "space",
+            "uid": f"uid-{worker_id}",
+            "resourceVersion": "2",
+            "labels": POD | {"hodei.io/worker-id": worker_id},
+            "annotations": {} if provider is None else {"hodei.io/provider-id": provider},
+        },
+        "spec": {"containers": []},
+        "status": {"phase": phase},
+    }
+
+
+PODS = [pod("w1", "Failed", "east"), pod("w2", "Failed", "west"), pod("w3", "Running", None)]
+CHANGES = [
+    {"type": "MODIFIED", "object": pod("w4", "Failed", "west")},
+    {"type": "DELETED", "object": pod("w2", "Failed", "west")},
+    {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "3"}}},
+    {"type": "DELETED", "object": pod("w3", "Running", None)},
+]
+
+
+@pytest.fixture
+async def config(tmp_path: Path) -> AsyncIterator[KubernetesConfig]:
+    """Return the configuration of a cluster that has the pods above, and then tells of these changes."""
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if not request.path.endswith("/pods"):
+            return web.json_response({"items": [], "metadata": {}})
+        if "watch" not in request.query:
+            return web.json_response({"items": PODS, "metadata": {"resourceVersion": "1"}})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for change in CHANGES:
+            await response.write(json.dumps(change).encode() + b"\n")
+        await over.wait()
+        return response
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    runner = web.AppRunner(app, shutdown_timeout=0.0)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    named = {"name": "only"}
+    file = tmp_path / "kubeconfig"
+    content = {
+        "current-context": "only",
+        "contexts": [named | {"context": {"cluster": "only", "user": "only"}}],
+        "clusters": [named | {"cluster": {"server": f"http://{host}:{port}"}}],
+        "users": [named | {"user": {"token": "a-token"}}],
+    }
+    await asyncio.to_thread(file.write_text, json.dumps(content))
+    yield KubernetesConfig(kubeconfig=str(file), namespace="space", server_address="10.0.0.1:50052", ensure=False)
+    over.set()
+    await runner.cleanup()
+
+
+async def test_each_lists_and_watches_its_own_pods_and_those_that_do_not_say_whose_they_are(
+    config: KubernetesConfig,
+) -> None:
+    """W12: what another has made is neither told of, nor counted, nor removed by this one."""
+    async with asyncio.timeout(30), KubernetesProvider("east", config=config) as provider:
+        assert [each.worker_id for each in await provider.list("installation")] == ["w1", "w3"]
+        told: list[tuple[str, WorkerPhase]] = []
+        async with contextlib.aclosing(provider.watch("installation")) as watching:  # type: ignore[type-var]  # it is one
+            while len(told) < 2:
+                description = await anext(watching)
+                told.append((description.handle.worker_id, description.phase))
+    assert told == [("w1", WorkerPhase.EXITED), ("w3", WorkerPhase.MISSING)]
