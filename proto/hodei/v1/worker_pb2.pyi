@@ -34,7 +34,7 @@ class RegisterRequest(_message.Message):
     nonce: _builtins.bytes
     """Random, at least 16 bytes. The same call with the same nonce gives the same session until the first hello."""
     protocol_version: _builtins.int
-    """1 today."""
+    """2 today."""
     worker_version: _builtins.str
     def __init__(
         self,
@@ -487,7 +487,7 @@ class AttemptResult(_message.Message):
     attempt_uid: _builtins.str
     epoch: _builtins.int
     cause: _types_pb2.Cause.ValueType
-    """EXIT_CODE, SIGNAL, EXEC_FAILED, OUT_OF_MEMORY, RUN_TIMEOUT or CANCELLED."""
+    """EXIT_CODE, SIGNAL, EXEC_FAILED, OUT_OF_MEMORY, RUN_TIMEOUT, CANCELLED, EVICTED or WORKER_LOST."""
     exit_code: _builtins.int
     signal: _builtins.int
     message: _builtins.str
