@@ -6,7 +6,6 @@ import asyncio
 import logging
 import signal
 import time
-from collections.abc import Callable
 
 from grpc import aio
 
@@ -115,8 +114,7 @@ class Agent:
         self._offset = welcome.clock_offset_nanos
         self._ping_interval = welcome.ping_interval.ToTimedelta().total_seconds() or self._ping_interval
         self._orphan_after = welcome.orphan_after.ToTimedelta().total_seconds() or self._orphan_after
-        self._acknowledged_at = _boottime()
-        self._health.confirm(SILENT_INTERVALS * self._ping_interval)
+        self._confirm()
         for resume in welcome.attempts:
             self._resume(resume)
         self._connection = connection
@@ -161,23 +159,29 @@ class Agent:
 
     # What the server says
 
-    async def _handle(self, message: wire.ConnectResponse) -> None:
-        kind = message.WhichOneof("message")
-        handlers: dict[str, Callable[[wire.ConnectResponse], None]] = {
-            "run": lambda answer: self._run(answer.run),
-            "cancel": lambda answer: self._cancel(answer.cancel),
-            "log_ack": lambda answer: self._acknowledge(answer.log_ack),
-            "result_ack": lambda answer: self._settle(answer.result_ack),
-            "ping": lambda answer: self._send(wire.ConnectRequest(pong=wire.WorkerPong(number=answer.ping.number))),
-            "drain": lambda answer: self._drain(answer.drain.reason),
-        }
-        if kind == "pong":
-            self._acknowledged_at = _boottime()
-            self._health.confirm(SILENT_INTERVALS * self._ping_interval)
-        elif kind == "closed":
-            raise SessionOverError(message.closed.reason)
-        elif kind in handlers:
-            handlers[kind](message)
+    def _handle(self, message: wire.ConnectResponse) -> None:
+        match message.WhichOneof("message"):
+            case "run":
+                self._run(message.run)
+            case "cancel":
+                self._cancel(message.cancel)
+            case "log_ack":
+                self._acknowledge(message.log_ack)
+            case "result_ack":
+                self._settle(message.result_ack)
+            case "ping":
+                self._send(wire.ConnectRequest(pong=wire.WorkerPong(number=message.ping.number)))
+            case "pong":
+                self._confirm()
+            case "drain":
+                self._drain(message.drain.reason)
+            case "closed":
+                raise SessionOverError(message.closed.reason)
+
+    def _confirm(self) -> None:
+        """Take note that the server is there."""
+        self._acknowledged_at = _boottime()
+        self._health.confirm(SILENT_INTERVALS * self._ping_interval)
 
     def _send(self, message: wire.ConnectRequest) -> None:
         if self._connection is not None:

@@ -141,7 +141,7 @@ class Attempt:
         self.output.follow(pipes[0][0], log_wire.LOG_STREAM_STDOUT)
         self.output.follow(pipes[1][0], log_wire.LOG_STREAM_STDERR)
         if feeding is not None:
-            feed(feeding, spec.stdin, lambda: None)
+            feed(feeding, spec.stdin)
         if spec.HasField("run_timeout"):
             seconds = spec.run_timeout.ToTimedelta().total_seconds()
             loop = asyncio.get_running_loop()

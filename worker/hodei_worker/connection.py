@@ -7,7 +7,7 @@ import collections
 import contextlib
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -74,7 +74,7 @@ class Connection:
     def __init__(
         self,
         stream: aio.StreamStreamCall[wire.ConnectRequest | bytes, wire.ConnectResponse],
-        handle: Callable[[wire.ConnectResponse], Awaitable[None]],
+        handle: Callable[[wire.ConnectResponse], None],
         attempt: Callable[[], Attempt | None],
         wake: asyncio.Event,
     ) -> None:
@@ -114,7 +114,7 @@ class Connection:
         if message is grpc.aio.EOF:
             await self._raise_status()
         if message.WhichOneof("message") == "closed":
-            await self._handle(message)
+            self._handle(message)
         if message.WhichOneof("message") != "welcome":
             raise ConnectionLostError("the server did not say welcome")
         self._heard_at = time.monotonic()
@@ -190,7 +190,7 @@ class Connection:
             if message is grpc.aio.EOF:
                 await self._raise_status()
             self._heard_at = time.monotonic()
-            await self._handle(message)
+            self._handle(message)
 
     async def _ping(self, interval: float) -> None:
         number = 0

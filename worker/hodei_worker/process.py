@@ -9,7 +9,7 @@ import dataclasses
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 _PR_SET_DUMPABLE = 4
@@ -225,7 +225,7 @@ def _exec_error(argv: Sequence[str], directory: Path, error: OSError | ValueErro
     return ExecError(f"{argv[0]}: can't be executed: {reason}", 126)
 
 
-def feed(descriptor: int, data: bytes, done: Callable[[], None]) -> None:
+def feed(descriptor: int, data: bytes) -> None:
     """Write a job's standard input as it is read, then close it. A job that doesn't read it is none of its business."""
     loop = asyncio.get_running_loop()
     os.set_blocking(descriptor, False)
@@ -242,6 +242,5 @@ def feed(descriptor: int, data: bytes, done: Callable[[], None]) -> None:
         if not rest:
             loop.remove_writer(descriptor)
             os.close(descriptor)
-            done()
 
     loop.add_writer(descriptor, write)
