@@ -61,6 +61,20 @@ class LaunchRequest:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     report: Callable[[str], None] = dataclasses.field(default=say_nothing, compare=False, repr=False)
 
+    def worker_environment(self, directory: str) -> dict[str, str]:
+        """Return the worker's variables, but for its token and the authority, which each provider brings in its way.
+
+        :param directory: the worker's own, as it sees it.
+        """
+        return {
+            **self.environment,
+            "HODEI_WORKER_ID": self.worker_id,
+            "HODEI_INSTALLATION_ID": self.installation_id,
+            "HODEI_SERVER_ADDRESS": self.server_address,
+            "HODEI_WORKER_DIR": directory,
+            "HODEI_MAX_JOBS": str(self.max_jobs),
+        }
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Purpose:

@@ -128,14 +128,8 @@ def container_spec(
 
 
 def _environment(request: LaunchRequest) -> dict[str, str]:
-    environment = dict(request.environment) | {
-        "HODEI_WORKER_ID": request.worker_id,
-        "HODEI_INSTALLATION_ID": request.installation_id,
-        "HODEI_SERVER_ADDRESS": request.server_address,
-        "HODEI_OTP_TOKEN_FILE": f"{STATE_FOLDER}/{TOKEN}",
-        "HODEI_WORKER_DIR": STATE_FOLDER,
-        "HODEI_MAX_JOBS": str(request.max_jobs),
-    }
+    environment = request.worker_environment(STATE_FOLDER)
+    environment["HODEI_OTP_TOKEN_FILE"] = f"{STATE_FOLDER}/{TOKEN}"
     if request.ca_pem is not None:
         environment["HODEI_TLS_CA"] = f"{STATE_FOLDER}/{AUTHORITY}"
     return environment

@@ -197,12 +197,7 @@ def _agent_container(request: LaunchRequest, config: KubernetesConfig, *, strict
 
 def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner) -> Iterator[Manifest]:
     values = {
-        **request.environment,
-        "HODEI_WORKER_ID": request.worker_id,
-        "HODEI_INSTALLATION_ID": request.installation_id,
-        "HODEI_SERVER_ADDRESS": request.server_address,
-        "HODEI_WORKER_DIR": FOLDER,
-        "HODEI_MAX_JOBS": str(request.max_jobs),
+        **request.worker_environment(FOLDER),
         # The cluster waits for no job: it is asked to end at once, and has what the pod's own grace leaves.
         "HODEI_TERM_GRACE": str(_grace_seconds(request, config) - DRAIN_SECONDS),
     }

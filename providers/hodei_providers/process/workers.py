@@ -58,15 +58,8 @@ class WorkerProcesses:
         """
         record = Record(request.worker_id, request.installation_id)
         folder.write(record)
-        environment = _inherited() | dict(request.environment)
-        environment |= {
-            "HODEI_WORKER_ID": request.worker_id,
-            "HODEI_INSTALLATION_ID": request.installation_id,
-            "HODEI_SERVER_ADDRESS": request.server_address,
-            "HODEI_OTP_TOKEN_FILE": str(folder.write_secret(TOKEN, request.otp.encode())),
-            "HODEI_WORKER_DIR": str(folder.path),
-            "HODEI_MAX_JOBS": str(request.max_jobs),
-        }
+        environment = _inherited() | request.worker_environment(str(folder.path))
+        environment["HODEI_OTP_TOKEN_FILE"] = str(folder.write_secret(TOKEN, request.otp.encode()))
         if request.ca_pem is not None:
             environment["HODEI_TLS_CA"] = str(folder.write_secret(AUTHORITY, request.ca_pem))
         pid = self._fork(folder, record, environment)
