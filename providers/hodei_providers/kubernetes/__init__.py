@@ -18,6 +18,7 @@ infrastructure   makes sure that it is there
 state            what a pod's object says of its worker
 errors           what the API's refusals mean
 api              calls of the cluster's API; the only module that knows the SDK
+listing          whole lists of it
 watching         pods as they change
 figures          what is counted of them, and what all figures are called
 capacity         what a cluster has for workers, as pure functions

@@ -1,8 +1,11 @@
-"""Where the API has what the provider makes for workers."""
+"""Where the API has the pods and secrets of workers."""
 
 from __future__ import annotations
 
 from hodei_providers.kubernetes import names
+
+#: Pods of every namespace.
+EVERYWHERE = "/api/v1/pods"
 
 
 def pods_path(namespace: str) -> str:

@@ -12,12 +12,11 @@ from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import ForbiddenError
-from hodei_providers.kubernetes.paths import pods_path
+from hodei_providers.kubernetes.listing import list_all
+from hodei_providers.kubernetes.paths import EVERYWHERE, pods_path
 from hodei_providers.kubernetes.state import handle_of
-from hodei_providers.kubernetes.watching import PodWatch, list_pods
+from hodei_providers.kubernetes.watching import PodWatch
 
-#: Pods of every namespace.
-EVERYWHERE = "/api/v1/pods"
 #: Seconds after which the server's rights are looked at again: an administrator may have given more.
 RIGHTS_SECONDS = 300.0
 
@@ -79,12 +78,13 @@ class Spaces:
         if not self._config.dynamic_namespaces:
             return
         try:
-            found = await self._api.get("/api/v1/namespaces", labelSelector=f"{names.MANAGED}=true,{names.TENANT}")
+            selector = f"{names.MANAGED}=true,{names.TENANT}"
+            found, _ = await list_all(self._api, "/api/v1/namespaces", labelSelector=selector)
         except ForbiddenError as error:
             self.problem = f"tenants' namespaces that were made before can't be found: {error}"
             return
         self.problem = ""
-        for each in found["items"] or []:
+        for each in found:
             metadata = each["metadata"]
             if metadata["name"].startswith(self._config.namespace_prefix):
                 self._add(metadata["name"], metadata["labels"][names.TENANT])
@@ -119,7 +119,7 @@ class Spaces:
         """
         found: list[Mapping[str, Any]] = []
         for path in await self._paths():
-            found += (await list_pods(self._api, path, selector))[0]
+            found += (await list_all(self._api, path, labelSelector=selector))[0]
         return found
 
     async def descriptions(self, make_watch: Callable[[str], PodWatch]) -> AsyncIterator[Description]:

@@ -11,12 +11,11 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.capacity import Cluster
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
+from hodei_providers.kubernetes.listing import list_all
 from hodei_providers.kubernetes.manifests import QUOTA
+from hodei_providers.kubernetes.paths import EVERYWHERE
 
-#: Objects of one page of a list.
-PAGE = 500
 NODES = "/api/v1/nodes"
-PODS = "/api/v1/pods"
 USAGE = "/apis/metrics.k8s.io/v1beta1/nodes"
 
 
@@ -46,8 +45,10 @@ class Survey:
         nodes = await self._items(NODES, "what nodes have", notes)
         taking = [node for node in nodes or [] if capacity.takes_workers(node, self._config)]
         names = {node["metadata"]["name"] for node in taking}
-        allocatable = capacity.add(*(capacity.amounts(node["status"]["allocatable"], self._gpus) for node in taking))
-        everybody = await self._items(PODS, "what others' pods ask", notes) if nodes is not None else None
+        # A node may be ready a moment before it tells what it has.
+        told = [node["status"].get("allocatable") or {} for node in taking]
+        allocatable = capacity.add(*(capacity.amounts(each, self._gpus) for each in told))
+        everybody = await self._items(EVERYWHERE, "what others' pods ask", notes) if nodes is not None else None
         placed = [pod for pod in (own if everybody is None else everybody) if pod["spec"].get("nodeName") in names]
         asked = capacity.add(*(capacity.asked_of(pod, self._gpus) for pod in placed if capacity.is_there(pod)))
         uids = {pod["metadata"]["uid"] for pod in own}
@@ -86,17 +87,9 @@ class Survey:
 
     async def _items(self, path: str, what: str, notes: list[str]) -> Sequence[Mapping[str, Any]] | None:
         """Return a whole list; None, and a note, where it may not be read or nobody answers for it."""
-        found: list[Mapping[str, Any]] = []
-        query = {"limit": str(PAGE)}
-        if path == PODS:
-            query["fieldSelector"] = "status.phase!=Succeeded,status.phase!=Failed"
+        query = {"fieldSelector": "status.phase!=Succeeded,status.phase!=Failed"} if path == EVERYWHERE else {}
         try:
-            while True:
-                answer = await self._api.get(path, **query)
-                found += answer["items"] or []
-                query["continue"] = answer["metadata"].get("continue", "")
-                if not query["continue"]:
-                    return found
+            return (await list_all(self._api, path, **query))[0]
         except ProviderError as error:
             notes.append(f"{what} is not known: {error}")
             return None

@@ -16,12 +16,11 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.image_user import Readings
+from hodei_providers.kubernetes.listing import list_all
 from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_deleted
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
 RETRY_SECONDS = (0.5, 10.0)
-#: Pods of one page of a list.
-PAGE = 500
 
 
 class Troubles:
@@ -53,25 +52,6 @@ class Troubles:
     def forget(self, worker_id: str) -> None:
         """Drop a worker that is gone."""
         self._since.pop(worker_id, None)
-
-
-async def list_pods(api: Api, path: str, selector: str) -> tuple[list[Mapping[str, Any]], str]:
-    """Return all pods of a selector, page by page, and the version of the list."""
-    pods: list[Mapping[str, Any]] = []
-    query = {"labelSelector": selector, "limit": str(PAGE)}
-    while True:
-        try:
-            answer = await api.get(path, **query)
-        except GoneError:
-            # The list grew too old between two pages.
-            pods.clear()
-            query.pop("continue", None)
-            continue
-        pods += answer["items"] or []
-        metadata = answer["metadata"]
-        if not metadata.get("continue"):
-            return pods, str(metadata["resourceVersion"])
-        query["continue"] = metadata["continue"]
 
 
 class PodWatch:
@@ -136,7 +116,7 @@ class PodWatch:
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()
-        listed, version = await list_pods(self._api, self._path, self._selector)
+        listed, version = await list_all(self._api, self._path, labelSelector=self._selector)
         pods = [pod for pod in listed if made_by(pod, self._provider_name)]
         await self._listed(pods)
         there = {handle_of(pod).worker_id: pod for pod in pods}

@@ -12,8 +12,9 @@ from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.capacity import asked_of, job_of, left_by_quota, read_quantity, takes_workers
 from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
 from hodei_providers.kubernetes.names import ASKED
+from hodei_providers.kubernetes.paths import EVERYWHERE as PODS
 from hodei_providers.kubernetes.pod import Owner, make_pod
-from hodei_providers.kubernetes.survey import NODES, PODS, USAGE, Survey
+from hodei_providers.kubernetes.survey import NODES, USAGE, Survey
 
 GIB = 1 << 30
 QUOTA = "/api/v1/namespaces/hodei-jobs-workers/resourcequotas/hodei-jobs-workers-quota"
@@ -188,6 +189,15 @@ async def test_where_rights_are_missing_what_is_known_counts_and_the_rest_is_tol
     assert survey.cluster.total == Resources(cpu_millis=2000)
     survey = await look(config, [], **{NODES: ForbiddenError("no")})
     assert survey.cluster.total is None
+
+
+async def test_a_node_that_does_not_tell_yet_what_it_has_counts_as_nothing() -> None:
+    """W28: it is ready all the same; health and all else goes on."""
+    silent = node("new")
+    del silent["status"]["allocatable"]
+    survey = await look(KubernetesConfig(), [], **{NODES: [node(), silent], PODS: []})
+    assert survey.cluster.nodes == (2, 2)
+    assert survey.cluster.total == Resources(4000, 8 * GIB, 100 * GIB)
 
 
 async def test_what_is_used_up_is_not_taken_for_unbounded() -> None:
