@@ -150,7 +150,10 @@ class Launches:
 
     async def _launch(self, request: LaunchRequest, namespace: str) -> Handle:
         ca_file = self._config.server_ca
-        ca_pem = await asyncio.to_thread(Path(ca_file).read_bytes) if ca_file else request.ca_pem
+        try:
+            ca_pem = await asyncio.to_thread(Path(ca_file).read_bytes) if ca_file else request.ca_pem
+        except OSError as error:
+            raise ProviderUnavailableError(f"HODEI_K8S_SERVER_CA: {ca_file} can't be read: {error.strerror}") from error
         own_user = self._images.own(request.image) is not False
         pod = make_pod(request, namespace, self._config, Owner(self._provider_name, ca_pem), own_user=own_user)
         secret = make_secret(request, namespace)

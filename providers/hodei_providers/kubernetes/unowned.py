@@ -12,6 +12,7 @@ import asyncio
 import time
 from pathlib import Path
 
+from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes.names import worker_name
 
 #: Seconds from the start after which what was found then is seen to: the server may be launching these workers again.
@@ -35,11 +36,17 @@ class Unowned:
             self._found = await asyncio.to_thread(_read, self._folder)
 
     async def note(self, worker_id: str, namespace: str) -> None:
-        """Keep the name of a secret that is about to be made."""
+        """Keep the name of a secret that is about to be made.
+
+        :raise ProviderUnavailableError: the disk doesn't take it.
+        """
         self._found.pop(worker_id, None)
         if self._folder is not None:
             file = self._folder / worker_name(worker_id)
-            await asyncio.to_thread(file.write_text, f"{namespace}/{worker_id}")
+            try:
+                await asyncio.to_thread(file.write_text, f"{namespace}/{worker_id}")
+            except OSError as error:
+                raise ProviderUnavailableError(f"{file} can't be written: {error.strerror}") from error
 
     async def forget(self, worker_id: str) -> None:
         """Drop the name of a secret that is owned, or gone."""

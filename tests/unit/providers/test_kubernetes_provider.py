@@ -1,9 +1,10 @@
-"""Several providers whose pods are in one namespace."""
+"""The provider against an API that is played: whose pods it sees, and what it makes of its own disk's failures."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from hodei_providers.contract import WorkerPhase
+from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import make_request
 
 POD = {
     "hodei.io/managed": "true",
@@ -96,3 +98,17 @@ async def test_each_lists_and_watches_its_own_pods_and_those_that_do_not_say_who
                 description = await anext(watching)
                 told.append((description.handle.worker_id, description.phase))
     assert told == [("w1", WorkerPhase.EXITED), ("w3", WorkerPhase.MISSING)]
+
+
+async def test_a_disk_that_fails_a_launch_is_an_outage(config: KubernetesConfig, tmp_path: Path) -> None:
+    """W28: the job waits and is tried again, by the name of what can't be read or written."""
+    authority = tmp_path / "ca.pem"
+    authority.write_text("an authority")
+    trusting = dataclasses.replace(config, server_ca=str(authority))
+    async with asyncio.timeout(30), KubernetesProvider(config=trusting, data_dir=tmp_path / "data") as provider:
+        (tmp_path / "data" / "unowned").rmdir()
+        with pytest.raises(ProviderUnavailableError, match="unowned/hodei-worker-w1 can't be written"):
+            await provider.launch(make_request(worker_id="w1"))
+        authority.unlink()
+        with pytest.raises(ProviderUnavailableError, match="HODEI_K8S_SERVER_CA"):
+            await provider.launch(make_request(worker_id="w1"))
