@@ -1,5 +1,8 @@
 """Workers as pods of a Kubernetes cluster; see docs/kubernetes.md.
 
+options          what the provider can be told, option by option
+reading          reads what only these have
+checks           what is wrong with a configuration
 config           what the provider is told: `KubernetesConfig`
 names            names, labels and annotations of what it makes
 metadata         labels and annotations, as pure functions
@@ -13,12 +16,16 @@ unowned          names of secrets that no pod owns yet
 diagnosis        what could explain a worker's failure
 manifests        the infrastructure of a namespace, as pure functions
 serving          the server itself in a cluster, and what pulls images ahead, as pure functions
+route            how pods reach the server
 spaces           which namespaces workers are in
 infrastructure   makes sure that it is there
 state            what a pod's object says of its worker
 errors           what the API's refusals mean
 api              calls of the cluster's API; the only module that knows the SDK
 listing          whole lists of it
+nodes            which of them are lost
+images           which images run as their own user, as far as that is known
+image_user       has others run as another
 watching         pods as they change
 figures          what is counted of them, and what all figures are called
 capacity         what a cluster has for workers, as pure functions
@@ -28,12 +35,7 @@ removal          takes pods away
 provider         the provider
 """
 
-from hodei_providers.kubernetes.config import (
-    ImagePullPolicy,
-    ImageUser,
-    KubernetesConfig,
-    OtpDelivery,
-    PodSecurityStandard,
-)
+from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.options import ImagePullPolicy, ImageUser, OtpDelivery, PodSecurityStandard
 
 __all__ = ["ImagePullPolicy", "ImageUser", "KubernetesConfig", "OtpDelivery", "PodSecurityStandard"]

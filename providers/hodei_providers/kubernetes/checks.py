@@ -5,23 +5,20 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from hodei.address import parse_address
 from hodei.quantities import parse_cpu, parse_size
 from hodei_providers.kubernetes import reading
 from hodei_providers.kubernetes.names import is_dns_label, is_dns_name, is_own, label_key_error, label_value_error
+from hodei_providers.kubernetes.options import KubernetesOptions
 from hodei_providers.kubernetes.template_patch import patch_violations
-
-if TYPE_CHECKING:
-    from hodei_providers.kubernetes.config import KubernetesConfig
 
 #: What a worker keeps of a log at most beside the job's own files, and room to spare.
 MIN_SPOOL = (1 << 30) + (64 << 20)
 _COUNT_QUOTA = re.compile(r"[a-z0-9./-]+")
 
 
-def violations(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def violations(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     """Yield each field that can't be used, and what was expected."""
     yield from _names(config)
     yield from _quantities(config)
@@ -41,7 +38,7 @@ def violations(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
         yield "server_cidr", "expected an address and the length of its network, like 10.0.0.1/32"
 
 
-def _names(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def _names(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     for field in ("namespace", "server_namespace"):
         if not is_dns_label(getattr(config, field)):
             yield field, "expected a DNS label: lower-case letters, digits and '-', at most 63"
@@ -58,7 +55,7 @@ def _names(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
         yield "worker_image", "expected an image's name without spaces"
 
 
-def _quantities(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def _quantities(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     read: dict[str, int] = {}
     readers = {"cpu": parse_cpu, "memory": parse_size, "storage": parse_size}
     fields = [(f"default_{kind}_{end}", readers[kind]) for kind in readers for end in ("request", "limit")]
@@ -80,7 +77,7 @@ def _quantities(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
             yield "quota", f"expected resources and quantities, like pods=100,requests.cpu=50; {name}={text} is none"
 
 
-def _numbers(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def _numbers(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     least = {"max_pods": 1, "ttl_seconds_after_finished": 0, "toleration_seconds": 0, "termination_grace": 1}
     for field, bound in least.items():
         if getattr(config, field) < bound:
@@ -93,7 +90,7 @@ def _numbers(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
             yield field, "expected 0 or more"
 
 
-def _labels(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def _labels(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     for field in ("pod_labels", "node_selector", "pod_annotations"):
         for key, value in getattr(config, field).items():
             error = label_key_error(key) or ("" if field == "pod_annotations" else label_value_error(value))
@@ -103,7 +100,7 @@ def _labels(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
                 yield field, f"{key!r} is Hodei's own"
 
 
-def _pod_parts(config: KubernetesConfig) -> Iterator[tuple[str, str]]:
+def _pod_parts(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
     names = {str(volume.get("name", "")) for volume in config.volumes}
     if any(not is_dns_label(name) or name.startswith("hodei-") for name in names):
         yield "volumes", "expected volumes with names of their own, none of which begins with hodei-"

@@ -18,10 +18,11 @@ from typing import Any
 
 from hodei_providers.contract import Description, ProviderError, WorkerPhase
 from hodei_providers.kubernetes import names
-from hodei_providers.kubernetes.config import ImageUser, KubernetesConfig, PodSecurityStandard
+from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.images import Images
 from hodei_providers.kubernetes.launches import Launches
 from hodei_providers.kubernetes.layout import AGENT_CONTAINER, CONTAINER
+from hodei_providers.kubernetes.options import ImageUser, PodSecurityStandard
 from hodei_providers.kubernetes.state import Seen, read_pod
 
 Manifest = Mapping[str, Any]

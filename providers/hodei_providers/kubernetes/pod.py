@@ -12,7 +12,7 @@ from hodei.quantities import format_size, parse_size
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
 from hodei_providers.contract import LaunchRequest, Purpose
 from hodei_providers.kubernetes import names
-from hodei_providers.kubernetes.config import ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard
+from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.layout import (
     AGENT_CONTAINER,
     AGENT_TARGET,
@@ -25,6 +25,7 @@ from hodei_providers.kubernetes.layout import (
     TRUST,
 )
 from hodei_providers.kubernetes.metadata import make_annotations, make_job_metadata, make_labels, purpose_of
+from hodei_providers.kubernetes.options import ImageUser, OtpDelivery, PodSecurityStandard
 from hodei_providers.kubernetes.resources import gpu_resource, make_agent_resources, make_resources
 from hodei_providers.kubernetes.template_patch import merge_patch
 
