@@ -256,7 +256,7 @@ class Fleet:
             return
         self.breakers[provider].failed(now)
         # What is out of reach is known to be so before the next job is sent there.
-        self.start(self.check_health(), "health after a failure")
+        self.start(self._check_health(provider), f"health of {provider} after a failure")
 
     async def check_health(self) -> None:
         """Ask every provider how it is, all at once: one that is slow to say so keeps nobody waiting for the others."""
