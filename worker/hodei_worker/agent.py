@@ -251,8 +251,10 @@ class Agent:
             self._draining = True
             _log.info("draining: %s", reason)
             self._send(wire.ConnectRequest(draining=wire.WorkerDraining(reason=reason)))
-        if self._done and self._connection is not None:
-            self._connection.finish()
+        if self._done:
+            self._backoff.hurry()
+            if self._connection is not None:
+                self._connection.finish()
 
     def _child_ended(self) -> None:
         if self._attempt is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Callable, Iterator
@@ -53,6 +54,7 @@ class Backoff:
     def __init__(self, most: Callable[[], float]) -> None:
         self._most = most
         self._failures = 0
+        self._hurried = asyncio.Event()
 
     def succeeded(self) -> None:
         """Begin anew: a server was found."""
@@ -67,7 +69,12 @@ class Backoff:
         seconds = wait_seconds(self._failures, asked, most=self._most())
         self._failures += 1
         _log.info("trying again in %.3f s", seconds)
-        await asyncio.sleep(seconds)
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._hurried.wait(), seconds)
+
+    def hurry(self) -> None:
+        """End the wait, and wait no more: whoever has nothing left to do tries once more and goes."""
+        self._hurried.set()
 
 
 def retry_after(error: aio.AioRpcError) -> float:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import datetime as dt
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -48,6 +49,8 @@ from hodei_providers.kubernetes.unowned import Unowned
 from hodei_providers.kubernetes.watching import PodWatch, Troubles
 from hodei_providers.metrics import Metric
 from hodei_providers.registry import ProviderSetupError
+
+_log = logging.getLogger("hodei.providers.kubernetes")
 
 #: Diagnoses that are kept of pods that were removed before anybody has asked.
 KEPT_DIAGNOSES = 1000
@@ -134,14 +137,18 @@ class KubernetesProvider(Provider):
     async def _keep_up(self) -> None:
         """See to tenants' namespaces, to what the process before has left and what there is, from time to time."""
         while True:
-            with contextlib.suppress(ProviderError):
-                await self._spaces.refresh()
-                await self._infrastructure.keep_current(dict(self._spaces.known))
-            with contextlib.suppress(ProviderError):
-                await self._launches.sweep()
-            with contextlib.suppress(ProviderError):
-                await self._survey.look()
+            for see_to in (self._see_to_spaces, self._launches.sweep, self._survey.look):
+                try:
+                    await see_to()
+                except ProviderError:
+                    pass  # health tells it
+                except Exception:  # noqa: BLE001 - the rest, and the next turn, are seen to all the same
+                    _log.exception("upkeep of provider %s failed; it goes on", self.name)
             await asyncio.sleep(self.config.resync)
+
+    async def _see_to_spaces(self) -> None:
+        await self._spaces.refresh()
+        await self._infrastructure.keep_current(dict(self._spaces.known))
 
     def check_orphan_after(self, seconds: float) -> None:
         """Refuse to count a lost node's workers as gone before they have ended by themselves; see the contract."""

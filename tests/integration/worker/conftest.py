@@ -45,6 +45,7 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         self.close_on_start = ""
         self.pings_before_close = 0
         self.unavailable: list[bytes] = []
+        self.refused = asyncio.Event()
 
     @property
     def next_sequence(self) -> int:
@@ -66,6 +67,7 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
     ) -> wire.RegisterResponse:
         """Give a session for the token."""
         if self.unavailable:
+            self.refused.set()
             trailing = (("grpc-status-details-bin", self.unavailable.pop()),)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "not now", trailing_metadata=trailing)
         if self.refuse_register or request.otp != OTP or len(request.nonce) < 16:

@@ -293,3 +293,13 @@ async def test_a_worker_waits_for_as_long_as_the_server_asks(server: Any, run_wo
     waits = re.findall(r"trying again in ([0-9.]+) s", capfd.readouterr().err)
     assert len(waits) == 1
     assert 2.0 <= float(waits[0]) <= 2.0 + bound(0)
+
+
+async def test_a_worker_without_a_job_that_is_asked_to_end_does_not_wait_for_its_server(
+    server: Any, run_worker: Any
+) -> None:
+    """W26: however long the server has asked it to wait."""
+    status = status_of(UnavailableError("not now", retry_after=300.0), "")
+    assert status is not None
+    server.unavailable = [status[2]]
+    assert await run_worker("true", terminate_at=server.refused) == 4

@@ -16,6 +16,7 @@ from aiohttp import web
 from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.kubernetes.survey import Survey
 from hodei_providers.testing import make_request
 
 POD = {
@@ -112,3 +113,22 @@ async def test_a_disk_that_fails_a_launch_is_an_outage(config: KubernetesConfig,
         authority.unlink()
         with pytest.raises(ProviderUnavailableError, match="HODEI_K8S_SERVER_CA"):
             await provider.launch(make_request(worker_id="w1"))
+
+
+async def test_upkeep_goes_on_after_a_failure_that_nobody_has_thought_of(
+    config: KubernetesConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W12: else what others have left would be there for ever, and nobody told."""
+    looks: asyncio.Queue[None] = asyncio.Queue()
+
+    async def look(_: Survey) -> None:
+        looks.put_nowait(None)
+        raise KeyError("status")
+
+    monkeypatch.setattr(Survey, "look", look)
+    hasty = dataclasses.replace(config, resync=0.01)
+    async with asyncio.timeout(30), KubernetesProvider(config=hasty):
+        for _ in range(2):
+            await looks.get()
+    assert "upkeep of provider kubernetes failed" in caplog.text
+    assert "KeyError: 'status'" in caplog.text
