@@ -96,6 +96,8 @@ class Fleet:
         self.removals = Removals(providers, database, sessions, self._background, self.room)
         self._database = database
         self._settings = settings
+        #: Providers that show which job a worker has; the others are not told, which would cost each job a little.
+        self._showing = {name for name, each in providers.items() if type(each).given is not Provider.given}
         self._launches = {
             name: asyncio.Semaphore(provider.capabilities().parallel_launches) for name, provider in providers.items()
         }
@@ -161,8 +163,12 @@ class Fleet:
             await self._database.write(lambda tx: set_handle(tx, worker_id, handle.data))
             _log.info("worker.launched", worker_id=worker_id, provider=provider.name)
 
-    async def given(self, worker_id: str, provider_name: str, purpose: Purpose) -> None:
-        """Tell a provider which job a running worker was given."""
+    def given(self, worker_id: str, provider_name: str, purpose: Callable[[], Purpose]) -> None:
+        """Tell a provider in the background which job a running worker was given, if it shows that."""
+        if provider_name in self._showing:
+            self.start(self._given(worker_id, provider_name, purpose()), f"purpose of {worker_id}")
+
+    async def _given(self, worker_id: str, provider_name: str, purpose: Purpose) -> None:
         try:
             await self.providers[provider_name].given(await self._handle(worker_id), purpose)
         except ProviderError as error:

@@ -90,9 +90,9 @@ class Launching:
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
             self._attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
 
-    async def tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
-        """Tell a provider which job one of its workers was given."""
-        await self._fleet.given(live.worker_id, live.provider, _purpose_of(live, tenant))
+    def tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
+        """Tell a provider in the background which job one of its workers was given."""
+        self._fleet.given(live.worker_id, live.provider, lambda: _purpose_of(live, tenant))
 
     def _grace(self, spec: wire.JobSpec) -> float:
         """Return the seconds between SIGTERM and SIGKILL of a job."""

@@ -164,7 +164,7 @@ class Scheduler:
             session = self._sessions.get(each.worker_id)
             if session is not None:
                 self.attempts.run_on(session, live)
-            self.fleet.start(self._launching.tell_purpose(live, each.tenant), f"purpose of {each.worker_id}")
+            self._launching.tell_purpose(live, each.tenant)
         for worker_id in look.in_the_way:
             self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True, idle=True)
         if look.given:

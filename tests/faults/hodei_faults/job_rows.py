@@ -48,6 +48,9 @@ class Fleet:
         """Run nothing."""
         coroutine.close()
 
+    def given(self, *_: object) -> None:
+        """Show nothing of what workers were given."""
+
 
 class JobRows(SchedulerMachine):
     """Drives the database's moves by a clock of its own."""

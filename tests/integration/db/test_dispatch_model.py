@@ -128,6 +128,7 @@ class Dispatch(SchedulerMachine):
             breakers=collections.defaultdict(Breaker),
             measures={},
             start=lambda coroutine, _name: coroutine.close(),
+            given=lambda *_: None,
             remove_soon=lambda _worker_id, _reason, **_options: None,
         )
 
