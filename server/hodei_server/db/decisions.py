@@ -41,7 +41,7 @@ _OLDEST_KEPT = (
     .limit(1)
     .scalar_subquery()
 )
-_DELETE_OLDER = delete(decisions).where(_waiting, decisions.c.number < _OLDEST_KEPT)
+_DELETE_OLDER = prepared(delete(decisions).where(_waiting, decisions.c.number < _OLDEST_KEPT))
 
 
 def insert_decision(tx: Transaction, decision: wire.Decision, tenant: str, attempt_uid: str | None) -> None:

@@ -26,8 +26,10 @@ from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState
 LogTtl = Callable[[str], int]
 
 _INSERT = prepared(insert(jobs))
-_BY_REQUEST = select(jobs.c.job_id, jobs.c.request_digest, jobs.c.spec, jobs.c.retry_of).where(
-    jobs.c.tenant == bindparam("of_tenant"), jobs.c.request_id == bindparam("of_request_id")
+_BY_REQUEST = prepared(
+    select(jobs.c.job_id, jobs.c.request_digest, jobs.c.spec, jobs.c.retry_of).where(
+        jobs.c.tenant == bindparam("of_tenant"), jobs.c.request_id == bindparam("of_request_id")
+    )
 )
 _BY_ID = select(*jobs.c).where(jobs.c.job_id == bindparam("of_job_id"))
 _LATE = (
@@ -91,14 +93,14 @@ def submitted_before(tx: Transaction, new: NewJob) -> Submitted | None:
     if not new.request_id:
         return None
     names = {"of_tenant": new.spec.tenant or "default", "of_request_id": new.request_id}
-    known = tx.execute(_BY_REQUEST, names).one_or_none()
+    known = tx.execute(_BY_REQUEST, names).mappings().one_or_none()
     if known is None:
         return None
-    same = known.request_digest in new.digests
-    if new.sealed is not None and new.sealed.lacks_key_of(known.request_digest):
+    same = known["request_digest"] in new.digests
+    if new.sealed is not None and new.sealed.lacks_key_of(known["request_digest"]):
         # Nobody can tell any more whether the values are the same. All else is compared.
-        same = (known.spec, known.retry_of or "") == (new.encoded, new.retry_of)
-    return Submitted(known.job_id, existed=same, conflict=not same)
+        same = (known["spec"], known["retry_of"] or "") == (new.encoded, new.retry_of)
+    return Submitted(known["job_id"], existed=same, conflict=not same)
 
 
 def insert_job(tx: Transaction, new: NewJob) -> Submitted:

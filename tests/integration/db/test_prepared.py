@@ -10,15 +10,17 @@ import pytest
 from sqlalchemy import Connection, Engine, bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db import database as database_module
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
+from hodei_server.db.decisions import MOST_WAITING, insert_decision
 from hodei_server.db.engine import open_engine
-from hodei_server.db.jobs import NewJob, insert_job
+from hodei_server.db.jobs import NewJob, insert_job, submitted_before
 from hodei_server.db.prepared import PreparedStatements, prepared
-from hodei_server.db.schema import attempts, job_events, jobs, log_segments, metadata, workers
+from hodei_server.db.schema import attempts, decisions, job_events, jobs, log_segments, metadata, workers
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.db.workers import NewWorker, insert_worker, said_hello, take_worker
@@ -39,6 +41,12 @@ def run_a_job(tx: Transaction) -> list[Any]:
     answers: list[Any] = [insert_job(tx, NewJob("job", spec, "anonymous", "request"))]
     insert_worker(tx, NewWorker("w1", "process", "", b"", "", 0, None))
     said_hello(tx, "w1")
+    answers.append(submitted_before(tx, NewJob("again", spec, "anonymous", "request")))
+    answers.append(submitted_before(tx, NewJob("again", wire.JobSpec(argv=["false"]), "anonymous", "request")))
+    answers.append(submitted_before(tx, NewJob("again", spec, "anonymous", "never")))
+    for number in range(MOST_WAITING + 2):
+        tx.flush()
+        insert_decision(tx, job_wire.Decision(job_id="job", reason=f"full {number}"), "default", None)
     answers.append(take_worker(tx, "w1", "attempt", "default"))
     answers.append(take_worker(tx, "w1", "other", "default"))
     answers.append(assign(tx, Assignment("job", "attempt", "process", "w1", "server", 60_000_000)))
@@ -58,7 +66,7 @@ def run_a_job(tx: Transaction) -> list[Any]:
 
 def contents(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
     """Return all that is stored."""
-    tables = (jobs, job_events, attempts, log_segments, workers)
+    tables = (jobs, job_events, attempts, decisions, log_segments, workers)
     assert set(tables) <= set(metadata.sorted_tables)
     return {table.name: [tuple(row) for row in connection.execute(select(table))] for table in tables}
 
