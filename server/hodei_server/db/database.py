@@ -11,9 +11,10 @@ module level, or by a cached function of what they depend on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -167,6 +168,7 @@ class Database:
         self._places = asyncio.Semaphore(QUEUE_LIMIT)
         self._read_places = asyncio.Semaphore(QUEUE_LIMIT)
         self._thread: threading.Thread | None = None
+        self._writer: Connection | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")
         self._loop: asyncio.AbstractEventLoop | None = None
         self.offset = 0
@@ -260,6 +262,8 @@ class Database:
             if batch:
                 self._commit(batch)
                 loop.call_soon_threadsafe(_settle_all, batch)
+        if self._writer is not None:
+            self._writer.close()
 
     def _commit(self, batch: list[_Write]) -> None:
         try:
@@ -272,16 +276,27 @@ class Database:
                 self._commit([write])
 
     def _transact(self, batch: list[_Write]) -> None:
-        with DATABASE_COMMIT.time(), self.engine.connect() as connection:
-            connection = connection.execution_options(hodei_writer=True)  # noqa: PLW2901 - the same connection
-            with connection.begin():
-                sqlite = connection.dialect.name == "sqlite"
-                prepared = PreparedStatements(connection) if sqlite else None
-                transaction = Transaction(connection, prepared, offset=self.offset)
-                for write in batch:
-                    write.result = write.function(transaction)
-                transaction.flush()
+        with DATABASE_COMMIT.time(), self._writing() as connection, connection.begin():
+            sqlite = connection.dialect.name == "sqlite"
+            prepared = PreparedStatements(connection) if sqlite else None
+            transaction = Transaction(connection, prepared, offset=self.offset)
+            for write in batch:
+                write.result = write.function(transaction)
+            transaction.flush()
         transaction.committed()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[Connection]:
+        """Take a connection to write by. On SQLite it stays the same one: it knows the pages that it has written."""
+        connection = self._writer or self.engine.connect().execution_options(hodei_writer=True)
+        self._writer = None
+        try:
+            yield connection
+            if self.engine.dialect.name == "sqlite":
+                self._writer = connection
+        finally:
+            if self._writer is None:
+                connection.close()
 
 
 def _translate(error: Exception) -> Exception:
