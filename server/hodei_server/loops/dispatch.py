@@ -6,7 +6,7 @@ import asyncio
 
 from hodei_server.db.database import Database
 from hodei_server.db.job_queries import next_wake
-from hodei_server.work.scheduler import Scheduler
+from hodei_server.work.scheduler import BEHIND_SECONDS, Scheduler
 
 #: Seconds between looks where nothing has called for one.
 SWEEP_SECONDS = 5.0
@@ -19,7 +19,7 @@ async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
         freed = {moves.idle.next_move(), scheduler.fleet.room.next_move()}
         submitted = scheduler.wake.next_move()
         await scheduler.dispatch()
-        timeout = SWEEP_SECONDS
+        timeout = BEHIND_SECONDS if scheduler.behind else SWEEP_SECONDS
         if moves.delayed:
             moves.delayed = False
             wake, now = await database.read(lambda tx: (next_wake(tx), tx.now))

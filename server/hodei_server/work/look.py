@@ -35,6 +35,7 @@ class Look:
     :param reservations: room that is kept for large jobs from now on.
     :param waiting: jobs whose verdicts were written down, and their gist.
     :param left_off: where it has ended in each tenant's queue; see `FairQueue`.
+    :param whole: all jobs were seen, or enough of those that there is no room for.
     :param drained: providers that were draining and have no worker any more.
     """
 
@@ -46,3 +47,4 @@ class Look:
     waiting: dict[str, Gist]
     left_off: Mapping[str, Mapping[Any, Any]]
     drained: Sequence[str]
+    whole: bool = True

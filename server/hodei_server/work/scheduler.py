@@ -47,6 +47,8 @@ PAGE = 200
 MOST_LOOKED_AT = 5000
 #: Waiting jobs of each tenant looked at while there is room nowhere, so that it is written down why they wait.
 FULL_PAGE = 20
+#: Seconds between looks at those behind the last one that has found a place, where there is no room for them.
+BEHIND_SECONDS = 1.0
 
 
 class Scheduler:
@@ -66,6 +68,8 @@ class Scheduler:
         self.full = False
         #: Providers that had no room for a job in the last look: jobs come before pools.
         self.crowded: frozenset[str] = frozenset()
+        #: Whether the last look has not seen the jobs that wait behind those which it gave out.
+        self.behind = False
         self._database = database
         self._sessions = sessions
         self.attempts = attempts
@@ -82,6 +86,7 @@ class Scheduler:
         self._reservations = Reservations(settings.slip, settings.slip_hold)
         self._remembered = Remembered()
         self._left_off: Mapping[str, Mapping[Any, Any]] = {}
+        self._whole_at = float("-inf")
 
     @property
     def ageing(self) -> float:
@@ -149,7 +154,10 @@ class Scheduler:
         self.full = look.free <= 0
         self._reservations, self._left_off = look.reservations, look.left_off
         self._remembered.keep(look.waiting, [given.job["job_id"] for given in look.given])
-        self.crowded = look.crowded
+        self.crowded = look.crowded if look.whole else self.crowded | look.crowded
+        self.behind = not look.whole
+        if look.whole:
+            self._whole_at = time.monotonic()
         for name in look.drained:
             if self.states[name] is ProviderState.DRAINING:
                 self.states[name] = ProviderState.DISABLED
@@ -192,6 +200,7 @@ class Scheduler:
         busy = {row["provider"] for row in groups}
         draining = [name for name, state in self.states.items() if state is ProviderState.DRAINING and name not in busy]
         drained = [name for name in draining if end_drain(tx, name)]
+        whole = time.monotonic() - self._whole_at >= BEHIND_SECONDS
         look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
         beyond = 0
         for job in queue:
@@ -200,11 +209,12 @@ class Scheduler:
                 look.given.append(one)
             if placing.free <= 0:
                 beyond += 1
-                if beyond >= FULL_PAGE:
+                if not whole or beyond >= FULL_PAGE:
                     break
-        return dataclasses.replace(
-            look, free=placing.free, crowded=frozenset(placing.crowded), in_the_way=placing.in_the_way()
-        )
+        else:
+            whole = True
+        crowded, in_the_way = frozenset(placing.crowded), placing.in_the_way()
+        return dataclasses.replace(look, whole=whole, free=placing.free, crowded=crowded, in_the_way=in_the_way)
 
     def _give_one(
         self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, waiting: dict[str, Gist]
