@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import logging
 import os
 import subprocess
@@ -239,7 +238,7 @@ class Attempt:
             if process.signal is not None:
                 result.signal = process.signal
             result.peak_memory_bytes = process.usage.peak_memory
-            result.cpu_time.FromTimedelta(dt.timedelta(seconds=process.usage.cpu_seconds))
+            result.cpu_time.FromMicroseconds(round(process.usage.cpu_seconds * 1e6))
         if self._stop_cause is not None:
             result.cause = self._stop_cause
             result.message = {

@@ -150,7 +150,8 @@ class Connection:
             if attempt is not None and not attempt.abandoned:
                 if attempt.held_back > 0:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), attempt.held_back)
+                        async with asyncio.timeout(attempt.held_back):
+                            await self._wake.wait()
                     continue
                 if await self._send_attempt(attempt):
                     continue

@@ -155,7 +155,8 @@ class Output:
         while self._open:
             before, paused = time.monotonic(), self._paused
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), min(left, 0.05))
+                async with asyncio.timeout(min(left, 0.05)):
+                    await self._ended.wait()
             if not paused:
                 left -= time.monotonic() - before
             if left <= 0:

@@ -80,7 +80,8 @@ class Session:
         if not self._messages and not self.closed.is_set():
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), ACK_SECONDS)
+                async with asyncio.timeout(ACK_SECONDS):
+                    await self._wake.wait()
         # Acknowledgements first: what a result is answered with must not overtake those of its log.
         taken = [wire.ConnectResponse(log_ack=ack) for ack in self._acks.values()]
         self._acks.clear()
