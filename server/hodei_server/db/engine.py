@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any, Literal
 
 from sqlalchemy import URL, Connection, Dialect, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 BUSY_SECONDS = 30
 
@@ -80,7 +81,12 @@ def _open_sqlite(url: str, durability: str) -> Engine:
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # A writer takes its lock at once: one that began by reading could only fail when it comes to write (W29).
-        writer = connection.get_execution_options().get("hodei_writer", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writer else "BEGIN")
+        begin = "BEGIN IMMEDIATE" if connection.get_execution_options().get("hodei_writer", False) else "BEGIN"
+        driver: Any = connection.connection.dbapi_connection
+        try:
+            # By SQLAlchemy's way it takes longer than some transactions.
+            driver.execute(begin).close()
+        except sqlite3.Error as error:
+            raise DBAPIError.instance(begin, None, error, sqlite3.Error, dialect=connection.dialect) from error
 
     return engine
