@@ -32,6 +32,8 @@ from hodei_server.settings import Settings
 
 #: So short that all there is has outlived it, whatever S3's clock tells to the second.
 NO_GRACE = -10.0
+#: Seconds that no turn of these takes.
+AMPLE = 60.0
 
 
 @pytest.fixture
@@ -105,9 +107,9 @@ async def test_what_no_log_has_goes_and_the_rest_stays(store: S3LogStore, databa
         s3.put_object(Bucket=config.bucket, Key=name, Body=b"x")
 
     assert await names(store) == kept | left
-    assert await Sweep(store, database, "here", grace=3600.0).run() == Swept()
+    assert await Sweep(store, database, "here", grace=3600.0).run(AMPLE) == Swept()
     assert await names(store) == kept | left
-    swept = await Sweep(store, database, "here", grace=NO_GRACE).run()
+    swept = await Sweep(store, database, "here", grace=NO_GRACE).run(AMPLE)
     assert await names(store) == kept
     assert (swept.objects, swept.more) == (len(left), False)
     there = {each["Key"] for each in s3.list_objects_v2(Bucket=config.bucket)["Contents"]}
@@ -129,7 +131,7 @@ async def test_what_stands_beside_a_manifest_that_can_not_be_read_stays_and_the_
     kept = {put(store, object_name(SegmentKey(damaged, 0))), manifest_name(damaged)}
     put(store, object_name(SegmentKey("2" * 26, 0)))
     with structlog.testing.capture_logs() as logged:
-        swept = await Sweep(store, database, "here", grace=NO_GRACE).run()
+        swept = await Sweep(store, database, "here", grace=NO_GRACE).run(AMPLE)
     assert await names(store) == kept
     assert (swept.objects, swept.more) == (1, False)
     assert [each["attempt_uid"] for each in logged if each["event"] == "sweep.manifest_unreadable"] == [damaged]
@@ -149,7 +151,7 @@ async def test_a_turn_goes_on_where_the_last_one_ended(
     assert [each.more for each in turns] == [True, True, True, False]
     assert await names(store) == {kept}
     put(store, object_name(SegmentKey("0" * 26, 0)))
-    assert (await sweep.run()).objects == 1
+    assert (await sweep.run(AMPLE)).objects == 1
 
 
 async def test_nothing_goes_while_the_database_is_another_installation_s(store: S3LogStore, database: Database) -> None:
@@ -158,11 +160,11 @@ async def test_nothing_goes_while_the_database_is_another_installation_s(store: 
     other = update(installation).values(installation_id="another")
     await database.write(lambda tx: tx.execute(other))
     sweep = Sweep(store, database, "here", grace=NO_GRACE)
-    assert await sweep.run() == Swept()
+    assert await sweep.run(AMPLE) == Swept()
     assert await names(store) == {name}
     back = update(installation).values(installation_id="here")
     await database.write(lambda tx: tx.execute(back))
-    assert (await sweep.run()).objects == 1
+    assert (await sweep.run(AMPLE)).objects == 1
 
 
 async def test_uploads_that_nobody_ended_go_but_for_those_that_may_be_going_up(
@@ -181,8 +183,8 @@ async def test_uploads_that_nobody_ended_go_but_for_those_that_may_be_going_up(
         s3.upload_part(**place, UploadId=begun, PartNumber=1, Body=b"x" * (5 << 20))
     for foreign in ("elsewhere/" + object_name(unknown), config.prefix + "notes.txt"):
         s3.create_multipart_upload(Bucket=config.bucket, Key=foreign)
-    assert (await Sweep(store, database, "here", grace=3600.0).run()).uploads == 0
-    assert (await Sweep(store, database, "here", grace=NO_GRACE).run()).uploads == 3
+    assert (await Sweep(store, database, "here", grace=3600.0).run(AMPLE)).uploads == 0
+    assert (await Sweep(store, database, "here", grace=NO_GRACE).run(AMPLE)).uploads == 3
     left = {each.name for each in await store.unfinished()}
     assert left == {object_name(live), object_name(closed), "notes.txt"}
     s3.abort_multipart_upload(
