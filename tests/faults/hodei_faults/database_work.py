@@ -37,7 +37,7 @@ def postgresql_work(database: Connection, question: Callable[[Transaction], obje
     """Return how many blocks PostgreSQL looks at for a question."""
     blocks = 0
 
-    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ARG001
+    def explain(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:  # noqa: ARG001  # called by SQLAlchemy, in this order
         nonlocal blocks
         with cursor.connection.cursor() as beside:
             beside.execute("SAVEPOINT before")

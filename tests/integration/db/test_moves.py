@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from typing import Any
 
 import pytest
@@ -105,7 +106,7 @@ async def test_a_job_is_given_out_once(database: Database) -> None:
     def give(tx: Transaction, uid: str) -> bool:
         return assign(tx, Assignment(job_id, uid, "process", "w1", "server", 1)) is not None
 
-    given = await asyncio.gather(*(database.write(lambda tx, uid=uid: give(tx, uid)) for uid in uids))  # type: ignore[misc]
+    given = await asyncio.gather(*(database.write(functools.partial(give, uid=uid)) for uid in uids))
     assert sum(given) == 1
 
 
@@ -229,11 +230,11 @@ async def test_logs_of_a_job_that_ends_while_it_waits_for_another_attempt_go_in_
     for job_id in (*expected, never_ran):
         if by == "a wish":
             wish = CancelWish(job_id)
-            await database.write(lambda tx, wish=wish: request_cancel(tx, wish, log_ttl))  # type: ignore[misc]
+            await database.write(functools.partial(request_cancel, wish=wish, log_ttl=log_ttl))
         else:
             await database.write(lambda tx: tx.execute(update(jobs).values(queue_deadline=1)))
             await database.write(lambda tx: expire_queued(tx, log_ttl))
-        row = await database.read(lambda tx, job_id=job_id: job_row(tx, job_id))  # type: ignore[misc]
+        row = await database.read(functools.partial(job_row, job_id=job_id))
         assert row is not None
         assert JobState(row["state"]).terminal
         found = None if row["logs_expire_at"] is None else row["logs_expire_at"] - row["ended_at"]
@@ -288,8 +289,8 @@ async def test_only_logs_of_ended_jobs_expire(database: Database) -> None:
 async def test_every_version_is_told_once(database: Database) -> None:
     """Many moves at once leave no two events of one version."""
     ids = await asyncio.gather(*(submit(database) for _ in range(50)))
-    wishes = [CancelWish(job_id) for job_id in ids]
-    await asyncio.gather(*(database.write(lambda tx, wish=wish: request_cancel(tx, wish, log_ttl)) for wish in wishes))  # type: ignore[misc]
+    moves = [functools.partial(request_cancel, wish=CancelWish(job_id), log_ttl=log_ttl) for job_id in ids]
+    await asyncio.gather(*(database.write(move) for move in moves))
     rows = await database.read(lambda tx: tx.execute(select(job_events.c.job_id, job_events.c.version)).all())
     assert len(rows) == len(set(rows)) == 100
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -11,42 +13,26 @@ import pytest
 from aiohttp import web
 from kubernetes.aio.client import ApiClient, Configuration
 
+from hodei_faults.played_api import Answer, playing
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.api import Api
 
 EVENT = b'{"type": "MODIFIED", "object": {}}\n'
 
-Serve = Callable[[Callable[[web.Request], Awaitable[web.StreamResponse]]], Awaitable[KubernetesConfig]]
+Serve = Callable[[Answer], Awaitable[KubernetesConfig]]
 
 
 @pytest.fixture
 async def serve(tmp_path: Path) -> AsyncIterator[Serve]:
     """Return what serves an API and makes a configuration for it."""
-    runners: list[web.AppRunner] = []
+    async with contextlib.AsyncExitStack() as served:
 
-    async def start(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> KubernetesConfig:
-        app = web.Application()
-        app.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(app, shutdown_timeout=0.0)
-        runners.append(runner)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        host, port = runner.addresses[0][:2]
-        named = {"name": "only"}
-        file = tmp_path / "kubeconfig"
-        content = {
-            "current-context": "only",
-            "contexts": [named | {"context": {"cluster": "only", "user": "only"}}],
-            "clusters": [named | {"cluster": {"server": f"http://{host}:{port}"}}],
-            "users": [named | {"user": {"token": "a-token"}}],
-        }
-        await asyncio.to_thread(file.write_text, json.dumps(content))
-        return KubernetesConfig(kubeconfig=str(file), api_timeout=1.0)
+        async def start(answer: Answer) -> KubernetesConfig:
+            config = await served.enter_async_context(playing(answer, tmp_path))
+            return dataclasses.replace(config, api_timeout=1.0)
 
-    yield start
-    for runner in runners:
-        await runner.cleanup()
+        yield start
 
 
 async def test_a_watch_goes_on_while_expired_credentials_are_read_again(serve: Serve) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from hodei_faults.played_api import playing
 from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -67,24 +68,9 @@ async def config(tmp_path: Path) -> AsyncIterator[KubernetesConfig]:
         await over.wait()
         return response
 
-    app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
-    runner = web.AppRunner(app, shutdown_timeout=0.0)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    host, port = runner.addresses[0][:2]
-    named = {"name": "only"}
-    file = tmp_path / "kubeconfig"
-    content = {
-        "current-context": "only",
-        "contexts": [named | {"context": {"cluster": "only", "user": "only"}}],
-        "clusters": [named | {"cluster": {"server": f"http://{host}:{port}"}}],
-        "users": [named | {"user": {"token": "a-token"}}],
-    }
-    await asyncio.to_thread(file.write_text, json.dumps(content))
-    yield KubernetesConfig(kubeconfig=str(file), namespace="space", server_address="10.0.0.1:50052", ensure=False)
-    over.set()
-    await runner.cleanup()
+    async with playing(answer, tmp_path) as config:
+        yield dataclasses.replace(config, namespace="space", server_address="10.0.0.1:50052", ensure=False)
+        over.set()
 
 
 async def test_each_lists_and_watches_its_own_pods_and_those_that_do_not_say_whose_they_are(
