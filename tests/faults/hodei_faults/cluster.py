@@ -11,6 +11,8 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import SYSTEM, Client
 from hodei_faults.logs import read
 
+#: Seconds in which a cluster has done whatever it does, on a busy machine too: a pod may take more than one minute.
+PATIENCE = 180.0
 #: Runs for long the first time; the attempt that follows ends at once, and well.
 LONG_AT_FIRST = ("sh", "-c", "echo attempt $HODEI_ATTEMPT; [ $HODEI_ATTEMPT -gt 1 ] || sleep 600")
 
@@ -26,9 +28,9 @@ async def workers_of(api: Any, namespace: str, kind: str = "pods") -> list[Mappi
     return list(answer["items"])
 
 
-async def until(condition: Callable[[], Awaitable[Any]], seconds: float = 60.0) -> Any:
+async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
     """Wait for something to be so; return what it came to."""
-    async with asyncio.timeout(seconds):
+    async with asyncio.timeout(PATIENCE):
         while not (found := await condition()):
             await asyncio.sleep(0.1)
     return found
@@ -113,5 +115,5 @@ async def run_command(variable: str) -> None:
     # Into nothing: what is started keeps what it inherits open.
     nothing = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_shell(os.environ[variable], stdin=nothing, stdout=nothing, stderr=nothing)
-    async with asyncio.timeout(120):
+    async with asyncio.timeout(PATIENCE):
         assert await process.wait() == 0, os.environ[variable]

@@ -40,6 +40,13 @@ SMALL: Mapping[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give these tests the time to wait for two things of a busy cluster, where they don't say how much they take."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(400))
+
+
 @pytest.fixture(scope="session")
 def worker_image() -> str:
     """Return the worker's image; skip, or fail in CI, where there is no cluster to test on."""

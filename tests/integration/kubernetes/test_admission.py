@@ -14,7 +14,7 @@ from aiohttp import web
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import nothing_left, output, until
+from hodei_faults.cluster import PATIENCE, nothing_left, output, until
 from hodei_server.app import Server
 from hodei_server.authority import WorkerAuthority
 
@@ -99,7 +99,7 @@ async def test_what_a_webhook_refuses_fails_with_its_words(
     ):
         # Configurations of webhooks reach the API server's own cache after a moment.
         objection.append("no pods on a Friday")
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 job = await client.submit(["true"], retry=NEVER_AGAIN)
                 outcome = await client.wait(job)

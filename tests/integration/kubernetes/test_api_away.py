@@ -47,7 +47,6 @@ async def start_api(api: Any) -> None:
     await until(answers)
 
 
-@pytest.mark.timeout(300)
 async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
     client: Client, api: Any, namespace: str, stop_api: Callable[[], Awaitable[None]]
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from hodei_faults.api_proxy import ApiProxy, Fault
+from hodei_faults.cluster import PATIENCE
 from hodei_providers.contract import (
     Handle,
     LaunchRejectedError,
@@ -93,7 +94,7 @@ async def test_a_worker_that_is_removed_while_it_is_launched_is_not_there_afterw
     proxy.faults.append(Fault(on("POST", "/pods"), hold=go))
     request = make_request()
     launching = asyncio.ensure_future(provider.launch(request))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not times_of(proxy, "POST", "/pods"):
             await asyncio.sleep(0.02)
     removing = asyncio.ensure_future(provider.destroy(Handle(request.worker_id)))
@@ -173,7 +174,7 @@ async def test_a_watch_that_is_too_old_begins_anew(proxy: ApiProxy, provider: Ku
     await provider.launch(request)
     seen = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
     orders.code(request.worker_id).set_result(4)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         description = await seen
     assert (description.phase, description.exit_code) == (WorkerPhase.EXITED, 4)
     assert not any(fault.times for fault in proxy.faults)
@@ -187,7 +188,7 @@ async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
     await until(provider, handle, WorkerPhase.RUNNING)
     watching = provider.watch(INSTALLATION)
     seen = asyncio.ensure_future(anext(watching))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while not any(call == ("GET", f"/api/v1/namespaces/{played.namespace}/pods") for call in proxy.calls):
             await asyncio.sleep(0.05)
     away = Fault(lambda *_: True, times=1_000_000, hang_up=True)
@@ -195,10 +196,10 @@ async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
     proxy.cut()
     path = f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}"
     await api.delete(path, grace=1)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await api.get(f"/api/v1/namespaces/{played.namespace}/pods"))["items"]:
             await asyncio.sleep(0.1)
     away.times = 0
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         description = await seen
     assert (description.handle.worker_id, description.phase) == (handle.worker_id, WorkerPhase.MISSING)

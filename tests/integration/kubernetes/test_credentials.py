@@ -55,7 +55,6 @@ async def write_token(api: Any, played: KubernetesConfig, tmp_path: Path) -> Cal
     return write
 
 
-@pytest.mark.timeout(300)
 async def test_a_token_that_has_expired_is_read_again_and_nothing_is_lost(
     api: Any, played: KubernetesConfig, orders: Any, write_token: Callable[[str], Awaitable[str]]
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
-from hodei_faults.cluster import LONG_AT_FIRST, causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.cluster import LONG_AT_FIRST, PATIENCE, causes, nothing_left, output, path_of, pod_of, running, until
 from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -130,7 +130,7 @@ async def test_a_worker_that_is_evicted_before_it_connects_is_told_as_evicted(
         metadata = {"name": handle.data["pod"], "namespace": played.namespace}
         eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
         await api.create(f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}/eviction", eviction)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert (await watching).reason is ExitReason.EVICTED
         assert await provider.destroy(handle)
 
@@ -139,7 +139,7 @@ async def test_a_pod_that_outlives_its_deadline_is_told_so(played: KubernetesCon
     """W08: what a kubelet ends for its `activeDeadlineSeconds` has run for too long; a worker in order ends before."""
     async with KubernetesProvider(config=played) as provider:
         handle = await provider.launch(make_request(deadline=2.0))
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             description = await anext(provider.watch(INSTALLATION))
         assert (description.handle, description.reason) == (handle, ExitReason.DEADLINE)
         assert "DeadlineExceeded" in description.message

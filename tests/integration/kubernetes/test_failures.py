@@ -10,7 +10,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
-from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.cluster import PATIENCE, causes, nothing_left, output, path_of, pod_of, running, until
 from hodei_faults.logs import until_said
 from hodei_server.app import Server
 
@@ -33,7 +33,7 @@ NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
 async def test_an_image_that_cannot_be_pulled_fails_with_the_runtimes_words(once: Client) -> None:
     """W01, L17: typed, and the log says why."""
     job = await once.submit(["true"], image="registry.invalid/none:1", retry=NEVER_AGAIN)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         outcome = await once.wait(job)
     assert outcome.cause == wire.CAUSE_IMAGE, outcome
     assert "registry.invalid/none:1" in await output(once, job)
@@ -42,7 +42,7 @@ async def test_an_image_that_cannot_be_pulled_fails_with_the_runtimes_words(once
 async def test_an_image_without_a_name_fails_at_once(client: Client) -> None:
     """W01: what can't heal is not waited for."""
     job = await client.submit(["true"], image="Not/A:Valid:Name", retry=NEVER_AGAIN)
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(PATIENCE):
         outcome = await client.wait(job)
     assert outcome.cause == wire.CAUSE_IMAGE, outcome
     assert "InvalidImageName" in await output(client, job)
@@ -70,7 +70,7 @@ async def test_a_job_that_fits_no_node_says_so_in_the_schedulers_words(
 ) -> None:
     """W02, W16: in explain and in the log; cancelling it while it waits takes its pod away."""
     job = await client.submit(["true"], resources=wire.Resources(cpu_millis=1_000_000 // 20))
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while "Insufficient cpu" not in " ".join((await client.explain(job)).diagnosis):
             await asyncio.sleep(0.2)
     await until_said(client, job, "Insufficient cpu")
@@ -123,7 +123,7 @@ async def test_an_evicted_job_is_asked_to_end_and_its_last_words_are_in_its_log(
     metadata = {"name": pod["metadata"]["name"], "namespace": namespace}
     eviction = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": metadata}
     said = b""
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         async for event in client.logs(job):
             if isinstance(event, Chunk) and event.stream == STDOUT:
                 if not said:

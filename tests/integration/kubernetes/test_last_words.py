@@ -12,7 +12,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import output, pod_of
+from hodei_faults.cluster import PATIENCE, output, pod_of
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.testing import INSTALLATION, make_request, until
@@ -80,7 +80,7 @@ async def test_a_pod_that_ended_while_its_server_was_away_for_longer_than_its_ti
         job = await client.submit(["true"], retry=NEVER_AGAIN)
         pod = await pod_of(api, namespace, job)
     orders.code(pod["metadata"]["labels"]["hodei.io/worker-id"]).set_result(3)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while (await pod_of(api, namespace, job))["status"]["phase"] != "Failed":
             await asyncio.sleep(0.1)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:

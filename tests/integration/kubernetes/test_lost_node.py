@@ -81,7 +81,6 @@ async def beats(orders: Any) -> AsyncIterator[Beats]:
     server.close()
 
 
-@pytest.mark.timeout(400)
 async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_when_it_must_have_ended(
     make_settings: Callable[..., Any],
     api: Any,
@@ -113,7 +112,7 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
             async def lost() -> bool:
                 return not await ready(api, pod["spec"]["nodeName"])
 
-            await until(lost, 120)
+            await until(lost)
             # As the cluster does where it has other nodes: the pod ends for ever, while its worker is still heard.
             await api.delete(path_of(pod), grace=1)
             so_far = len(beats.heard)
@@ -128,7 +127,7 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
             async def again() -> bool:
                 return len((await client.get(job)).attempts) > 1
 
-            await until(again, 120)
+            await until(again)
             # By now the first one has ended by itself, on a node where nobody could end it.
             beats.heard.clear()
             proxy.heal()

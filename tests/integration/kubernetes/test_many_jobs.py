@@ -17,7 +17,7 @@ from hodei_server.app import Server
 JOBS = int(os.environ.get("HODEI_TEST_K8S_JOBS", "12"))
 
 
-@pytest.mark.timeout(120 + 5 * JOBS)
+@pytest.mark.timeout(400 + 5 * JOBS)
 async def test_many_jobs_at_once_each_have_their_own_log_whole(
     make_settings: Callable[..., Any], api: Any, namespace: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -82,12 +83,12 @@ async def test_each_strategy_places_the_same_job_where_three_engines_say(
         never = {each.provider: each.reason for each in plan.candidates if not each.eligible}
         assert never == {"process": "image: it runs no container images"}
         # What is held there is what the pods take from the cluster, and room for fewer is left beside them.
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             while [worker async for worker in client.workers()]:
                 await asyncio.sleep(0.1)
         before = await fits(client, asked)
         holding = [await client.submit(["sleep", "600"], providers=["kubernetes"], resources=asked) for _ in range(2)]
-        async with asyncio.timeout(120):
+        async with asyncio.timeout(PATIENCE):
             while {(await client.get(each)).state for each in holding} != {wire.JOB_STATE_RUNNING}:
                 await asyncio.sleep(0.1)
         after = await fits(client, asked)

@@ -16,7 +16,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
-from hodei_faults.cluster import nothing_left, running
+from hodei_faults.cluster import PATIENCE, nothing_left, running
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.faults import VARIABLE
 from hodei_providers.kubernetes import KubernetesConfig
@@ -31,7 +31,7 @@ MakeSettings = Callable[..., Any]
 async def pod_of(api: Any, namespace: str, **labels: str) -> Mapping[str, Any]:
     """Wait for the one running pod with some labels."""
     selector = ",".join(["hodei.io/managed=true", *(f"hodei.io/{key}={value}" for key, value in labels.items())])
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while True:
             answer = await api.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)
             running: list[Mapping[str, Any]] = [
@@ -70,7 +70,7 @@ async def test_a_job_names_its_pod_and_bounds_it_and_its_token_goes(
         assert metadata["annotations"]["hodei.io/provider-id"] == "kubernetes"
         assert spec["activeDeadlineSeconds"] == 60 + 3600 + 40 + 540
         assert spec["terminationGracePeriodSeconds"] == 50
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while await secrets_of(api, namespace):
                 await asyncio.sleep(0.1)
         await running(client, job)
@@ -100,7 +100,7 @@ async def test_a_warm_pod_is_given_the_names_of_each_of_its_jobs(
         Server(make_settings(worker_max_jobs="0"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not [worker async for worker in client.workers() if worker.warm and worker.connected]:
                 await asyncio.sleep(0.1)
         warm = await pod_of(api, namespace)
@@ -124,7 +124,7 @@ async def test_what_fits_no_node_in_time_is_called_unschedulable(client: Client)
         start_timeout=10,
         retry=wire.RetryPolicy(max_infrastructure_retries=0),
     )
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         outcome = await client.wait(job)
     assert outcome.cause == wire.CAUSE_UNSCHEDULABLE, outcome
     assert "Insufficient cpu" in outcome.message

@@ -10,14 +10,15 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_server.app import Server
 
-POOLS = '[{"image": "busybox:stable", "cpu": "100m", "memory": "64Mi", "min_ready": 1}]'
+POOLS = '[{"image": "busybox:stable", "cpu": "300m", "memory": "64Mi", "min_ready": 1}]'
 
 
 async def waiting(client: Client) -> str:
     """Wait for the one pod that is to wait; return its worker's id."""
-    async with asyncio.timeout(90):
+    async with asyncio.timeout(PATIENCE):
         while True:
             ready = [worker.worker_id async for worker in client.workers() if worker.warm and worker.connected]
             if ready:
@@ -38,8 +39,8 @@ async def test_a_job_takes_the_pod_that_was_made_for_its_like(
         ready = await waiting(client)
         pod = await api.get(f"/api/v1/namespaces/{namespace}/pods/hodei-worker-{ready}")
         (container,) = pod["spec"]["containers"]
-        assert (container["image"], container["resources"]["limits"]["cpu"]) == ("busybox:stable", "100m")
-        fitting = wire.Resources(cpu_millis=100, memory_bytes=64 << 20)
+        assert (container["image"], container["resources"]["limits"]["cpu"]) == ("busybox:stable", "300m")
+        fitting = wire.Resources(cpu_millis=300, memory_bytes=64 << 20)
         other = await client.submit(["true"], resources=fitting)
         assert (await client.wait(other)).state == wire.JOB_STATE_SUCCEEDED
         job = await client.submit(["true"], resources=fitting, image="busybox:stable")

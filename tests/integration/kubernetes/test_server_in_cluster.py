@@ -27,8 +27,6 @@ from hodei_faults.kubectl import PATIENCE, Kubectl
 from hodei_faults.logs import read
 from hodei_providers.kubernetes.api import Api
 
-pytestmark = pytest.mark.timeout(300)
-
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 SMALL = {
     "HODEI_K8S_DEFAULT_CPU_REQUEST": "50m",
@@ -181,7 +179,7 @@ async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
         conditions = [each for pod in pods for each in pod["status"].get("conditions") or []]
         return any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
 
-    await until(is_back, 180)
+    await until(is_back)
     async with kubectl.forwarded(place) as client:
         assert await read(client, done) == before
         outcome = await client.wait(runs)

@@ -12,7 +12,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import until_allowed
+from hodei_faults.cluster import PATIENCE, until_allowed
 from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
@@ -97,7 +97,7 @@ async def test_each_tenants_jobs_run_in_a_namespace_of_its_own(
         Client(settings=ClientSettings(server.address)) as client,
     ):
         jobs = {tenant: await client.submit(["sleep", "2"], tenant=tenant) for tenant in ("acme", "umbrella")}
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             await asyncio.gather(*(has_pod(api, f"{prefix}{tenant}", job) for tenant, job in jobs.items()))
         for tenant, job in jobs.items():
             space = f"/api/v1/namespaces/{prefix}{tenant}"
@@ -110,7 +110,7 @@ async def test_each_tenants_jobs_run_in_a_namespace_of_its_own(
             await api.get(f"{RBAC}/namespaces/{prefix}{tenant}/rolebindings/hodei-server")
             policies = f"/apis/networking.k8s.io/v1/namespaces/{prefix}{tenant}/networkpolicies"
             await api.get(f"{policies}/hodei-jobs-workers-netpol")
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while (await api.get(f"{space}/pods"))["items"] or (await api.get(f"{space}/secrets"))["items"]:
                     await asyncio.sleep(0.1)
         assert (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"] == []
@@ -133,7 +133,7 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
         copy = f"/api/v1/namespaces/{config.namespace_prefix}acme/secrets/registry"
         before = (await api.get(copy))["data"]
         await make_pull_secret(api, namespace, "two")
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while (await api.get(copy))["data"] == before:
                 await asyncio.sleep(0.1)
     async with KubernetesProvider(config=config) as provider:
@@ -141,7 +141,7 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
         assert {each.worker_id for each in found} == {each.worker_id for each in requests.values()}
         acme, umbrella = (requests[tenant].worker_id for tenant in ("acme", "umbrella"))
         seen: set[str] = set()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             # There is no worker in their image: each namespace's watch tells of its own.
             async for description in provider.watch(INSTALLATION):
                 seen.add(description.handle.worker_id)
@@ -159,7 +159,7 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
     binding["metadata"] = {"name": f"{namespace}-watch"}
     binding["roleRef"]["name"] = WATCH_ROLE
     await api.apply(f"{RBAC}/clusterrolebindings/{namespace}-watch", binding)
-    async with KubernetesProvider(config=config) as provider, asyncio.timeout(30):
+    async with KubernetesProvider(config=config) as provider, asyncio.timeout(PATIENCE):
         while not await provider._spaces.everywhere():
             provider._spaces._everywhere = None
             await asyncio.sleep(0.1)
