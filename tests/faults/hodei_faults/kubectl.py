@@ -12,9 +12,10 @@ import yaml
 from hodei.address import Address
 from hodei.transport import TlsFiles
 from hodei_client import Client, ClientSettings
+from hodei_faults import cluster
 
 #: How long commands wait that wait for something.
-PATIENCE = "--timeout=180s"
+PATIENCE = f"--timeout={cluster.PATIENCE:.0f}s"
 
 
 class Kubectl:
