@@ -192,3 +192,44 @@ async def test_an_archived_log_is_out_of_reach_while_s3_is_and_its_reader_goes_o
         assert not reading.done()
         faulty.heal("unreachable")
         assert await reading == LINES
+
+
+async def test_s3_that_is_slow_keeps_nobody_waiting_and_it_catches_up(
+    make_settings: MakeSettings, faulty: Faulty
+) -> None:
+    """L20: jobs end while their logs are on their way, which are read from the disk; it is no failure."""
+    proxy = faulty.s3_proxy
+    settings = make_settings(s3_endpoint=proxy.url, log_level="info", s3_read_timeout="60s")
+    logs = settings.data_dir / "logs"
+    with capture_logs() as told:
+        async with (
+            Server(settings, ephemeral=True) as server,
+            Client(settings=ClientSettings(server.address)) as client,
+        ):
+            # Slower than all that is done meanwhile, however long that takes.
+            proxy.gate.clear()
+            jobs = [await client.submit(["seq", "40000"]) for _ in range(3)]
+            for job in jobs:
+                assert (await client.wait(job)).exit_code == 0
+            async with asyncio.timeout(60):
+                while not proxy.busy:
+                    await asyncio.sleep(0.05)
+            for job in jobs:
+                assert await read(client, job) == LINES
+                assert (await client.receipt(job)).complete
+            assert await healthy(server)
+            assert proxy.fetched == 0
+            assert any(path.is_file() for path in logs.rglob("*"))
+            # It stays slow: each call takes its time, and so do the bytes.
+            proxy.delay = 0.3
+            faulty.proxy.bytes_per_second = 100_000
+            proxy.gate.set()
+            jobs.append(await client.submit(["seq", "40000"]))
+            assert (await client.wait(jobs[-1])).exit_code == 0
+            assert await read(client, jobs[-1]) == LINES
+            await empty(logs)
+            for job in jobs:
+                assert await read(client, job) == LINES
+            assert proxy.fetched > 0
+            assert await healthy(server)
+    assert "archive.failing" not in {entry["event"] for entry in told}

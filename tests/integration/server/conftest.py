@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import os
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,31 +48,6 @@ def make_secret_settings(
         return make_settings(**(own | overrides))
 
     return make
-
-
-RunHodei = Callable[..., Awaitable[tuple[int, bytes, bytes]]]
-
-
-@pytest.fixture
-def hodei(tmp_path: Path) -> RunHodei:
-    """Return what runs the installed command for a server, in this test's folder; its exit code and what it wrote."""
-
-    async def run(server: Server, *arguments: str) -> tuple[int, bytes, bytes]:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
-        pipe = asyncio.subprocess.PIPE
-        process = await asyncio.create_subprocess_exec(
-            str(Path(sys.executable).with_name("hodei")),
-            *arguments,
-            env=kept | {"HODEI_SERVER": str(server.address)},
-            cwd=tmp_path,
-            stdout=pipe,
-            stderr=pipe,
-        )
-        out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out, err
-
-    return run
 
 
 def encode(message: bytes | worker_pb2.ConnectRequest) -> bytes:
