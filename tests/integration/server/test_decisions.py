@@ -157,6 +157,62 @@ async def test_the_command_plans_records_and_replays(pair: tuple[Server, Client]
     assert (await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost")).count("would change") == 1
 
 
+def table(lines: list[str]) -> list[dict[str, str]]:
+    """Return the rows of a table, by its columns' names; the last column has the rest of each line."""
+    names = lines[0].split()
+    return [dict(zip(names, line.split(maxsplit=len(names) - 1), strict=True)) for line in lines[1:]]
+
+
+async def test_plans_and_explanations_are_printed_as_tables(pair: tuple[Server, Client]) -> None:
+    """W02: of each provider its score and what that was made of; what was decided and why, in the order of time."""
+    server, client = pair
+    by_cost = ("--strategy", "lowest-cost")
+    out = await hodei(server, "place", "--dry-run", *by_cost, "--timeout", "30m", "--", "true")
+    head, empty, *lines = out.splitlines()
+    assert head.startswith("would go to cheap by lowest-cost, costing at most 18: ")
+    assert empty == ""
+    cheap, dear = table(lines)
+    expected = {"NOW": "yes", "START": "0.3s/0", "LABELS": "0", "WHY": "it has room"}
+    assert expected.items() <= cheap.items()
+    assert expected.items() <= dear.items()
+    assert 0.9 < float(cheap["HEALTH"]) <= 1
+    assert (cheap["PROVIDER"], cheap["COST/H"], cheap["SCORE"]) == ("cheap", "36", "-36")
+    assert (dear["PROVIDER"], dear["COST/H"], dear["SCORE"]) == ("dear", "3600", "-3600")
+    assert cheap["FITS"] == str((await client.plan(["true"])).candidates[0].inputs.fits)
+    out = await hodei(server, "place", "--dry-run", "--image", "debian", "--", "true")
+    assert out.startswith("would wait by ")
+    assert "costing" not in out
+    assert {(row["NOW"], row["WHY"]) for row in table(out.splitlines()[2:])} == {
+        ("no", "image: it runs no container images")
+    }
+
+    await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_DISABLED)
+    job = await client.submit(["true"], providers=["dear"], strategy=wire.STRATEGY_LOWEST_COST)
+    waiting = await waits(client, job)
+    out = await hodei(server, "explain", job)
+    assert out.startswith("queued: Waits at place 1 of its tenant's queue: ")
+    assert f"  waits by lowest-cost: {waiting.reason}\n" in out
+    await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_ENABLED)
+    await client.wait(job)
+    head, _, *lines = (await hodei(server, "explain", job)).splitlines()
+    assert head.startswith("succeeded: ")
+    end = lines.index("")
+    rows = {row["PROVIDER"]: row for row in table(lines[:end])}
+    assert (rows["cheap"]["NOW"], rows["cheap"]["WHY"]) == ("no", "the job names other providers")
+    assert rows["dear"]["COST/H"] == "3600"
+    assert rows["dear"]["START"].endswith("s/1")
+    # Without their dates, and without what is told of attempts.
+    told = [line[21:] for line in lines[end + 1 :] if not line.startswith("  ")]
+    decided = (await client.explain(job)).decisions
+    assert told[:2] == [
+        f"waits by lowest-cost: {waiting.reason}",
+        f"attempt 1 to dear by lowest-cost: {decided[1].reason}",
+    ]
+    states = [line.split()[0] for line in told[2:]]
+    assert states[:3] == ["queued", "starting", "running"]
+    assert "succeeded" in states
+
+
 @pytest.mark.parametrize(
     ("variable", "text"),
     [

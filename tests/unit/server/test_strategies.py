@@ -150,23 +150,96 @@ def test_health_is_of_the_last_minutes() -> None:
     assert window.score(611.0) == 1.0
 
 
+LIMITED: dict[str, Any] = {
+    "resource_limits": True,
+    "images": True,
+    "labels": {"zone": "x"},
+    "regions": ("us",),
+    "architectures": ("amd64", "arm64"),
+    "gpu_types": ("a100",),
+    "max_resources": wire.Resources(cpu_millis=2000, memory_bytes=1 << 30, gpu_count=2),
+    "refused_resources": {"disk_bytes": "its storage driver can't limit it"},
+}
+
+
 @pytest.mark.parametrize(
-    ("spec", "word"),
+    ("changes", "spec", "reason"),
     [
-        (wire.JobSpec(providers=["x"]), "names other"),
-        (wire.JobSpec(image="debian"), "image"),
-        (wire.JobSpec(required_labels={"a": "b"}), "required_labels"),
-        (wire.JobSpec(region="eu"), "region"),
-        (wire.JobSpec(architecture="arm64"), "architecture"),
-        (wire.JobSpec(resources=wire.Resources(cpu_millis=1)), "resources.cpu_millis"),
-        (wire.JobSpec(resources=wire.Resources(gpu_count=1, gpu_type="t4")), "resources.gpu_count"),
+        ({}, wire.JobSpec(providers=["x"]), "the job names other providers"),
+        ({}, wire.JobSpec(image="debian"), "image: it runs no container images"),
+        ({}, wire.JobSpec(required_labels={"a": "b"}), "required_labels: it lacks a=b"),
+        (LIMITED, wire.JobSpec(required_labels={"zone": "y"}), "required_labels: it lacks zone=y"),
+        ({}, wire.JobSpec(region="eu"), "region: it is not in eu"),
+        (LIMITED, wire.JobSpec(region="eu"), "region: it is not in eu"),
+        ({}, wire.JobSpec(architecture="arm64"), "architecture: it has not said which it has"),
+        ({"architectures": ("amd64",)}, wire.JobSpec(architecture="arm64"), "architecture: it has amd64"),
+        (LIMITED, wire.JobSpec(architecture="riscv64"), "architecture: it has amd64 and arm64"),
+        (
+            {},
+            wire.JobSpec(resources=wire.Resources(cpu_millis=1)),
+            "resources.cpu_millis: it can't limit or promise resources",
+        ),
+        (
+            {},
+            wire.JobSpec(resources=wire.Resources(gpu_count=1, gpu_type="t4")),
+            "resources.gpu_count: it can't limit or promise resources",
+        ),
+        (
+            LIMITED,
+            wire.JobSpec(resources=wire.Resources(cpu_millis=2001)),
+            "resources.cpu_millis: it offers at most 2000 to one worker",
+        ),
+        (
+            LIMITED,
+            wire.JobSpec(resources=wire.Resources(memory_bytes=2 << 30)),
+            "resources.memory_bytes: it offers at most 1073741824 to one worker",
+        ),
+        (
+            LIMITED,
+            wire.JobSpec(resources=wire.Resources(disk_bytes=1)),
+            "resources.disk_bytes: its storage driver can't limit it",
+        ),
+        (
+            LIMITED,
+            wire.JobSpec(resources=wire.Resources(gpu_count=1, gpu_type="t4")),
+            "resources.gpu_type: it has no t4",
+        ),
     ],
 )
-def test_a_provider_that_can_never_take_a_job_says_why(spec: wire.JobSpec, word: str) -> None:
-    """W02: the reason names the field."""
-    verdict = rank(spec, [BASE], "lowest-cost")[0]
-    assert not verdict.eligible
-    assert word in verdict.reason
+def test_a_provider_that_can_never_take_a_job_says_why(
+    changes: dict[str, Any], spec: wire.JobSpec, reason: str
+) -> None:
+    """W02: the reason names the field, and what the provider has of it."""
+    (verdict,) = rank(spec, [dataclasses.replace(BASE, **changes)], "lowest-cost")
+    assert (verdict.eligible, verdict.room, verdict.standing) == (False, False, Standing.NEVER)
+    assert verdict.reason == reason
+
+
+def test_a_provider_that_has_all_that_a_job_asks_may_take_it() -> None:
+    """W02: up to its bounds, on any of its processors; a size that is not bounded may be any."""
+    spec = wire.JobSpec(
+        image="debian",
+        required_labels={"zone": "x"},
+        region="us",
+        resources=wire.Resources(cpu_millis=2000, memory_bytes=1 << 30, gpu_count=2, gpu_type="a100"),
+    )
+    candidate = dataclasses.replace(BASE, **LIMITED)
+    for architecture in ("", "amd64", "arm64"):
+        spec.architecture = architecture
+        assert rank(spec, [candidate], "lowest-cost")[0].standing is Standing.OPEN
+    unbounded = dataclasses.replace(BASE, resource_limits=True)
+    huge = wire.JobSpec(resources=wire.Resources(memory_bytes=1 << 50))
+    assert rank(huge, [unbounded], "lowest-cost")[0].standing is Standing.OPEN
+
+
+def test_a_job_goes_to_the_provider_that_has_its_architecture() -> None:
+    """W36, W37: whatever the strategy likes better."""
+    cheap = dataclasses.replace(BASE, architectures=("amd64",))
+    dear = other(architectures=("arm64",), prices=DEAR)
+    for architecture, order in (("", "ab"), ("amd64", "ab"), ("arm64", "ba")):
+        found = rank(wire.JobSpec(architecture=architecture), [cheap, dear], "lowest-cost")
+        assert "".join(each.provider for each in found) == order
+        assert [each.eligible for each in found] == [True, not architecture]
 
 
 @pytest.mark.parametrize("change", [{"enabled": False}, {"healthy": False}, {"held": 4}])
