@@ -11,10 +11,10 @@ import pytest
 
 from hodei.checksum import add_checksums, chunk_checksum
 from hodei.v1 import log_pb2 as wire
-from hodei_client import STDOUT, Chunk, Cut, LogEvent
+from hodei_client import STDERR, STDOUT, Chunk, Cut, LogEvent
 from hodei_torture.account import Tally
-from hodei_torture.load import JOB
-from hodei_torture.reading import Reading, output
+from hodei_torture.load import JOB, Follow
+from hodei_torture.reading import Reading, notes, output
 from hodei_torture.run import proved_nothing
 from hodei_torture.site import Site
 from hodei_torture.stream import Streamed, WrongStreamError
@@ -109,6 +109,47 @@ def test_a_stream_that_does_not_is_noticed(responses: tuple[wire.StreamLogsRespo
         stream_of(*responses)
 
 
+def follow_of(*events: LogEvent) -> list[str]:
+    """Return what a follower finds wrong with what the client brings."""
+    follow = Follow(EXPECTED, {})
+    return [fault for fault in map(follow.take, events) if fault]
+
+
+def chunk(sequence: int, attempt: int = 1) -> Chunk:
+    """Return a chunk without data."""
+    return Chunk(attempt, sequence, 0, STDOUT, b"")
+
+
+def test_a_follow_that_brings_each_sequence_once_and_in_order_is_fine() -> None:
+    """Over a cut that begins before the place where it is met, and into another attempt, which may begin with one."""
+    seen: dict[int, Reading] = {}
+    follow = Follow(EXPECTED, seen)
+    assert not follow.begun
+    for event in (chunk(0), chunk(1), Cut(1, 1, 7, 0, 0), chunk(8), Cut(2, 0, 3, 0, 0), chunk(4, attempt=2)):
+        assert follow.take(event) == ""
+    assert follow.begun
+    assert {attempt: reading.cut for attempt, reading in seen.items()} == {1: True, 2: True}
+
+
+@pytest.mark.parametrize(
+    "events",
+    [
+        (chunk(1),),
+        (chunk(0), chunk(0)),
+        (chunk(0), chunk(2)),
+        (chunk(0), Cut(1, 2, 7, 0, 0)),
+        (Cut(1, 1, 7, 0, 0),),
+        (chunk(0), chunk(1), Cut(1, 0, 1, 0, 0)),
+        (chunk(0), Cut(2, 1, 7, 0, 0)),
+        (Cut(1, 0, 7, 0, 0), chunk(9)),
+    ],
+    ids=["late", "doubled", "missing", "gap before a cut", "cut begins late", "old cut", "of another", "after a cut"],
+)
+def test_a_follow_that_does_not_is_noticed(events: tuple[LogEvent, ...]) -> None:
+    """L04, L05, L15: a gap before a cut is one, too."""
+    assert len(follow_of(*events)) == 1
+
+
 def test_a_tally_counts_what_was_cut() -> None:
     """L15: chunks, bytes and lines; and what was cut has a checksum that the whole one is made of."""
     chunks = [Chunk(1, number, number, STDOUT, b"line %d of 9\n" % number) for number in range(9)]
@@ -123,6 +164,8 @@ def test_a_tally_counts_what_was_cut() -> None:
         missing.add(event)
     assert dataclasses.replace(whole, reading=missing.reading) == missing
     assert (missing.chunks, missing.lines, missing.others) == (9, 9, 0)
+    missing.add(Chunk(1, 9, 9, STDERR, b"note 50\n"))
+    assert (missing.others, missing.errors) == (8, b"note 50\n")
 
 
 async def job(marks: Path, lines: int) -> asyncio.subprocess.Process:
@@ -143,6 +186,20 @@ async def test_two_runs_of_a_job_at_once_are_noticed_however_close(tmp_path: Pat
         assert [await each.wait() for each in both] == [0, 0]
     assert len((tmp_path / "overlaps").read_text().splitlines()) == 5
     assert len((tmp_path / "starts").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize("lines", [0, 49, 150, 199])
+async def test_a_job_writes_what_is_expected_of_it(tmp_path: Path, lines: int) -> None:
+    """To the one stream, and to the other where it is told to."""
+    for told in ("", "yes"):
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-c", JOB, "job", str(tmp_path), str(lines), "3", "0", told),
+            env={**os.environ, "HODEI_ATTEMPT_UID": "one"},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        assert await process.communicate() == (output(lines), notes(lines) if told else b"")
+        assert process.returncode == 3
 
 
 def test_a_run_that_proves_nothing_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hodei.checksum import add_checksums, chunk_checksum, decode_checksum
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Chunk, Client, Cut, HodeiError, LogEvent, LogPlace
+from hodei_client import STDERR, STDOUT, Chunk, Client, Cut, HodeiError, LogEvent, LogPlace
 from hodei_faults import connected_to, descriptors, worker_pids
 from hodei_server.db.segments import SegmentState
 from hodei_torture.load import Job
@@ -44,7 +44,8 @@ class Tally:
     """What a log amounts to, by what a reader gets.
 
     :ivar checksum: begins as that of what was cut.
-    :ivar others: bytes that are not the job's output.
+    :ivar others: bytes that are not the job's standard output.
+    :ivar errors: what it wrote to the other one.
     """
 
     reading: Reading
@@ -53,6 +54,7 @@ class Tally:
     size: int = 0
     lines: int = 0
     others: int = 0
+    errors: bytes = b""
 
     def add(self, event: LogEvent) -> None:
         """Count what comes next."""
@@ -66,6 +68,8 @@ class Tally:
                 self.reading.read(event.data)
             else:
                 self.others += len(event.data)
+                if event.stream == STDERR:
+                    self.errors += event.data
         elif isinstance(event, Cut):
             self.chunks += event.last_sequence - event.first_sequence + 1
             self.size += event.bytes
@@ -142,6 +146,8 @@ class Account:
         # What was cut counts: nothing but the job's output can be in there.
         if whole and tally.size - tally.others != len(job.expected):
             self._fault(f"{name}: {tally.size - tally.others} bytes, where the job writes {len(job.expected)}")
+        if not job.errors.startswith(tally.errors) or (whole and tally.errors != job.errors):
+            self._fault(f"{name}: something else than the job writes to stderr: {tally.errors[-100:]!r}")
         self.incomplete += not receipt.complete
         # A worker that is killed with its result told and its log not yet durable leaves one that says so.
         if ended and not receipt.complete and attempt.worker_id not in self._site.killed_workers:

@@ -12,6 +12,11 @@ def output(lines: int) -> bytes:
     return b"".join(b"line %d of %d\n" % (number, lines) for number in range(lines))
 
 
+def notes(lines: int) -> bytes:
+    """Return what a job of so many lines writes to its other stream meanwhile, if it writes there."""
+    return b"".join(b"note %d\n" % number for number in range(50, lines + 1, 50))
+
+
 class Reading:
     """One pass over the output of an attempt.
 
