@@ -12,6 +12,7 @@ import structlog
 
 from hodei_logstore.contract import LogStore, StoreUnavailableError
 from hodei_logstore.objects import manifest_name, object_name
+from hodei_providers.faults import fault_point
 from hodei_server.clock_watch import ClockWatch
 from hodei_server.db.archive import mark_place, removable_segments
 from hodei_server.db.database import Database, Transaction
@@ -122,6 +123,7 @@ class Retention:
         found = await self._database.read(lambda tx: expired_jobs(tx, EXPIRE_BATCH))
         if found:
             await self._database.write(lambda tx: mark_expired(tx, found))
+            fault_point("retention.marked")
         return len(found)
 
     async def _remove(self, removed: Removed, *, s3: bool) -> bool:
@@ -139,6 +141,7 @@ class Retention:
         if here:
             removed.disk_bytes += await self._disk.stored_bytes(here)
             await self._disk.remove(here)
+            fault_point("retention.removed")
         left = rows if self._archive is not None else []
         failed = False
         if left and self._archive is not None and s3:
