@@ -15,6 +15,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import PATIENCE
+from hodei_faults.proxy import FaultyProxy
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -102,6 +103,48 @@ async def test_each_strategy_places_the_same_job_where_three_engines_say(
         )
         out, _ = await process.communicate()
         assert {each["provider"] for each in json.loads(out)} == ENGINES
+
+
+async def test_the_healthiest_takes_a_job_where_the_other_engines_have_failed(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """W28, W36: one by a launch, one by pings; all have room again by then, so it is the score that decides."""
+    socket = Path("/var/run/docker.sock")
+    if not socket.exists():
+        pytest.skip("the engine has no socket here")
+    command = tmp_path / "worker"
+    monkeypatch.setenv("HODEI_DOCKER_ENABLED", "true")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", str(command))
+    monkeypatch.setattr("hodei_server.loops.health.SECONDS", 0.5)
+    settings = make_settings(providers="process,docker,kubernetes")
+    spec = wire.JobSpec(argv=["true"], strategy=wire.STRATEGY_HEALTHIEST)
+    retry = wire.RetryPolicy(max_infrastructure_retries=1)
+    retry.initial_backoff.FromMilliseconds(1)
+    async with FaultyProxy(path=socket) as proxy:
+        monkeypatch.setenv("HODEI_DOCKER_HOST", f"tcp://{proxy.address}")
+        async with (
+            Server(settings, ephemeral=True) as server,
+            Client(settings=ClientSettings(server.address)) as client,
+        ):
+            failing = await client.submit(["true"], providers=["process"], retry=retry)
+            assert (await client.wait(failing)).cause == wire.CAUSE_UNSCHEDULABLE
+            proxy.cut()
+            async with asyncio.timeout(PATIENCE):
+                while True:
+                    health = {each.provider: each.inputs.health for each in (await client.plan(spec)).candidates}
+                    if max(health["process"], health["docker"]) < health["kubernetes"] - 0.05:
+                        break
+                    await asyncio.sleep(0.1)
+            proxy.heal()
+            async with asyncio.timeout(PATIENCE):
+                while not all(each.room for each in (await client.plan(spec)).candidates):
+                    await asyncio.sleep(0.1)
+            job = await client.submit(spec)
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            (decision,) = (await client.explain(job)).decisions
+            (attempt,) = (await client.get(job)).attempts
+            assert decision.provider == attempt.provider == "kubernetes"
+            assert all(each.room for each in decision.candidates)
 
 
 async def fits(client: Client, asked: wire.Resources) -> dict[str, int]:
