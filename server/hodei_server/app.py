@@ -46,7 +46,7 @@ from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.listener import serve_metrics
 from hodei_server.opening import open_archive, open_providers
 from hodei_server.part_settings import attempt_settings, fleet_settings, log_settings, scheduler_settings
-from hodei_server.rpc.job_service import JobService
+from hodei_server.rpc.job_service import JobService, WatchLimits
 from hodei_server.rpc.job_submission import Submissions
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
@@ -184,7 +184,13 @@ class Server:
         submissions = Submissions(
             database, secrets, scheduler, max_queued=settings.max_queued_jobs, accepting=lambda: self._accepting
         )
-        job_service = JobService(database, attempts, scheduler, submissions)
+        job_service = JobService(
+            database,
+            attempts,
+            scheduler,
+            submissions,
+            WatchLimits(settings.max_watches, settings.max_watches_per_client),
+        )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
         retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)
         log_service = LogService(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -23,6 +24,7 @@ from hodei_server.domain.states import JobState
 from hodei_server.logs.changes import wait_for
 from hodei_server.rpc.job_submission import Submissions
 from hodei_server.rpc.messages import attempt_message, decision_of, event_message, job_message
+from hodei_server.rpc.open_streams import Bound, OpenStreams, peer_of
 from hodei_server.rpc.requests import PageTokens, micros, page_size, refuse, require
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.scheduler import Scheduler
@@ -35,14 +37,31 @@ MOST_DECISIONS = 100
 Context = aio.ServicerContext[Any, Any]
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class WatchLimits:
+    """How many watches may be open at once."""
+
+    in_all: int
+    per_client: int
+
+
 class JobService(job_pb2_grpc.JobServiceServicer):
     """Takes jobs and tells of them."""
 
-    def __init__(self, database: Database, attempts: Attempts, scheduler: Scheduler, submissions: Submissions) -> None:
+    def __init__(
+        self,
+        database: Database,
+        attempts: Attempts,
+        scheduler: Scheduler,
+        submissions: Submissions,
+        limits: WatchLimits,
+    ) -> None:
         self._database = database
         self._attempts = attempts
         self._scheduler = scheduler
         self._submissions = submissions
+        self._limits = limits
+        self._watches = OpenStreams("watches")
 
     async def SubmitJob(self, request: wire.SubmitJobRequest, context: Context) -> wire.SubmitJobResponse:  # noqa: N802, ARG002 - the wire's
         """Store a job."""
@@ -133,17 +152,18 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         submitted = await self._submissions.submit(spec, request.request_id, retry_of=job_id)
         return wire.RetryJobResponse(job_id=submitted.job_id, already_existed=submitted.existed)
 
-    async def WatchJob(  # noqa: N802 - the wire's name
-        self,
-        request: wire.WatchJobRequest,
-        context: Context,  # noqa: ARG002 - the wire's shape
-    ) -> AsyncIterator[wire.WatchJobResponse]:
+    async def WatchJob(self, request: wire.WatchJobRequest, context: Context) -> AsyncIterator[wire.WatchJobResponse]:  # noqa: N802 - the wire's name
         """Send every state change, from the first or from a version on, until the job has ended."""
         job_id = require("job_id", request.job_id)
         if request.after_version < 0:
             raise InvalidRequestError([Violation("after_version", "is not negative")])
-        version = request.after_version
+        limits = self._limits
+        bounds = Bound("server", "", limits.in_all), Bound("client", peer_of(context), limits.per_client)
+        with self._watches.counted(*bounds):
+            async for response in self._watch(job_id, request.after_version):
+                yield response
 
+    async def _watch(self, job_id: str, version: int) -> AsyncIterator[wire.WatchJobResponse]:
         def look(tx: Transaction) -> tuple[RowMapping | None, Any]:
             # The job first: what it says is then in the events, too.
             return job_row(tx, job_id), events_after(tx, job_id, version)

@@ -6,10 +6,9 @@ with the block as a length-delimited field.
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -20,7 +19,7 @@ from hodei.encoding import field_prefix
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
-from hodei_server.domain.errors import InvalidRequestError, ResourceExhaustedError, Violation
+from hodei_server.domain.errors import InvalidRequestError, Violation
 from hodei_server.instruments import LOG_SENT
 from hodei_server.logs.cursor import Cursor, Cut
 from hodei_server.logs.retention import Retention
@@ -38,6 +37,7 @@ from hodei_server.rpc.log_reading import (
 )
 from hodei_server.rpc.log_search import check_search, search_log
 from hodei_server.rpc.log_verify import verify_logs
+from hodei_server.rpc.open_streams import Bound, OpenStreams, peer_of
 from hodei_server.rpc.requests import PageTokens, parse_place
 
 SERVICE = "hodei.v1.LogStreamService"
@@ -76,12 +76,12 @@ class LogService:
         self._retention = retention
         self._limits = limits
         self._compress = compress
-        self._open: collections.Counter[tuple[str, str]] = collections.Counter()
+        self._open = OpenStreams("log streams")
 
     @property
     def followers(self) -> int:
         """How many log streams are open."""
-        return sum(count for (kind, _), count in self._open.items() if kind == "client")
+        return self._open.count("client")
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service as gRPC takes it; StreamLogs encodes its answers itself."""
@@ -118,25 +118,13 @@ class LogService:
             async for message in self._stream(request, streams):
                 yield message
 
-    @contextlib.contextmanager
-    def _counted(self, job_id: str, peer: str) -> Iterator[None]:
+    def _counted(self, job_id: str, peer: str) -> contextlib.AbstractContextManager[None]:
         """Count an open stream.
 
         :raise ResourceExhaustedError: there are too many already.
         """
-        keys = (("job", job_id), ("client", peer))
-        for key, limit in zip(keys, (self._limits.per_job, self._limits.per_client), strict=True):
-            if self._open[key] >= limit:
-                raise ResourceExhaustedError(f"there are {limit} open log streams of this {key[0]} already")
-        for key in keys:
-            self._open[key] += 1
-        try:
-            yield
-        finally:
-            for key in keys:
-                self._open[key] -= 1
-                if not self._open[key]:
-                    del self._open[key]
+        limits = self._limits
+        return self._open.counted(Bound("job", job_id, limits.per_job), Bound("client", peer, limits.per_client))
 
     async def _stream(
         self, request: wire.StreamLogsRequest, streams: Streams
@@ -243,8 +231,3 @@ def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> b
     """Return a block's chunks of some streams, encoded; empty when there are none."""
     chunks = [chunk for chunk in chunks_of(stored.data) if chunk.stream in streams]
     return wire.LogBlock(chunks=chunks).SerializeToString() if chunks else b""
-
-
-def peer_of(context: aio.ServicerContext[Any, Any]) -> str:
-    """Return the address of who calls, without its port."""
-    return context.peer().rpartition(":")[0]

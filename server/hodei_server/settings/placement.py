@@ -61,6 +61,8 @@ class PlacementGroup(SettingsGroup):
     tenant_max_cpu: str = Field("", description="Processors that its running jobs ask for at most, `TENANT=CPU,…`.")
     tenant_max_memory: str = Field("", description="Memory that its running jobs ask for at most, `TENANT=SIZE,…`.")
     max_queued_jobs: int = Field(1_000_000, ge=1, description="Further submissions are refused.")
+    max_watches: int = Field(10_000, ge=1, description="Watches of jobs at once: each that is waited for has one.")
+    max_watches_per_client: int = Field(5000, ge=1, description="Watches of one client's address at once.")
 
     @field_validator("strategy")
     @classmethod

@@ -139,6 +139,33 @@ async def test_open_streams_have_a_bound(make_settings: object, of: str) -> None
             await client.wait(job)
 
 
+@pytest.mark.parametrize("of", ["server", "client"])
+async def test_open_watches_have_a_bound(make_settings: object, of: str) -> None:
+    """L08: further ones are refused in words, whatever their jobs; those that end make room, and who waits gets in."""
+    assert callable(make_settings)
+    setting = {"server": "max_watches", "client": "max_watches_per_client"}[of]
+    async with (
+        Server(make_settings(**{setting: "2"}), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+        open_channel(server.address) as channel,
+    ):
+        jobs = [await client.submit(["sleep", "600"]) for _ in range(2)]
+        stub = job_pb2_grpc.JobServiceStub(channel)
+        calls = [stub.WatchJob(job_pb2.WatchJobRequest(job_id=job)) for job in jobs]
+        for call in calls:
+            await call.read()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.WatchJob(job_pb2.WatchJobRequest(job_id=jobs[0])).read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.details() == f"there are 2 open watches of this {of} already"
+        waiting = asyncio.create_task(client.wait(jobs[0]))
+        await client.cancel(jobs[0], force=True)
+        assert (await waiting).cause == types_wire.CAUSE_CANCELLED
+        calls[1].cancel()
+        await client.cancel(jobs[1], force=True)
+        assert (await client.wait(jobs[1])).cause == types_wire.CAUSE_CANCELLED
+
+
 async def test_a_reused_worker_runs_one_job_after_the_other(make_settings: object) -> None:
     """Then it is drained, and goes."""
     assert callable(make_settings)
