@@ -36,6 +36,7 @@ from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
 from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, ping_loop, watch_loop
+from hodei_server.loops.leftovers import Leftovers, leftover_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
 from hodei_server.loops.retention import retention_loop
@@ -237,7 +238,7 @@ class Server:
         strays = Strays(fleet, database, installation_id, settings.stray_grace)
         run("strays", lambda: stray_loop(strays, settings.stray_grace))
         await self._run_log_loops(
-            archive, retention, database, installation=installation, book=book, listeners=(clients, probes)
+            disk, archive, retention, database, installation=installation, book=book, listeners=(clients, probes)
         )
         for name in providers:
             run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
@@ -279,6 +280,7 @@ class Server:
 
     async def _run_log_loops(
         self,
+        disk: LogStore,
         archive: S3LogStore | None,
         retention: Retention,
         database: Database,
@@ -290,6 +292,8 @@ class Server:
         settings, server_id = self.settings, installation.server_id
         self._loops.run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
         self._loops.run("retention", lambda: retention_loop(retention, settings.retention_interval))
+        leftovers = Leftovers(disk, database, installation.installation_id, settings.log_orphan_grace)
+        self._loops.run("leftovers", lambda: leftover_loop(leftovers, settings.log_orphan_grace))
         if archive is None:
             return
         from hodei_server.loops import archive as loops  # noqa: PLC0415 - needs the extra "s3"

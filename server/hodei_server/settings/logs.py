@@ -39,6 +39,11 @@ class LogGroup(SettingsGroup):
     job_ttl: Duration = Field(
         90 * 86400.0, description="How long an ended job is kept after its end, and never less than its logs."
     )
+    log_orphan_grace: Duration = Field(
+        7 * 86400.0,
+        gt=0,
+        description="How long logs stay on the disk that a restored database does not know; each server counts anew.",
+    )
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
     max_follows_per_job: int = Field(2000, ge=1, description="Log streams of one job at once.")
     max_follows_per_client: int = Field(5000, ge=1, description="Log streams of one client's address at once.")

@@ -121,6 +121,40 @@ async def test_unfinished_jobs_run_again_and_nothing_on_the_disk_is_touched(
     assert names < segment_names(data)
 
 
+async def test_logs_that_a_restored_database_does_not_know_go_after_a_while(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L20: what it knows stays; the right copy, put back before, finds everything."""
+    monkeypatch.setattr("hodei_server.loops.generation.SECONDS", 0.1)
+    settings = make_settings()
+    data = settings.data_dir
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        known = await client.submit(["seq", "30000"])
+        await client.wait(known)
+        await sealed_appear(data)
+        await asyncio.to_thread(copy_database, data / "hodei.db", tmp_path / "copy.db")
+        names = segment_names(data)
+        late = await client.submit(["seq", "40000"])
+        await client.wait(late)
+        await sealed_appear(data)
+    await asyncio.to_thread(copy_database, data / "hodei.db", tmp_path / "right.db")
+    restore(tmp_path / "copy.db", data)
+    async with Server(settings):
+        pass
+    restore(tmp_path / "right.db", data)
+    async with Server(settings) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert await stdout(client, late, 1) == b"".join(b"%d\n" % number for number in range(1, 40001))
+    restore(tmp_path / "copy.db", data)
+    async with (
+        Server(make_settings(log_orphan_grace="500ms"), ephemeral=True) as third,
+        Client(settings=ClientSettings(third.address)) as client,
+    ):
+        async with asyncio.timeout(60):
+            while segment_names(data) != names:
+                await asyncio.sleep(0.05)
+        assert await stdout(client, known, 1) == b"".join(b"%d\n" % number for number in range(1, 30001))
+
+
 async def test_a_worker_that_nobody_finds_is_refused_and_ends_with_its_job(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

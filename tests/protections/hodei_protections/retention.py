@@ -51,6 +51,15 @@ RETENTION: tuple[Protection, ...] = (
     ),
     Protection(
         "L20",
+        "of what is on the disk only logs that no attempt has are taken for what a restored database does not know",
+        "server/hodei_server/loops/leftovers.py",
+        "            return set(uids) - set(tx.execute(query).scalars())\n",
+        "            return set(uids) if query is not None else set()\n",
+        "tests/integration/db/test_leftovers.py::test_logs_that_no_attempt_has_go_after_a_grace[sqlite-1000]",
+        "the logs of a job that runs are removed",
+    ),
+    Protection(
+        "L20",
         "what a restored database does not know and a manifest names is not taken for what a crash has left",
         "server/hodei_server/loops/sweep.py",
         "        left |= unknown - await self._named(uids)\n",
