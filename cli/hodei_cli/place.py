@@ -167,7 +167,7 @@ def _changed(decision: job_pb2.Decision, score: _Score) -> dict[str, Any] | None
     if decision.provider not in able:
         return None
     points = {name: score(decision.spec, _Recorded(name), each.inputs) for name, each in able.items()}
-    would = min(able.values(), key=lambda each: (-points[each.provider], each.provider))
+    would = min(able.values(), key=lambda each: (each.avoided, -points[each.provider], each.provider))
     if would.provider == decision.provider:
         return None
     before = able[decision.provider].inputs

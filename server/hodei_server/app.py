@@ -60,6 +60,7 @@ from hodei_server.settings import Settings, SettingsError
 from hodei_server.strategy_registry import StrategyError
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.planning import Planner
 from hodei_server.work.pools import Pools
 from hodei_server.work.recovery import recover
 from hodei_server.work.reports import Reports
@@ -189,8 +190,9 @@ class Server:
             database,
             attempts,
             scheduler,
+            Planner(database, scheduler, sessions),
             submissions,
-            WatchLimits(settings.max_watches, settings.max_watches_per_client),
+            limits=WatchLimits(settings.max_watches, settings.max_watches_per_client),
         )
         job_pb2_grpc.add_JobServiceServicer_to_server(job_service, clients.server)
         retention = Retention(disk, database, server_id, job_ttl=settings.job_ttl, archive=archive)

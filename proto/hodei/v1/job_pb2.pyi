@@ -425,6 +425,7 @@ class ProviderVerdict(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     ROOM_FIELD_NUMBER: _builtins.int
     INPUTS_FIELD_NUMBER: _builtins.int
+    AVOIDED_FIELD_NUMBER: _builtins.int
     provider: _builtins.str
     eligible: _builtins.bool
     score: _builtins.float
@@ -433,6 +434,8 @@ class ProviderVerdict(_message.Message):
     """Why it may, or may not, take the job."""
     room: _builtins.bool
     """It could take the job now."""
+    avoided: _builtins.bool
+    """It has failed the job before: it is taken only where no other has room."""
     @_builtins.property
     def inputs(self) -> Global___PlacementInputs:
         """What strategies read of it."""
@@ -446,10 +449,11 @@ class ProviderVerdict(_message.Message):
         reason: _builtins.str = ...,
         room: _builtins.bool = ...,
         inputs: Global___PlacementInputs | None = ...,
+        avoided: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["inputs", b"inputs"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["eligible", b"eligible", "inputs", b"inputs", "provider", b"provider", "reason", b"reason", "room", b"room", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["avoided", b"avoided", "eligible", b"eligible", "inputs", b"inputs", "provider", b"provider", "reason", b"reason", "room", b"room", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -8,10 +8,11 @@ from typing import Any
 from sqlalchemy import bindparam, func, select, text, tuple_
 from sqlalchemy.engine import RowMapping
 
+from hodei.v1 import types_pb2 as wire
 from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import BACKING_OFF, attempts, beside_key, job_events, jobs, workers
-from hodei_server.domain.states import UNFINISHED_STATES, JobState
+from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, UNFINISHED_STATES, Cause, JobState
 from hodei_server.domain.workers import LIVE_STATES
 
 _LOWEST_RANK = -(1 << 63)
@@ -59,6 +60,18 @@ _OLDEST_QUEUED = select(jobs.c.submitted_at).where(jobs.c.number == _FIRST_QUEUE
 def attempts_of(tx: Transaction, job_id: str) -> Sequence[RowMapping]:
     """Return a job's attempts, the first one first."""
     return tx.execute(_ATTEMPTS_OF, {"id": job_id}).mappings().all()
+
+
+def providers_that_failed(tx: Transaction, job: Mapping[Any, Any]) -> dict[str, int]:
+    """Return the providers at which the infrastructure has failed a job, with the newest such attempt's number."""
+    if not job["attempt_number"]:
+        return {}
+    failed: dict[str, int] = {}
+    for attempt in attempts_of(tx, job["job_id"]):
+        outcome = wire.Outcome.FromString(attempt["outcome"] or b"")
+        if Cause(outcome.cause) in INFRASTRUCTURE_CAUSES:
+            failed[attempt["provider"]] = attempt["number"]
+    return failed
 
 
 def attempt_row(tx: Transaction, attempt_uid: str) -> RowMapping | None:

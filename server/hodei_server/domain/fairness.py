@@ -118,6 +118,7 @@ class FairQueue:
         self.left_off = {tenant: row for tenant, row in (left_off or {}).items() if tenant in tenants}
         self._usage = usage
         self._limits = limits
+        self._left: set[str] = set()
         self._pull = pull
         self._first, self._page = first, page
         self._front, self._behind = (most, 0) if left_off is None else (max(most - most // 2, 1), most // 2)
@@ -165,7 +166,7 @@ class FairQueue:
         while heads:
             _, _, tenant, job = heapq.heappop(heads)
             yield job
-            if tenant not in self.capped:
+            if tenant not in self.capped and tenant not in self._left:
                 push(tenant)
 
     def cap(self, tenant: str, asked: wire.Resources) -> str | None:
@@ -174,6 +175,10 @@ class FairQueue:
         if reason is not None:
             self.capped[tenant] = reason
         return reason
+
+    def leave(self, tenant: str) -> None:
+        """Look at no more jobs of a tenant."""
+        self._left.add(tenant)
 
     def placed(self, tenant: str, asked: wire.Resources) -> None:
         """Count a job that has got a place."""

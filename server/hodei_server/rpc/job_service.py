@@ -27,6 +27,7 @@ from hodei_server.rpc.messages import attempt_message, decision_of, event_messag
 from hodei_server.rpc.open_streams import Bound, OpenStreams, peer_of
 from hodei_server.rpc.requests import PageTokens, micros, page_size, refuse, require
 from hodei_server.work.attempts import Attempts
+from hodei_server.work.planning import Planner
 from hodei_server.work.scheduler import Scheduler
 
 #: Seconds after which a watch looks again by itself.
@@ -53,12 +54,15 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         database: Database,
         attempts: Attempts,
         scheduler: Scheduler,
+        planner: Planner,
         submissions: Submissions,
+        *,
         limits: WatchLimits,
     ) -> None:
         self._database = database
         self._attempts = attempts
         self._scheduler = scheduler
+        self._planner = planner
         self._submissions = submissions
         self._limits = limits
         self._watches = OpenStreams("watches")
@@ -201,7 +205,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         response = wire.ExplainJobResponse(
             state=row["state"], queue_position=place, events=[event_message(event) for event in events]
         )
-        plan = await self._plan(spec)
+        plan = await self._planner.plan(spec, row)
         response.providers.extend(plan.candidates)
         response.decisions.extend(decision_of(each) for each in reversed(decisions))
         response.summary = row["reason"]
@@ -224,10 +228,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Say where a job would go now, and why; nothing is submitted."""
         refuse(check_spec(request.spec) if request.HasField("spec") else [Violation("spec", "is missing")])
         self._submissions.refuse_unknown(request.spec)
-        return wire.PlanJobResponse(decision=await self._plan(without_values(request.spec)))
-
-    async def _plan(self, spec: types_wire.JobSpec) -> wire.Decision:
-        return self._scheduler.decision(spec, await self._scheduler.plan(spec))
+        return wire.PlanJobResponse(decision=await self._planner.plan(without_values(request.spec)))
 
     async def ListDecisions(self, request: wire.ListDecisionsRequest, context: Context) -> wire.ListDecisionsResponse:  # noqa: N802, ARG002 - the wire's
         """Return what was decided, the newest first."""

@@ -44,8 +44,11 @@ class Remembered:
             self._gists.popitem(last=False)
 
 
-def verdict_message(verdict: Verdict) -> wire.ProviderVerdict:
-    """Return a verdict as clients see it."""
+def verdict_message(verdict: Verdict, *, avoided: bool = False) -> wire.ProviderVerdict:
+    """Return a verdict as clients see it.
+
+    :param avoided: the provider has failed the job before.
+    """
     inputs = verdict.inputs
     return wire.ProviderVerdict(
         provider=verdict.provider,
@@ -53,6 +56,7 @@ def verdict_message(verdict: Verdict) -> wire.ProviderVerdict:
         score=verdict.score,
         reason=verdict.reason,
         room=verdict.room,
+        avoided=avoided,
         inputs=wire.PlacementInputs(
             cost_per_hour=inputs.cost_per_hour,
             start_seconds=inputs.start_seconds,
@@ -78,6 +82,7 @@ def decision_message(
     """Return a decision without its time.
 
     :param reason: why the job waits, or was moved; made of the verdicts where it is empty.
+    :param avoid: providers that have failed the job before.
     """
     ranked = sorted(choice.verdicts, key=lambda verdict: order(verdict, avoid))
     nearest = ranked[0] if ranked and ranked[0].eligible else None
@@ -90,7 +95,7 @@ def decision_message(
         attempt_number=attempt_number,
         strategy=choice.strategy,
         reason=reason,
-        candidates=[verdict_message(verdict) for verdict in ranked],
+        candidates=[verdict_message(verdict, avoided=verdict.provider in avoid) for verdict in ranked],
     )
     if choice.place is not None:
         decision.provider = choice.place.provider
@@ -98,3 +103,14 @@ def decision_message(
         if limit is not None:
             decision.cost_limit = limit
     return decision
+
+
+def moved(failed: Mapping[str, int], provider: str) -> str:
+    """Say that a job is moved to another provider; empty where it isn't.
+
+    :param failed: the providers that failed it, with the newest such attempt's number.
+    """
+    if not failed or provider in failed:
+        return ""
+    name = max(failed, key=lambda each: failed[each])
+    return f"moved from provider {name}, where attempt {failed[name]} failed"

@@ -19,7 +19,7 @@ from hodei_providers.contract import (
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.workers import worker_row
-from hodei_server.domain.blame import of_launch
+from hodei_server.domain.blame import Blame, of_launch
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet, cause_of
 from hodei_server.work.live import LiveAttempt
@@ -85,8 +85,7 @@ class Launching:
                 report=lambda line: self._attempts.tell(live, line),
             )
         except ProviderError as error:
-            by_job = live.losing or isinstance(error, _BY_JOB)
-            self._fleet.failed(live.provider, of_launch(retryable=error.retryable, by_job=by_job))
+            self._fleet.failed(live.provider, blame_of(error, given_up=live.losing))
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
             self._attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
 
@@ -104,6 +103,14 @@ class Launching:
             return 0.0
         starting = _seconds(spec.start_timeout) if spec.HasField("start_timeout") else self._start_timeout
         return starting + _seconds(spec.run_timeout) + self._grace(spec) + self._orphan_after
+
+
+def blame_of(error: ProviderError, *, given_up: bool = False) -> Blame:
+    """Judge a launch that the provider refused.
+
+    :param given_up: the worker was not wanted any more.
+    """
+    return of_launch(retryable=error.retryable, by_job=given_up or isinstance(error, _BY_JOB))
 
 
 def _purpose_of(live: LiveAttempt, tenant: str) -> Purpose:

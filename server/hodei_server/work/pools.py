@@ -11,6 +11,7 @@ import collections
 import datetime as dt
 import time
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from typing import TypeAlias
 
 import structlog
@@ -22,12 +23,14 @@ from hodei_providers.contract import ProviderError
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.providers import ProviderState
 from hodei_server.db.workers import NewWorker, counts_by_provider, insert_worker, unbound_workers, worker_row
+from hodei_server.domain.blame import Blame
 from hodei_server.domain.ids import new_worker_id
 from hodei_server.domain.strategies import never
 from hodei_server.domain.workers import WorkerState
 from hodei_server.settings import SettingsError
 from hodei_server.settings.pools import MOST_READY, Pool, PoolSettings
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.launching import blame_of
 from hodei_server.work.placing import NO_TENANT
 from hodei_server.work.scheduler import Scheduler
 
@@ -126,22 +129,31 @@ class Pools:
     async def fill(self) -> None:
         """Start what is missing; give up what did not start in time."""
         open_to_more = {kind: count for kind in self._pools if (count := self.kept(kind)) and self._may_launch(kind)}
-        started, late = await self._database.write(lambda tx: self._fill(tx, open_to_more))
-        for worker_id in started:
+        now = time.monotonic()
+        probed = {name for name, _, _ in open_to_more if self._fleet.breakers[name].half_open(now)}
+        started, late = await self._database.write(lambda tx: self._fill(tx, open_to_more, probed))
+        for worker_id, provider in started.items():
+            self._fleet.breakers[provider].begin(time.monotonic(), self._start_timeout)
             self._fleet.start(self._launch(worker_id), f"launch {worker_id}")
         for row in late:
-            self._failed(kind_of(row))
+            # What an image of the pool's own keeps from starting says nothing of the provider.
+            self._failed(kind_of(row), Blame.NOTHING if row["image"] else Blame.PROVIDER)
             self._fleet.remove_soon(row["worker_id"], "Did not start in time", idle=True)
 
     def _may_launch(self, kind: Kind) -> bool:
         if not self._fleet.health[kind[0]].healthy or kind[0] in self._scheduler.crowded:
             return False
+        if self._fleet.breakers[kind[0]].refusal(time.monotonic()):
+            return False
         return time.monotonic() >= self._not_before.get(kind, 0.0)
 
-    def _fill(self, tx: Transaction, open_to_more: Mapping[Kind, int]) -> tuple[list[str], list[RowMapping]]:
-        """Write down the workers that are missing; return their ids, and the workers that are too late.
+    def _fill(
+        self, tx: Transaction, open_to_more: Mapping[Kind, int], probed: AbstractSet[str]
+    ) -> tuple[dict[str, str], list[RowMapping]]:
+        """Write down the workers that are missing; return their ids and providers, and the workers that are too late.
 
         :param open_to_more: how many are to wait.
+        :param probed: providers of which it is to be seen by one launch whether they work again.
         """
         ready: collections.Counter[Kind] = collections.Counter()
         late: list[RowMapping] = []
@@ -152,16 +164,18 @@ class Pools:
             else:
                 ready[kind_of(row)] += 1
         held = counts_by_provider(tx)
-        started: list[str] = []
+        started: dict[str, str] = {}
         for kind, count in open_to_more.items():
             name, image, resources = kind
             most = self._fleet.providers[name].capabilities().max_workers
             room = min(most, self.settings[name].most or most) - held.get(name, 0)
+            if name in probed:
+                room = min(room, 0 if name in started.values() else 1)
             for _ in range(min(count - ready[kind], room)):
                 worker_id = new_worker_id()
                 insert_worker(tx, NewWorker(worker_id, name, NO_TENANT, resources, image, self._max_jobs, None))
                 held[name] = held.get(name, 0) + 1
-                started.append(worker_id)
+                started[worker_id] = name
         return started, late
 
     async def _launch(self, worker_id: str) -> None:
@@ -172,13 +186,14 @@ class Pools:
             await self._fleet.launch(row)
         except ProviderError as error:
             _log.warning("pool.launch_failed", worker_id=worker_id, provider=row["provider"], error=str(error))
-            self._failed(kind_of(row))
+            self._failed(kind_of(row), blame_of(error))
             await self._fleet.remove(worker_id, f"Could not be launched: {error}")
         else:
             self._failures[kind_of(row)] = 0
 
-    def _failed(self, kind: Kind) -> None:
-        """Leave a pool alone for a while whose provider could not start a worker."""
+    def _failed(self, kind: Kind, blame: Blame) -> None:
+        """Leave a pool alone for a while whose provider could not start a worker; it counts as any other launch."""
+        self._fleet.failed(kind[0], blame)
         seconds = min(MOST_BACK_OFF_SECONDS, FIRST_BACK_OFF_SECONDS * 2.0 ** min(self._failures[kind], 16))
         self._failures[kind] += 1
         self._not_before[kind] = time.monotonic() + seconds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -10,12 +11,11 @@ from typing import Any
 import structlog
 from sqlalchemy.engine import RowMapping
 
-from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.decisions import insert_decision
-from hodei_server.db.job_queries import attempts_of, queue_page, queued_tenants
+from hodei_server.db.job_queries import providers_that_failed, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
 from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups
@@ -24,13 +24,12 @@ from hodei_server.domain.fairness import FairQueue, Limits
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.reservations import Reservations
-from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
 from hodei_server.domain.strategies import strategy_of
 from hodei_server.instruments import QUEUE_WAIT
 from hodei_server.logs.changes import Change
 from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
-from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of
+from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of, moved
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.launching import Launching
 from hodei_server.work.live import LiveAttempt
@@ -42,9 +41,11 @@ from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: Waiting jobs looked at in one transaction, a page and in all.
+#: Waiting jobs read at once.
 PAGE = 200
+#: Waiting jobs looked at in one transaction: of each tenant the same share, which is never smaller than the other.
 MOST_LOOKED_AT = 5000
+LEAST_SHARE = 2
 #: Waiting jobs of each tenant looked at while there is room nowhere, so that it is written down why they wait.
 FULL_PAGE = 20
 #: Seconds between looks at those behind the last one that has found a place, where there is no room for them.
@@ -82,7 +83,8 @@ class Scheduler:
             cancel_grace=settings.cancel_grace,
             orphan_after=settings.orphan_after,
         )
-        self._prices = {name: self.prices_of(name) for name in fleet.providers}
+        #: What each provider costs.
+        self.prices: Mapping[str, Prices] = {name: self.prices_of(name) for name in fleet.providers}
         self._reservations = Reservations(settings.slip, settings.slip_hold)
         self._remembered = Remembered()
         self._left_off: Mapping[str, Mapping[Any, Any]] = {}
@@ -113,17 +115,9 @@ class Scheduler:
         """Return a provider's prices."""
         return prices_of(self.fleet, name, self._settings.placing.get(name, PlacingSettings()))
 
-    async def plan(self, spec: wire.JobSpec) -> Choice:
-        """Say where a job would go as things stand now, if it were the next; nothing is changed."""
-        groups, idle = await self._database.read(lambda tx: (worker_groups(tx), idle_workers(tx)))
-        connected = self._sessions.connected()
-        return self._placing(groups, [row for row in idle if row["worker_id"] in connected]).choose(
-            spec, spec.tenant or "default"
-        )
-
-    def decision(self, spec: wire.JobSpec, choice: Choice) -> job_wire.Decision:
-        """Return a plan as clients see it."""
-        return decision_message("", spec, choice, self._prices)
+    def reservations(self) -> Reservations:
+        """Return what room is kept for large jobs, to be changed freely."""
+        return self._reservations.copy()
 
     @property
     def strategies(self) -> Sequence[str]:
@@ -135,9 +129,12 @@ class Scheduler:
         """Weights and caps of tenants."""
         return self._settings.limits
 
-    def _placing(
-        self, groups: Sequence[RowMapping], idle: Sequence[RowMapping], reservations: Reservations | None = None
-    ) -> Placing:
+    def placing(self, groups: Sequence[RowMapping], idle: Sequence[RowMapping], reservations: Reservations) -> Placing:
+        """Return what chooses for one job after the other.
+
+        :param groups: the workers there are, by provider and resources.
+        :param idle: those that wait and are connected.
+        """
         return Placing(
             self.candidates(groups),
             idle,
@@ -183,17 +180,19 @@ class Scheduler:
         """Choose a worker for each waiting job, in the queue's order, as far as there is room: one transaction."""
         idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
         groups, reservations = worker_groups(tx), self._reservations.copy()
-        placing = self._placing(groups, idle, reservations)
+        placing = self.placing(groups, idle, reservations)
         tenants = queued_tenants(tx)
+        share = max(MOST_LOOKED_AT // max(len(tenants), 1), LEAST_SHARE)
+        full_page = min(FULL_PAGE, share)
         queue = FairQueue(
             tenants,
             usage_of(groups),
             self._settings.limits,
             lambda tenant, after, limit: queue_page(tx, tenant, after, limit),
             # No more than can find a place is read, where each does.
-            first=min(placing.free, PAGE) or FULL_PAGE,
+            first=min(placing.free, PAGE) or full_page,
             page=PAGE,
-            most=max(MOST_LOOKED_AT // max(len(tenants), 1), PAGE) if placing.free else FULL_PAGE,
+            most=share if placing.free else full_page,
             left_off=self._left_off if placing.free else None,
         )
         left_off = queue.left_off if placing.free else self._left_off
@@ -202,15 +201,17 @@ class Scheduler:
         drained = [name for name in draining if end_drain(tx, name)]
         whole = time.monotonic() - self._whole_at >= BEHIND_SECONDS
         look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
-        beyond = 0
+        beyond: collections.Counter[str] = collections.Counter()
         for job in queue:
             one = self._give_one(tx, job, placing, queue, look.waiting)
             if one is not None:
                 look.given.append(one)
             if placing.free <= 0:
-                beyond += 1
-                if not whole or beyond >= FULL_PAGE:
+                if not whole:
                     break
+                beyond[job["tenant"]] += 1
+                if beyond[job["tenant"]] >= full_page:
+                    queue.leave(job["tenant"])
         else:
             whole = True
         crowded, in_the_way = frozenset(placing.crowded), placing.in_the_way()
@@ -220,7 +221,7 @@ class Scheduler:
         self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, waiting: dict[str, Gist]
     ) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])
-        job_id, tenant, failed = job["job_id"], job["tenant"], self._failed_at(tx, job)
+        job_id, tenant, failed = job["job_id"], job["tenant"], providers_that_failed(tx, job)
         capped = queue.cap(tenant, spec.resources)
         waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
         if capped is not None:
@@ -232,7 +233,7 @@ class Scheduler:
             gist = gist_of(choice, capped or "")
             if len(waiting) < MOST_A_LOOK and not self._remembered.knows(job_id, gist):
                 waiting[job_id] = gist
-                decision = decision_message(job_id, spec, choice, self._prices, reason=capped or "")
+                decision = decision_message(job_id, spec, choice, self.prices, reason=capped or "")
                 insert_decision(tx, decision, tenant, None)
             return None
         attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
@@ -256,9 +257,9 @@ class Scheduler:
         timeout = int(self._settings.start_timeout * 1e6)
         if spec.HasField("start_timeout"):
             timeout = duration_micros(spec.start_timeout)
-        moved = _moved(failed, place.provider)
+        why = moved(failed, place.provider)
         assignment = Assignment(
-            job_id, attempt_uid, place.provider, worker_id, self._settings.owner, timeout, f"; {moved}" if moved else ""
+            job_id, attempt_uid, place.provider, worker_id, self._settings.owner, timeout, f"; {why}" if why else ""
         )
         row = assign(tx, assignment)
         if row is None:
@@ -267,34 +268,14 @@ class Scheduler:
             job_id,
             spec,
             choice,
-            self._prices,
+            self.prices,
             attempt_number=row["attempt_number"],
-            reason=moved,
+            reason=why,
             avoid=frozenset(failed),
         )
         insert_decision(tx, decision, tenant, attempt_uid)
         return Given(row, tenant, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
 
-    @staticmethod
-    def _failed_at(tx: Transaction, job: Mapping[Any, Any]) -> dict[str, int]:
-        """Return the providers at which the infrastructure has failed a job, with the newest such attempt's number."""
-        if not job["attempt_number"]:
-            return {}
-        failed: dict[str, int] = {}
-        for attempt in attempts_of(tx, job["job_id"]):
-            outcome = wire.Outcome.FromString(attempt["outcome"] or b"")
-            if Cause(outcome.cause) in INFRASTRUCTURE_CAUSES:
-                failed[attempt["provider"]] = attempt["number"]
-        return failed
-
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
         self._launching.launch(live)
-
-
-def _moved(failed: Mapping[str, int], provider: str) -> str:
-    """Say that a job is moved to another provider; empty where it isn't."""
-    if not failed or provider in failed:
-        return ""
-    name = max(failed, key=lambda each: failed[each])
-    return f"moved from provider {name}, where attempt {failed[name]} failed"

@@ -15,7 +15,11 @@ from hodei.v1 import job_pb2, provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
 from hodei_server.app import Server
+from hodei_server.db.database import Transaction
 from hodei_server.settings import Settings, SettingsError
+from hodei_server.work.look import Look
+from hodei_server.work.placing import Choice, Placing
+from hodei_server.work.scheduler import Scheduler
 
 MakeSettings = Callable[..., Settings]
 HODEI = str(Path(sys.executable).with_name("hodei"))
@@ -33,7 +37,9 @@ def prices(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def pair(make_settings: MakeSettings) -> AsyncIterator[tuple[Server, Client]]:
     """Return a server with both."""
-    settings = make_settings(providers="cheap=process,dear=process", tenant_max_jobs="small=1")
+    settings = make_settings(
+        providers="cheap=process,dear=process", tenant_max_jobs="small=1", tenant_max_cpu="small=1"
+    )
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         yield server, client
 
@@ -120,6 +126,11 @@ async def test_a_failed_attempt_moves_to_another_provider_and_says_so(
         assert any(moved in event.reason for event in found.events)
         health = {each.provider: each.inputs.health for each in found.providers}
         assert health["cheap"] < health["dear"]
+        # By the same strategy it would be moved again: a provider that had room and was cheaper had failed it.
+        file = tmp_path / "decisions.json"
+        file.write_text(await hodei(server, "place", "--recorded"))
+        shown = await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost", "-o", "json")
+        assert (json.loads(shown)["decisions"], json.loads(shown)["changed"]) == (2, 0)
 
 
 async def test_a_tenant_has_no_more_jobs_running_than_its_cap(pair: tuple[Server, Client]) -> None:
@@ -128,8 +139,58 @@ async def test_a_tenant_has_no_more_jobs_running_than_its_cap(pair: tuple[Server
     first = await client.submit(["sleep", "600"], tenant="small")
     second = await client.submit(["true"], tenant="small")
     assert "1 of at most 1 jobs" in (await waits(client, second)).reason
+    plan = await client.plan(wire.JobSpec(argv=["true"], tenant="small"))
+    assert (plan.provider, "1 of at most 1 jobs" in plan.reason) == ("", True)
+    assert (await client.plan(wire.JobSpec(argv=["true"]))).provider
     await client.cancel(first, force=True)
     assert (await client.wait(second)).state == wire.JOB_STATE_SUCCEEDED
+    plan = await client.plan(wire.JobSpec(argv=["true"], tenant="small", resources=wire.Resources(cpu_millis=2000)))
+    assert (plan.provider, "can never run: its tenant has 0 of at most 1000 cpu_millis" in plan.reason) == ("", True)
+
+
+async def test_of_each_tenant_it_is_written_down_why_its_jobs_wait(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of one that has all there is, while another, whose turn comes first, has more jobs than one look sees."""
+    monkeypatch.setenv("HODEI_PROVIDER_CHEAP_MAX_WORKERS", "1")
+    monkeypatch.setenv("HODEI_PROVIDER_DEAR_MAX_WORKERS", "1")
+    settings = make_settings(providers="cheap=process,dear=process")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        for _ in range(2):
+            await client.submit(["sleep", "600"], tenant="busy")
+        for _ in range(25):
+            await client.submit(["true"], tenant="crowd")
+        job = await client.submit(["true"], tenant="busy")
+        assert "1 of at most 1 workers" in (await waits(client, job)).reason
+
+
+async def test_one_look_sees_no_more_jobs_however_many_tenants_there_are(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each tenant has the same share of them, and all have their turn."""
+    monkeypatch.setattr("hodei_server.work.scheduler.MOST_LOOKED_AT", 12)
+    looks: list[int] = []
+    give, choose = Scheduler._give, Placing.choose
+
+    def look(self: Scheduler, tx: Transaction, connected: frozenset[str]) -> Look:
+        looks.append(0)
+        return give(self, tx, connected)
+
+    def counted(self: Placing, spec: wire.JobSpec, tenant: str, **rest: Any) -> Choice:
+        looks[-1] += 1
+        return choose(self, spec, tenant, **rest)
+
+    monkeypatch.setattr(Scheduler, "_give", look)
+    monkeypatch.setattr(Placing, "choose", counted)
+    settings = make_settings(providers="cheap=process,dear=process")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_DISABLED)
+        for number in range(30):
+            await client.submit(["true"], providers=["dear"], tenant=f"tenant-{number % 3}")
+        job = await client.submit(["true"], tenant="tenant-0")
+        async with asyncio.timeout(60):
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    assert max(looks) == 12
 
 
 async def test_the_command_plans_records_and_replays(pair: tuple[Server, Client], tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from collections.abc import Set as AbstractSet
+from typing import Any
 
 import pytest
 from grpc import aio
@@ -24,9 +26,13 @@ from hodei_providers.memory import (
     SaysNever,
 )
 from hodei_server.app import Server
+from hodei_server.db.database import Transaction
+from hodei_server.domain import breaker
 from hodei_server.settings import Settings
+from hodei_server.work import pools
 
 MakeSettings = Callable[..., Settings]
+SOME = wire.JobSpec(argv=["true"])
 Enter = Callable[[MemoryProvider], contextlib.AbstractAsyncContextManager[tuple[Server, Client]]]
 
 
@@ -172,3 +178,40 @@ async def test_no_attempt_begins_before_the_one_before_is_gone(enter: Enter) -> 
         assert seen[:3] == [1, 1, 1]
         await play(server, await launched(provider))
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize("open_for", [0.0, 3600.0])
+async def test_a_pool_heeds_the_breaker_of_its_provider(
+    enter: Enter, monkeypatch: pytest.MonkeyPatch, open_for: float
+) -> None:
+    """W28: its launches count; none follow while the breaker is open, and then one shows whether it works again."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "2")
+    monkeypatch.setattr(pools, "FIRST_BACK_OFF_SECONDS", 0.0)
+    monkeypatch.setattr(breaker, "FIRST_SECONDS", open_for)
+    probes: list[int] = []
+    looks = 0
+    fill = pools.Pools._fill
+
+    def counted(self: pools.Pools, tx: Transaction, wanted: Any, probed: AbstractSet[str]) -> Any:
+        nonlocal looks
+        started, late = fill(self, tx, wanted, probed)
+        looks += 1
+        if probed:
+            probes.append(len(started))
+        return started, late
+
+    monkeypatch.setattr(pools.Pools, "_fill", counted)
+    provider = FailsToLaunch()
+    provider.failures = 1000
+    async with enter(provider) as (_, client):
+        async with asyncio.timeout(60):
+            while sum(probes) < 2 and "its breaker is open" not in (await client.plan(SOME)).reason:
+                await asyncio.sleep(0.02)
+            seen = looks
+            while looks < seen + 3:
+                await asyncio.sleep(0.02)
+        launched = len([each async for each in client.workers(include_gone=True)])
+    if open_for:
+        assert 3 <= launched <= 4
+    else:
+        assert max(probes) == 1

@@ -153,7 +153,7 @@ JOBS: tuple[Protection, ...] = (
     Protection(
         "W36",
         "a job that is moved to another provider says so",
-        "server/hodei_server/work/scheduler.py",
+        "server/hodei_server/work/decisions.py",
         '    return f"moved from provider {name}, where attempt {failed[name]} failed"\n',
         '    return ""\n',
         f"{SERVER}/test_decisions.py::test_a_failed_attempt_moves_to_another_provider_and_says_so",
