@@ -9,15 +9,16 @@ from pathlib import Path
 
 import pytest
 
-#: The least share of the peer's speed, measured in the same run: a tenth of what a small and busy machine shows.
+#: The least share of the peer's speed, measured in the same run: a tenth of what docs/performance.md shows, and a short
+#: run shows about the same. That of `decisions.flat` is a fifth, as nothing but its own work is in both.
 FLOORS = {
-    "log.running-to-end": 0.03,
-    "jobs.finished": 0.002,
-    "latency.warm-p50": 0.004,
+    "log.running-to-end": 0.05,
+    "jobs.finished": 0.012,
+    "latency.warm-p50": 0.009,
     "decisions.flat": 0.2,
-    "cli.help": 0.01,
-    "cli.get": 0.04,
-    "cli.run-first-line": 0.03,
+    "cli.help": 0.02,
+    "cli.get": 0.05,
+    "cli.run-first-line": 0.045,
 }
 
 
