@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Sequence
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 # gRPC must not meddle with the forks that start workers (W23); it reads this when it is first imported.
 os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
@@ -26,8 +25,9 @@ from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseAddressError, DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
-from hodei_server.installation import Installation, identify
+from hodei_server.installation import identify
 from hodei_server.instruments import LOG_COMMIT
+from hodei_server.log_loops import run_log_loops
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
@@ -36,12 +36,9 @@ from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
 from hodei_server.loops.lag import lag_loop
 from hodei_server.loops.leases import Leases, lease_loop, ping_loop, watch_loop
-from hodei_server.loops.leftovers import Leftovers, leftover_loop
 from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
-from hodei_server.loops.retention import retention_loop
 from hodei_server.loops.runner import LoopRunner
-from hodei_server.loops.sealing import sealing_loop
 from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.listener import serve_metrics
@@ -67,9 +64,6 @@ from hodei_server.work.reports import Reports
 from hodei_server.work.scheduler import Scheduler
 from hodei_server.work.sessions import Sessions
 from hodei_server.worker_listeners import open_worker_listener
-
-if TYPE_CHECKING:
-    from hodei_logstore.s3 import S3LogStore  # needs the extra "s3"
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -239,8 +233,16 @@ class Server:
         run("health", lambda: health_loop(fleet))
         strays = Strays(fleet, database, installation_id, settings.stray_grace)
         run("strays", lambda: stray_loop(strays, settings.stray_grace))
-        await self._run_log_loops(
-            disk, archive, retention, database, installation=installation, book=book, listeners=(clients, probes)
+        await run_log_loops(
+            self._loops,
+            settings,
+            database,
+            installation,
+            book=book,
+            retention=retention,
+            disk=disk,
+            archive=archive,
+            listeners=(clients, probes),
         )
         for name in providers:
             run(f"watch {name}", partial(watch_loop, name, fleet, leases, sessions, installation_id))
@@ -279,39 +281,6 @@ class Server:
             self.health_address = probes.bind(
                 place, ListenerTls(), variable="HODEI_HEALTH_LISTEN", allow_plaintext=True
             )
-
-    async def _run_log_loops(
-        self,
-        disk: LogStore,
-        archive: S3LogStore | None,
-        retention: Retention,
-        database: Database,
-        *,
-        installation: Installation,
-        book: LogBook,
-        listeners: Sequence[Listener],
-    ) -> None:
-        settings, server_id = self.settings, installation.server_id
-        self._loops.run("sealing", lambda: sealing_loop(book.store, database, server_id, archived=archive is not None))
-        self._loops.run("retention", lambda: retention_loop(retention, settings.retention_interval))
-        leftovers = Leftovers(disk, database, installation.installation_id, settings.log_orphan_grace)
-        self._loops.run("leftovers", lambda: leftover_loop(leftovers, settings.log_orphan_grace))
-        if archive is None:
-            return
-        from hodei_server.loops import archive as loops  # noqa: PLC0415 - needs the extra "s3"
-        from hodei_server.loops import sweep as sweeping  # noqa: PLC0415 - the same
-
-        async def tell(works: bool) -> None:  # noqa: FBT001 - the shape of what is told
-            for listener in listeners:
-                await listener.set_health(loops.HEALTH_SERVICE, serving=works)
-
-        health = loops.ArchiveHealth(tell)
-        await tell(True)  # noqa: FBT003 - the same
-        archiver = loops.Archiver(archive, database, server_id)
-        self._loops.run("archive", lambda: loops.archive_loop(archiver, health))
-        sweep = sweeping.Sweep(archive, database, installation.installation_id, grace=settings.s3_orphan_grace)
-        self._loops.run("sweep", lambda: sweeping.sweep_loop(sweep, settings.s3_orphan_grace))
-        self._loops.run("rolling", lambda: loops.rolling_loop(book, settings.log_segment_age))
 
     async def _serve_metrics(self, parts: Parts) -> None:
         if self.settings.metrics_listen:
