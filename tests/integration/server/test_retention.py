@@ -155,7 +155,7 @@ async def test_a_log_is_kept_for_seven_days_where_nobody_says_otherwise(make_set
             await client.wait(job)
         engine = open_engine(server.settings.resolved_database_url)
         columns = jobs.c
-        with engine.begin() as connection:
+        with engine.connect().execution_options(hodei_writer=True) as connection, connection.begin():
             found = connection.execute(select(columns.job_id, columns.ended_at, columns.logs_expire_at)).all()
             kept = {row.job_id: row.logs_expire_at and row.logs_expire_at - row.ended_at for row in found}
             # As if they had ended before: one of them for a second longer than that, the others for an hour less.
