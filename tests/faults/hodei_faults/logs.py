@@ -16,7 +16,8 @@ async def read(client: Client, job: str, stream: int = STDOUT, *, place: LogPlac
 async def until_said(client: Client, job: str, words: str, stream: int = SYSTEM) -> None:
     """Wait for a job's log to have some words in one stream; by default of what the server says."""
     said = b""
-    async with asyncio.timeout(60):
+    # What is said of a pod's start may take as long as that.
+    async with asyncio.timeout(180):
         async for event in client.logs(job):
             said += event.data if isinstance(event, Chunk) and event.stream == stream else b""
             if words.encode() in said:

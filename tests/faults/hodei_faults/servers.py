@@ -13,6 +13,9 @@ from pathlib import Path
 
 from hodei_server.settings import Settings, load_settings
 
+#: Seconds in which a server starts, or ends, on a busy machine too.
+PATIENCE = 180.0
+
 
 def settings_in(data_dir: Path, **overrides: str) -> Settings:
     """Return settings for a server of a test: free ports of the loopback, pings in a hurry, an end without waiting."""
@@ -60,7 +63,7 @@ class ServerProcess:
             "HODEI_PING_INTERVAL": "500ms",
         }
         before = self._spawn(environment | variables)
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while b"server.started" not in self._log.read_bytes()[before:]:
                 assert self._process is not None
                 assert self._process.poll() is None, self._log.read_text()
@@ -76,7 +79,7 @@ class ServerProcess:
     async def died(self) -> int:
         """Wait for its end; return its exit code."""
         assert self._process is not None
-        return await asyncio.to_thread(self._process.wait, 60)
+        return await asyncio.to_thread(self._process.wait, PATIENCE)
 
     async def kill(self) -> None:
         """Kill it, as a machine that loses its power would."""

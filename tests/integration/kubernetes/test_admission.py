@@ -83,7 +83,7 @@ def make_webhook(namespace: str, url: str, ca: bytes) -> dict[str, Any]:
         "rules": [{"apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"]}],
         "sideEffects": "None",
         "admissionReviewVersions": ["v1"],
-        "timeoutSeconds": 5,
+        "timeoutSeconds": 30,
     }
     kind = {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration"}
     return {**kind, "metadata": {"name": namespace}, "webhooks": [hook]}

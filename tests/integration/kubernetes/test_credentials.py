@@ -17,7 +17,7 @@ from hodei_faults.cluster import until as until_so
 from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request
+from hodei_providers.testing import INSTALLATION, destroyed, make_request
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -84,4 +84,4 @@ async def test_a_token_that_has_expired_is_read_again_and_nothing_is_lost(
         # A node that has lost its API for a while before may be slow to tell.
         async with asyncio.timeout(180):
             assert (await watching).exit_code == 4
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)

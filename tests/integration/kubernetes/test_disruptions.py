@@ -14,7 +14,7 @@ from hodei_faults.cluster import LONG_AT_FIRST, PATIENCE, causes, nothing_left, 
 from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request
+from hodei_providers.testing import INSTALLATION, destroyed, make_request
 from hodei_providers.testing import until as until_phase
 from hodei_server.app import Server
 
@@ -132,7 +132,7 @@ async def test_a_worker_that_is_evicted_before_it_connects_is_told_as_evicted(
         await api.create(f"/api/v1/namespaces/{played.namespace}/pods/{handle.data['pod']}/eviction", eviction)
         async with asyncio.timeout(PATIENCE):
             assert (await watching).reason is ExitReason.EVICTED
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)
 
 
 async def test_a_pod_that_outlives_its_deadline_is_told_so(played: KubernetesConfig) -> None:
@@ -143,4 +143,4 @@ async def test_a_pod_that_outlives_its_deadline_is_told_so(played: KubernetesCon
             description = await anext(provider.watch(INSTALLATION))
         assert (description.handle, description.reason) == (handle, ExitReason.DEADLINE)
         assert "DeadlineExceeded" in description.message
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)

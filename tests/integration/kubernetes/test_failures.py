@@ -48,8 +48,19 @@ async def test_an_image_without_a_name_fails_at_once(client: Client) -> None:
     assert "InvalidImageName" in await output(client, job)
 
 
-async def test_an_image_that_heals_in_time_costs_the_job_nothing(client: Client, api: Any, namespace: str) -> None:
+@pytest.fixture
+async def patient(make_settings: MakeSettings) -> AsyncIterator[Client]:
+    """Return a client of a server that gives images that can't be pulled longer than a test takes to mend one."""
+    async with (
+        Server(make_settings(IMAGE_PULL_GRACE="5m"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        yield client
+
+
+async def test_an_image_that_heals_in_time_costs_the_job_nothing(patient: Client, api: Any, namespace: str) -> None:
     """W01, W03: what can't be pulled is waited for; then the same attempt runs, and the log says what it was."""
+    client = patient
     job = await client.submit(["echo", "hello"], image="registry.invalid/none:1", retry=NEVER_AGAIN)
 
     async def cannot_be_pulled() -> Any:

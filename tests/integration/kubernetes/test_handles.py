@@ -13,7 +13,7 @@ from hodei_faults.cluster import nothing_left, workers_of
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request, until
+from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ async def test_a_worker_is_removed_from_the_namespace_that_its_handle_names(
         handle = await before.launch(make_request())
     async with KubernetesProvider(config=dataclasses.replace(played, namespace=another)) as after:
         assert (await after.describe(handle)).phase is not WorkerPhase.MISSING
-        assert await after.destroy(handle)
+        await destroyed(after, handle)
     assert await workers_of(api, played.namespace) == []
     await nothing_left(api, played.namespace)
 
@@ -46,7 +46,8 @@ async def test_two_providers_of_one_namespace_have_a_pod_each(api: Any, played: 
         await api.merge(path, {"metadata": {"annotations": {"hodei.io/provider-id": None}}})
         both = {here.worker_id, there.worker_id}
         assert {each.worker_id for each in await east.list(INSTALLATION)} == both
-        assert all([await east.destroy(handle) for handle in await east.list(INSTALLATION)])
+        for handle in await east.list(INSTALLATION):
+            await destroyed(east, handle)
         assert await west.list(INSTALLATION) == []
     await nothing_left(api, played.namespace)
 
@@ -65,6 +66,6 @@ async def test_names_of_any_length_are_taken_by_the_cluster_and_come_back_whole(
             await until(provider, handle, WorkerPhase.RUNNING)
         for pod in await workers_of(api, played.namespace):
             assert pod["metadata"]["annotations"]["hodei.io/tenant"] == labels["tenant"]
-        assert all(await asyncio.gather(*(provider.destroy(handle) for handle in handles)))
+        await asyncio.gather(*(destroyed(provider, handle) for handle in handles))
         assert await provider.list(installation) == []
     await nothing_left(api, played.namespace)

@@ -17,7 +17,7 @@ from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.manifests import make_cluster_roles
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request, until
+from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -75,7 +75,7 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
         for path in ("secrets", f"secrets/{handle.data['pod']}"):
             with pytest.raises(Exception, match="cannot"):
                 await provider._api.get(f"/api/v1/namespaces/{namespace}/{path}")
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)
         assert await provider.list(INSTALLATION) == []
     with contextlib.suppress(Exception):
         await api.delete(f"{RBAC}/clusterrolebindings/hodei-server-namespaces")
@@ -118,4 +118,4 @@ async def test_the_standard_restricted_is_enforced_and_the_pod_is_let_in(api: Ap
     async with KubernetesProvider(config=plain) as provider:
         for image in ("", "debian:stable-slim"):
             handle = await provider.launch(make_request(image=image))
-            assert await provider.destroy(handle)
+            await destroyed(provider, handle)

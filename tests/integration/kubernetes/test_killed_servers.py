@@ -135,7 +135,7 @@ async def test_a_pod_that_nobody_knows_is_removed_and_a_neighbours_is_not(
     """W11, W12: of a database that is gone; another installation's in the same namespace stays."""
     from hodei_providers.kubernetes import KubernetesConfig  # noqa: PLC0415 - beside the provider
     from hodei_providers.kubernetes.provider import KubernetesProvider  # noqa: PLC0415 - needs the SDK
-    from hodei_providers.testing import make_request  # noqa: PLC0415 - beside the provider
+    from hodei_providers.testing import destroyed, make_request  # noqa: PLC0415 - beside the provider
 
     settings = make_settings(stray_grace="1s")
     async with Server(settings, ephemeral=True):
@@ -151,4 +151,4 @@ async def test_a_pod_that_nobody_knows_is_removed_and_a_neighbours_is_not(
             assert stray.worker_id not in {
                 pod["metadata"]["labels"]["hodei.io/worker-id"] for pod in await items(api, namespace, "pods")
             }
-            assert await provider.destroy(neighbour)
+            await destroyed(provider, neighbour)

@@ -15,7 +15,7 @@ from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import PATIENCE, output, pod_of
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
-from hodei_providers.testing import INSTALLATION, make_request, until
+from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 from hodei_server.app import Server
 
 NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
@@ -106,7 +106,7 @@ async def test_an_ended_pod_is_removed_after_its_time_and_its_last_words_are_kep
         assert await provider.list(INSTALLATION) == []
         assert "the last words" in await provider.diagnose(handle)
         assert any(line.startswith("event Scheduled") for line in await provider.diagnose(handle))
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)
 
 
 async def _hear(provider: Any) -> None:

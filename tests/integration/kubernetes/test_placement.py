@@ -38,6 +38,7 @@ def docker_engine(worker_image: str) -> None:
         pytest.skip(message)
 
 
+@pytest.mark.timeout(800)
 async def test_each_strategy_places_the_same_job_where_three_engines_say(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,7 @@ from hodei_providers.faults import VARIABLE
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes import unowned as unowned_module
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request, until
+from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 from hodei_server.app import Server
 
 MakeSettings = Callable[..., Any]
@@ -59,7 +59,7 @@ async def test_a_job_names_its_pod_and_bounds_it_and_its_token_goes(
             ["sh", "-c", "id; sleep 600"],
             labels={"team": "a", "example.com/stage": "dev"},
             annotations={"example.com/note": "any\ntext"},
-            start_timeout=60,
+            start_timeout=200,
             run_timeout=3600,
             cancel_grace=40,
         )
@@ -68,7 +68,7 @@ async def test_a_job_names_its_pod_and_bounds_it_and_its_token_goes(
         assert metadata["labels"].items() >= {"team": "a", "example.com/stage": "dev"}.items()
         assert metadata["annotations"]["example.com/note"] == "any\ntext"
         assert metadata["annotations"]["hodei.io/provider-id"] == "kubernetes"
-        assert spec["activeDeadlineSeconds"] == 60 + 3600 + 40 + 540
+        assert spec["activeDeadlineSeconds"] == 200 + 3600 + 40 + 540
         assert spec["terminationGracePeriodSeconds"] == 50
         async with asyncio.timeout(PATIENCE):
             while await secrets_of(api, namespace):
@@ -182,7 +182,7 @@ async def test_a_secret_that_was_left_without_a_pod_goes_after_its_grace(
         assert half["metadata"]["ownerReferences"][0]["kind"] == "Pod"
         assert list((tmp_path / "mine" / "unowned").iterdir()) == []
         (handle,) = await provider.list(INSTALLATION)
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)
         assert "hodei-worker-half" not in await secrets_of(api, space)
 
 
@@ -202,7 +202,7 @@ async def test_a_burnt_token_leaves_no_secret_and_the_pod_runs_on(
         await provider.registered(handle)
         assert f"{handle.data['pod']}" not in await secrets_of(api, played.namespace)
         assert (await provider.describe(handle)).phase is WorkerPhase.RUNNING
-        assert await provider.destroy(handle)
+        await destroyed(provider, handle)
         await provider.registered(handle)
 
 

@@ -27,6 +27,7 @@ from hodei_faults.kubectl import PATIENCE, Kubectl
 from hodei_faults.logs import read
 from hodei_providers.kubernetes.api import Api
 
+pytestmark = pytest.mark.timeout(800)
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 SMALL = {
     "HODEI_K8S_DEFAULT_CPU_REQUEST": "50m",

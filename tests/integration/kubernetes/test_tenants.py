@@ -18,7 +18,7 @@ from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.manifests import WATCH_ROLE, make_cluster_roles, make_files, make_role_binding
 from hodei_providers.kubernetes.provider import KubernetesProvider
-from hodei_providers.testing import INSTALLATION, make_request
+from hodei_providers.testing import INSTALLATION, destroyed, make_request
 from hodei_server.app import Server
 from hodei_server.settings import SettingsError
 
@@ -148,8 +148,8 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
                 if seen == {acme, umbrella}:
                     break
         assert (await provider.describe(Handle(acme))).phase is not WorkerPhase.MISSING
-        assert await provider.destroy(Handle(acme))
-        assert await provider.destroy(Handle(umbrella))
+        await destroyed(provider, Handle(acme))
+        await destroyed(provider, Handle(umbrella))
         assert await provider.list(INSTALLATION) == []
         secrets = await api.get(f"/api/v1/namespaces/{config.namespace_prefix}umbrella/secrets")
         assert [each["metadata"]["name"] for each in secrets["items"]] == ["registry"]
