@@ -112,6 +112,7 @@ class Description:
 
     :param message: the infrastructure's own words.
     :param permanent: a PENDING worker will never run (its image does not exist).
+    :param unconfirmed: a worker that is EXITED or MISSING may run on where its infrastructure does not see it.
     """
 
     handle: Handle
@@ -121,6 +122,7 @@ class Description:
     reason: ExitReason = ExitReason.UNKNOWN
     message: str = ""
     permanent: bool = False
+    unconfirmed: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -205,3 +205,34 @@ class NotGoneAtOnce(MemoryProvider):
             self.refusals -= 1
             return False
         return await super().destroy(handle, grace=grace)
+
+
+class OutOfSight(MemoryProvider):
+    """Has no trace of workers that are `lost`, and can't say that they have ended."""
+
+    def __init__(self, name: str = "memory") -> None:
+        super().__init__(name)
+        self.lost: set[str] = set()
+
+    def lose(self, worker_id: str) -> None:
+        """Have a worker be out of sight."""
+        self.lost.add(worker_id)
+        self._changed.set()
+
+    async def describe(self, handle: Handle) -> Description:
+        """Tell where a worker is, or that nobody knows."""
+        if handle.worker_id in self.lost:
+            return Description(handle, WorkerPhase.MISSING, unconfirmed=True)
+        return await super().describe(handle)
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """Say no, or destroy."""
+        return handle.worker_id not in self.lost and await super().destroy(handle, grace=grace)
+
+    async def watch(self, installation_id: str) -> AsyncIterator[Description]:  # noqa: ARG002 - all are its own
+        """Yield those that are lost."""
+        while True:
+            for worker_id in list(self.lost):
+                yield await self.describe(Handle(worker_id))
+            self._changed.clear()
+            await self._changed.wait()

@@ -31,6 +31,7 @@ figures          what is counted of them, and what all figures are called
 capacity         what a cluster has for workers, as pure functions
 survey           looks at it from time to time
 health           whether the cluster can be used
+ends             what those that are gone said last
 removal          takes pods away
 provider         the provider
 """

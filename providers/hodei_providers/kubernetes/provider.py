@@ -29,6 +29,7 @@ from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.diagnosis import read_events, read_output
+from hodei_providers.kubernetes.ends import Ends
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.health import check_health
@@ -78,6 +79,7 @@ class KubernetesProvider(Provider):
         self._infrastructure = Infrastructure(self._api, self.config)
         self._troubles = Troubles(self.config.image_pull_grace)
         self._nodes = Nodes(self._api, self.config.lost_node_timeout)
+        self._ends = Ends(self.config.lost_node_timeout)
         self._route: Route | None = None
         self._reports: dict[str, Callable[[str], None]] = {}
         #: Of pods that were removed after their time, by worker id.
@@ -211,7 +213,8 @@ class KubernetesProvider(Provider):
         except NotThereError:
             if handle.worker_id in self._launches:
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
-            return Description(handle, WorkerPhase.MISSING, message="there is no pod of it")
+            unseen = not self._ends.is_confirmed(handle.worker_id)
+            return Description(handle, WorkerPhase.MISSING, message="there is no pod of it", unconfirmed=unseen)
         seen = self._readings.read(pod)
         if seen.description.phase is WorkerPhase.RUNNING and (lost := await self._nodes.lost(pod)):
             return dataclasses.replace(seen.description, message=lost)
@@ -225,11 +228,10 @@ class KubernetesProvider(Provider):
         self._figures.removing(handle.worker_id)
         namespace = await self._spaces.find(handle)
         async with self._launches.removal(handle.worker_id):
-            if not await remove(self._api, self._nodes, handle.worker_id, namespace, grace=grace):
+            if not await remove(self._api, self._nodes, self._ends, handle.worker_id, namespace, grace=grace):
                 return False
-        self._readings.forget(handle.worker_id)
-        self._troubles.forget(handle.worker_id)
-        self._nodes.forget(handle.worker_id)
+        for each in (self._readings, self._troubles, self._nodes, self._ends):
+            each.forget(handle.worker_id)
         self._reports.pop(handle.worker_id, None)
         self._diagnoses.pop(handle.worker_id, None)
         await self._launches.remove_secret(handle.worker_id, namespace)
@@ -252,6 +254,7 @@ class KubernetesProvider(Provider):
                 self._troubles,
                 self._figures,
                 provider_name=self.name,
+                ends=self._ends,
                 readings=self._readings,
                 resync_seconds=self.config.resync,
                 listed=self._sweep,

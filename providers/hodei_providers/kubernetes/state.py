@@ -31,6 +31,8 @@ _NO_SUCH_IMAGE = ("code = NotFound", "manifest unknown", "not found", "pull acce
 _NO_SUCH_USER = ("image will run as root", "image has non-numeric user")
 #: Reasons of a failed pod that were the cluster's doing, not the worker's.
 _EVICTIONS = frozenset({"Evicted", "Preempting", "NodeShutdown", "Shutdown", "Terminated", "NodeLost", "NodeAffinity"})
+#: Whose doing it is that a pod of a node that is gone has failed: nobody has asked that node.
+_COLLECTED = "DeletionByPodGC"
 #: What a kubelet says of a pod that was placed on its node and that it does not take: a taint, no room any more.
 _REJECTED = "Pod was rejected"
 MAX_MESSAGE = 1000
@@ -66,6 +68,20 @@ def made_by(pod: Manifest, provider_name: str) -> bool:
     return annotations.get(names.PROVIDER_ID, provider_name) == provider_name
 
 
+def has_ended(pod: Manifest) -> bool:
+    """Whether a pod's worker does not run, by the word of its kubelet, or as the pod has no node.
+
+    An object that was taken away by force says what it said before: containers run on where nobody has ended them.
+    """
+    status = pod.get("status") or {}
+    if not pod["spec"].get("nodeName") or _worker_end(status):
+        return True
+    if _condition(status, "DisruptionTarget").get("reason") == _COLLECTED:
+        return False
+    # A kubelet tells of a pod's end when nothing of it runs; of one that it never started that is all it tells.
+    return status.get("phase") in {"Succeeded", "Failed"} and "running" not in _worker_state(status)
+
+
 def read_pod(pod: Manifest) -> Seen:
     """Tell where a worker is."""
     status = pod.get("status") or {}
@@ -75,6 +91,7 @@ def read_pod(pod: Manifest) -> Seen:
     # A pod is over with its worker: sidecars that end later keep nobody waiting.
     if phase in {"Succeeded", "Failed"} or (phase == "Running" and _worker_end(status)):
         description, finished_at = _ended(handle, pod)
+        description = dataclasses.replace(description, unconfirmed=not has_ended(pod))
         return Seen(description, uid, finished_at=finished_at)
     disruption = _condition(status, "DisruptionTarget")
     if phase == "Running":
@@ -94,10 +111,9 @@ def read_deleted(pod: Manifest) -> Description:
     if seen.phase is WorkerPhase.EXITED:
         return seen
     disruption = _condition(pod.get("status") or {}, "DisruptionTarget")
-    if disruption:
-        message = _cut(f"the pod was evicted: {_told(disruption)}")
-        return Description(seen.handle, WorkerPhase.MISSING, reason=ExitReason.EVICTED, message=message)
-    return Description(seen.handle, WorkerPhase.MISSING, message="the pod was deleted")
+    reason = ExitReason.EVICTED if disruption else ExitReason.UNKNOWN
+    message = _cut(f"the pod was evicted: {_told(disruption)}") if disruption else "the pod was deleted"
+    return Description(seen.handle, WorkerPhase.MISSING, reason=reason, message=message, unconfirmed=not has_ended(pod))
 
 
 def _pending(handle: Handle, pod: Manifest, uid: str) -> Seen:
@@ -161,9 +177,13 @@ def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
 
 def _worker_end(status: Manifest) -> Mapping[str, Any]:
     """Return how the worker's container has ended; empty while it has not."""
+    return _worker_state(status).get("terminated") or {}
+
+
+def _worker_state(status: Manifest) -> Mapping[str, Any]:
     for container in status.get("containerStatuses") or []:
         if container.get("name") == CONTAINER:
-            found: Mapping[str, Any] = (container.get("state") or {}).get("terminated") or {}
+            found: Mapping[str, Any] = container.get("state") or {}
             return found
     return {}
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from hodei_providers.contract import Description, ExitReason, ProviderError, WorkerPhase
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.ends import Ends
 from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.image_user import Readings
@@ -60,6 +61,7 @@ class PodWatch:
     :param selector: of the installation's.
     :param provider_name: whose pods count; see `made_by`.
     :param figures: counts what is seen.
+    :param ends: told of pods that are gone.
     :param readings: tells where workers are, by their pods.
     :param listed: called with all pods after each full list.
     :param waiting: called with a worker that can't start yet, whenever the reason is another one.
@@ -74,6 +76,7 @@ class PodWatch:
         figures: Figures,
         *,
         provider_name: str,
+        ends: Ends,
         readings: Readings,
         resync_seconds: float,
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
@@ -85,13 +88,14 @@ class PodWatch:
         self._provider_name = provider_name
         self._troubles = troubles
         self._figures = figures
+        self._ends = ends
         self._readings = readings
         self._resync_seconds = resync_seconds
         self._listed = listed
         self._waiting = waiting
         #: The pods of the last list, as the watch has changed them since, by worker id.
         self._pods: dict[str, Mapping[str, Any]] = {}
-        self._told: dict[str, tuple[WorkerPhase, ExitReason]] = {}
+        self._told: dict[str, tuple[WorkerPhase, ExitReason, bool]] = {}
         self._reasons: dict[str, str] = {}
 
     async def descriptions(self) -> AsyncIterator[Description]:
@@ -173,6 +177,7 @@ class PodWatch:
         return self._tell(description)
 
     def _gone(self, worker_id: str, pod: Mapping[str, Any]) -> list[Description]:
+        self._ends.see(pod)
         found = self._tell(read_deleted(pod))
         self._told.pop(worker_id, None)
         self._reasons.pop(worker_id, None)
@@ -181,7 +186,8 @@ class PodWatch:
         return found
 
     def _tell(self, description: Description) -> list[Description]:
-        worker_id, key = description.handle.worker_id, (description.phase, description.reason)
+        worker_id = description.handle.worker_id
+        key = (description.phase, description.reason, description.unconfirmed)
         if self._told.get(worker_id) == key:
             return []
         self._told[worker_id] = key

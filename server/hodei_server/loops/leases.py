@@ -135,18 +135,30 @@ class Leases:
         description = await self._fleet.describe(worker_id, row["provider"])
         # Asked while it may have come back: only what is still so counts (W03).
         if self._sessions.get(worker_id) is None:
-            self.judge(description, silent)
+            self.judge(description, silent, begun=row["hello_at"] is not None)
 
-    def judge(self, description: Description, silent: float) -> None:
-        """Act on what a provider says of a worker that is not connected.
+    async def heard(self, description: Description) -> None:
+        """Act on what a provider tells by itself of a worker that has ended, or never will start."""
+        begun = True
+        if description.unconfirmed:
+            row = await self._database.read(lambda tx: worker_row(tx, description.handle.worker_id))
+            begun = row is None or row["hello_at"] is not None
+        self.judge(description, 0.0, begun=begun)
+
+    def judge(self, description: Description, silent: float, *, begun: bool) -> None:
+        """Act on what a provider says of a worker that is not connected, or of the end of one that is.
 
         :param silent: seconds since the worker was heard of.
+        :param begun: it may have got a job: it has said hello.
         """
         worker_id = description.handle.worker_id
+        live = self._attempts.live.of_worker(worker_id)
         gone = description.phase in {WorkerPhase.EXITED, WorkerPhase.MISSING} or description.permanent
         if not gone and silent < self._orphan_after:
             return
-        live = self._attempts.live.of_worker(worker_id)
+        unseen = description.unconfirmed and begun and live is not None
+        if gone and unseen and silent <= self._orphan_after + ORPHAN_MARGIN:
+            return  # nobody has seen it end: its job may run on, until it has had no server for that long
         message = f"The worker is gone: {description.message}" if gone else "The worker was silent for too long"
         if live is None:
             self._fleet.remove_soon(worker_id, message)
@@ -199,9 +211,9 @@ async def watch_loop(
                 break
             await asyncio.sleep(0.1)
         if description.phase is not WorkerPhase.PENDING:
-            leases.judge(description, 0.0)
+            await leases.heard(description)
             continue
         # What would never start may have started since: only what is still so counts (W03).
         newest = await fleet.describe(description.handle.worker_id, provider_name, description.handle)
         if sessions.get(description.handle.worker_id) is None:
-            leases.judge(newest, 0.0)
+            await leases.heard(newest)

@@ -239,7 +239,7 @@ class Attempts:
             if removal.done():
                 removal.result()
             else:
-                message = f"{message}; provider {live.provider} can't be reached to confirm that it is gone"
+                message = f"{message}; {self._fleet.removals.out_of_reach.get(live.worker_id, 'it is not gone yet')}"
         finally:
             given_up.cancel()
             removal.cancel()  # of the waiting only: the removal goes on

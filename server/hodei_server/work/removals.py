@@ -30,7 +30,8 @@ class Removals:
     """Removes workers, each once however many ask for it.
 
     :param room: moves when a worker is gone.
-    :ivar out_of_reach: workers that are to be removed, and whose provider could not even be asked for it the last time.
+    :ivar out_of_reach: workers that are to be removed, and of which nobody could say the last time whether they are
+        gone: why not. Their provider could not be asked, or has lost sight of them.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Removals:
         background: Background,
         room: Change,
     ) -> None:
-        self.out_of_reach: set[str] = set()
+        self.out_of_reach: dict[str, str] = {}
         self._providers = providers
         self._database = database
         self._sessions = sessions
@@ -103,11 +104,15 @@ class Removals:
             try:
                 async with self._slots:
                     gone = await provider.destroy(handle, grace=grace)
-                self.out_of_reach.discard(worker_id)
+                    lost = not gone and (await provider.describe(handle)).unconfirmed
+                self.out_of_reach.pop(worker_id, None)
                 if gone:
                     return
+                if lost:
+                    self.out_of_reach[worker_id] = f"provider {provider.name} has lost sight of it: it may run on there"
             except ProviderError as error:
-                self.out_of_reach.add(worker_id)
+                why = f"provider {provider.name} can't be reached to confirm that it is gone"
+                self.out_of_reach[worker_id] = why
                 _log.warning("worker.removal_failed", worker_id=worker_id, error=str(error))
             await asyncio.sleep(REMOVAL_RETRY_SECONDS[min(attempt, len(REMOVAL_RETRY_SECONDS) - 1)])
             attempt += 1

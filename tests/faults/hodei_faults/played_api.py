@@ -19,7 +19,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 async def playing(answer: Answer, folder: Path) -> AsyncIterator[KubernetesConfig]:
     """Serve an API; give the configuration of the cluster that it plays, whose kubeconfig is in the folder."""
     app = web.Application()
-    app.router.add_get("/{path:.*}", answer)
+    app.router.add_route("*", "/{path:.*}", answer)
     runner = web.AppRunner(app, shutdown_timeout=0.0)
     await runner.setup()
     try:

@@ -81,12 +81,15 @@ async def beats(orders: Any) -> AsyncIterator[Beats]:
     server.close()
 
 
+@pytest.mark.parametrize("grace", [1, 0])
 async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_when_it_must_have_ended(
     make_settings: Callable[..., Any],
     api: Any,
     namespace: str,
     beats: Beats,
     lose_node: Callable[[], Awaitable[None]],
+    *,
+    grace: int,
 ) -> None:
     """W08, W14, W19: the kubelet stops, then the network, too; two attempts of the job never run at once."""
     beat = f"wget -qO /dev/null http://{beats.host}:{beats.port}/$HODEI_ATTEMPT"
@@ -113,8 +116,9 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
                 return not await ready(api, pod["spec"]["nodeName"])
 
             await until(lost)
-            # As the cluster does where it has other nodes: the pod ends for ever, while its worker is still heard.
-            await api.delete(path_of(pod), grace=1)
+            # As the cluster does where it has other nodes: the pod ends for ever, while its worker is still heard. By
+            # force, as for a node that somebody has deleted, it is not even there any more.
+            await api.delete(path_of(pod), grace=grace)
             so_far = len(beats.heard)
 
             async def goes_on() -> bool:

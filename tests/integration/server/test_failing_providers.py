@@ -23,6 +23,7 @@ from hodei_providers.memory import (
     NotGoneAtOnce,
     OutOfQuota,
     OutOfReach,
+    OutOfSight,
     SaysNever,
 )
 from hodei_server.app import Server
@@ -125,6 +126,25 @@ async def test_a_job_that_never_started_waits_for_no_provider_to_confirm_that(en
         again = await client.submit(["true"])
         await play(server, await launched(provider))
         assert (await client.wait(again)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_a_worker_that_is_out_of_sight_and_never_had_its_job_is_replaced_at_once(enter: Enter) -> None:
+    """W08, W09: nobody can say that it has ended, and it is let in no more."""
+    provider = OutOfSight()
+    async with enter(provider) as (server, client):
+        job = await client.submit(["true"], retry=wire.RetryPolicy(max_infrastructure_retries=1))
+        first = await launched(provider)
+        provider.lose(first.worker_id)
+        async with asyncio.timeout(60):
+            while len(provider.infrastructure) < 2:
+                await asyncio.sleep(0.02)
+        (second,) = (each for each in provider.infrastructure.values() if each.request.worker_id != first.worker_id)
+        await play(server, second.request)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        lost = (await client.get(job)).attempts[0].outcome
+        assert lost.cause == wire.CAUSE_WORKER_LOST
+        assert "has lost sight of it" in lost.message
+        provider.lost.clear()
 
 
 async def test_a_provider_without_room_does_not_fail_the_job_at_once(enter: Enter) -> None:

@@ -13,8 +13,8 @@ WORKERS: tuple[Protection, ...] = (
         "W03",
         "what a watch has said of a worker that does not start is asked again before it counts",
         "server/hodei_server/loops/leases.py",
-        "            leases.judge(newest, 0.0)\n",
-        "            leases.judge(description, 0.0)\n",
+        "            await leases.heard(newest)\n",
+        "            await leases.heard(description)\n",
         f"{SERVER}/test_failing_providers.py::test_a_worker_that_has_started_since_it_was_given_up_is_looked_at_again",
         "the worker that runs is removed",
     ),
@@ -56,6 +56,26 @@ WORKERS: tuple[Protection, ...] = (
         "tests/integration/db/test_removals.py"
         "::test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_for_its_own[sqlite]",
         "the worker is there, and taken for gone",
+    ),
+    Protection(
+        "W14",
+        "a worker that its provider has lost sight of keeps its job until it must have ended it by itself",
+        "server/hodei_server/loops/leases.py",
+        "        if gone and unseen and silent <= self._orphan_after + ORPHAN_MARGIN:\n",
+        "        if unseen and silent < 0:\n",
+        "tests/unit/server/test_leases.py"
+        "::test_a_worker_whose_end_nobody_has_seen_keeps_its_job_until_it_has_been_silent_for_long_enough",
+        "another attempt begins beside it",
+    ),
+    Protection(
+        "W14",
+        "a pod that was taken away by force has ended by its kubelet's word only",
+        "providers/hodei_providers/kubernetes/removal.py",
+        "        return ends.is_over(worker_id)\n",
+        "        return True\n",
+        "tests/unit/providers/test_kubernetes_removal.py"
+        "::test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended",
+        "another attempt begins beside it",
     ),
     Protection(
         "W19",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from hodei_providers.contract import ExitReason, WorkerPhase
-from hodei_providers.kubernetes.state import read_deleted, read_pod
+from hodei_providers.kubernetes.state import has_ended, read_deleted, read_pod
 from hodei_providers.kubernetes.watching import Troubles
 
 
@@ -146,6 +146,38 @@ def test_a_pod_that_was_deleted_ended_as_it_was_last_seen() -> None:
     assert "Eviction API" in evicted.message
     done = read_deleted(pod(ended(3)))
     assert (done.phase, done.exit_code) == (WorkerPhase.EXITED, 3)
+
+
+COLLECTED = DISRUPTION | {"reason": "DeletionByPodGC", "message": "PodGC: node no longer exists"}
+BEGUN = {"containerStatuses": [{"name": "worker", "state": {"running": {}}}]}
+WAITING = {"containerStatuses": [{"name": "worker", "state": {"waiting": {"reason": "PodInitializing"}}}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "ended_there"),
+    [
+        ({"phase": "Running", **BEGUN}, False),
+        ({"phase": "Pending", **WAITING}, False),
+        ({"phase": "Running"}, False),
+        ({"phase": "Failed", "conditions": [COLLECTED], **BEGUN}, False),
+        ({"phase": "Failed", "conditions": [COLLECTED], **WAITING}, False),
+        ({"phase": "Failed", **BEGUN}, False),
+        (ended(137, conditions=[COLLECTED]), True),
+        (ended(143, conditions=[DISRUPTION]), True),
+        ({"phase": "Failed", "reason": "Evicted"}, True),
+        ({"phase": "Failed", **WAITING}, True),
+    ],
+)
+def test_who_takes_an_object_away_does_not_confirm_that_its_worker_has_ended(
+    *, status: dict[str, Any], ended_there: bool
+) -> None:
+    """W08, W14: only its kubelet does; the cluster calls a lost node's pods failed and does not know."""
+    gone = pod(status)
+    assert has_ended(gone) is ended_there
+    assert read_deleted(gone).unconfirmed is not ended_there
+    assert read_pod(gone).description.unconfirmed is (status["phase"] == "Failed" and not ended_there)
+    # One that was never placed has run nowhere.
+    assert has_ended(gone | {"spec": {}})
 
 
 def test_a_sidecar_neither_keeps_a_finished_pod_alive_nor_says_how_it_ended() -> None:

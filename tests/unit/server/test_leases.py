@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from unittest.mock import Mock
+from unittest.mock import AsyncMock, Mock
 
-from hodei_providers.contract import Description, Handle, WorkerPhase
+import pytest
+
+from hodei_providers.contract import Description, ExitReason, Handle, WorkerPhase
+from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
-from hodei_server.loops.leases import Leases
+from hodei_server.loops.leases import ORPHAN_MARGIN, Leases
 from hodei_server.loops.presence import Presence
 from hodei_server.work.live import LiveAttempts
 from hodei_server.work.sessions import Sessions
@@ -47,6 +50,7 @@ async def test_a_provider_that_does_not_answer_keeps_nobody_waiting_for_the_othe
             "removal_reason": None,
             "state": int(WorkerState.BUSY),
             "registered_at": 1,
+            "hello_at": 1,
         }
         for worker_id, provider in (("w1", "slow"), ("w2", "gone"))
     ]
@@ -56,3 +60,51 @@ async def test_a_provider_that_does_not_answer_keeps_nobody_waiting_for_the_othe
     fleet.answers.set()
     await looking
     assert fleet.removed.empty()
+
+
+GONE = Description(Handle("w1"), WorkerPhase.MISSING, reason=ExitReason.EVICTED, message="the pod was deleted")
+UNSEEN = Description(Handle("w1"), WorkerPhase.MISSING, message="the pod was deleted", unconfirmed=True)
+
+
+def judging(live: Any, hello_at: int | None) -> tuple[Leases, Any]:
+    """Return leases of one worker, and what its attempt is given up with."""
+    fleet, attempts = Mock(), Mock(live=Mock(of_worker=lambda _: live))
+    database: Any = Mock(read=AsyncMock(return_value={"hello_at": hello_at}))
+    leases = Leases(
+        attempts, fleet, Sessions(), database, lease=0.0, orphan_after=600.0, pools=Mock(), presence=Presence()
+    )
+    return leases, attempts.lose_soon
+
+
+async def test_a_worker_whose_end_nobody_has_seen_keeps_its_job_until_it_has_been_silent_for_long_enough() -> None:
+    """W08, W14: whether its provider tells so by itself or is asked; another attempt would run beside this one."""
+    live = Mock(result=None, started=True)
+    leases, lose = judging(live, hello_at=1)
+    await leases.heard(UNSEEN)
+    for silent in (0.0, 599.0, 600.0, 600.0 + ORPHAN_MARGIN):
+        leases.judge(UNSEEN, silent, begun=True)
+    lose.assert_not_called()
+    leases.judge(UNSEEN, 601.0 + ORPHAN_MARGIN, begun=True)
+    lose.assert_called_once_with(live, Cause.WORKER_LOST, "The worker is gone: the pod was deleted")
+
+
+@pytest.mark.parametrize(
+    ("description", "hello_at", "cause"), [(GONE, 1, Cause.EVICTED), (UNSEEN, None, Cause.WORKER_LOST)]
+)
+async def test_a_worker_that_has_ended_or_never_had_a_job_is_given_up_at_once(
+    *, description: Description, hello_at: int | None, cause: Cause
+) -> None:
+    """W08, W09: its end was confirmed; or it is let in no more, wherever it is."""
+    live = Mock(result=None, started=False)
+    leases, lose = judging(live, hello_at)
+    await leases.heard(description)
+    lose.assert_called_once_with(live, cause, "The worker is gone: the pod was deleted")
+
+
+async def test_a_worker_without_a_job_is_removed_whether_its_end_was_seen_or_not() -> None:
+    """There is nothing that could run twice."""
+    leases, lose = judging(None, hello_at=1)
+    await leases.heard(UNSEEN)
+    lose.assert_not_called()
+    fleet: Any = leases._fleet
+    fleet.remove_soon.assert_called_once()

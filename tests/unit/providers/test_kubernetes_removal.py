@@ -1,0 +1,110 @@
+"""Removals of pods against an API that is played: how a pod went, and what that says of its worker."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hodei_faults.played_api import playing
+from hodei_providers.contract import Handle, WorkerPhase
+from hodei_providers.kubernetes.provider import KubernetesProvider
+
+HANDLE = Handle("w1", {"namespace": "space", "pod": "hodei-worker-w1"})
+RUNNING: dict[str, Any] = {"running": {}}
+ENDED = {"terminated": {"exitCode": 143, "reason": "Error"}}
+
+
+class OnePod:
+    """A cluster with the pod of worker w1 on a node, which goes when it is deleted.
+
+    :param last: the state of its container as it goes.
+    :param watched: whether anybody is told that it has gone.
+    """
+
+    def __init__(self, last: dict[str, Any], *, watched: bool = True) -> None:
+        self.last = last
+        self.watched = watched
+        self.gone = asyncio.Event()
+
+    def pod(self, state: dict[str, Any]) -> dict[str, Any]:
+        """Return the pod."""
+        labels = {"hodei.io/managed": "true", "hodei.io/instance": "installation", "hodei.io/worker-id": "w1"}
+        metadata = {"name": "hodei-worker-w1", "namespace": "space", "uid": "u", "resourceVersion": "2"}
+        status = {"phase": "Running", "containerStatuses": [{"name": "worker", "state": state}]}
+        return {
+            "metadata": metadata | {"labels": labels},
+            "spec": {"nodeName": "node1", "containers": []},
+            "status": status,
+        }
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Play the API."""
+        if request.method == "DELETE":
+            self.gone.set()
+            return web.json_response({})
+        if "watch" in request.query:
+            if not self.watched:
+                return web.json_response({"message": "no watches today"}, status=500)
+            response = web.StreamResponse()
+            await response.prepare(request)
+            await self.gone.wait()
+            event = {"type": "DELETED", "object": self.pod(self.last)}
+            await response.write(json.dumps(event).encode() + b"\n")
+            return response
+        if request.path.endswith("/pods"):
+            items = [] if self.gone.is_set() else [self.pod(RUNNING)]
+            return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
+        if "/pods/" in request.path and not self.gone.is_set():
+            return web.json_response(self.pod(RUNNING))
+        return web.json_response({"message": "there is none"}, status=404)
+
+
+@contextlib.asynccontextmanager
+async def entered(cluster: OnePod, folder: Path, **options: Any) -> AsyncIterator[KubernetesProvider]:
+    """Give a provider of a played cluster."""
+    async with asyncio.timeout(60), playing(cluster.answer, folder) as played:
+        config = dataclasses.replace(played, namespace="space", server_address="10.0.0.1:1", ensure=False, **options)
+        async with KubernetesProvider(config=config) as provider:
+            yield provider
+
+
+@pytest.mark.parametrize(
+    ("last", "watched", "gone"), [(ENDED, True, True), (RUNNING, True, False), (ENDED, False, False)]
+)
+async def test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended(
+    *, tmp_path: Path, last: dict[str, Any], watched: bool, gone: bool
+) -> None:
+    """W08, W14: and not as its object was taken away, by whomever, while a node without a network runs it."""
+    async with entered(OnePod(last, watched=watched), tmp_path) as provider:
+        for _ in range(2):
+            assert await provider.destroy(HANDLE) is gone
+        found = await provider.describe(HANDLE)
+        assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, True)
+
+
+async def test_a_worker_that_nobody_has_seen_end_counts_as_gone_in_the_end(tmp_path: Path) -> None:
+    """W42: by then it has ended by itself; it takes up no room for ever."""
+    async with entered(OnePod(RUNNING), tmp_path, lost_node_timeout=1e-9) as provider:
+        assert await provider.destroy(HANDLE)
+
+
+@pytest.mark.parametrize("last", [ENDED, RUNNING])
+async def test_a_pod_that_somebody_else_has_deleted_is_told_as_it_went(tmp_path: Path, last: dict[str, Any]) -> None:
+    """W08, W14: by the watch, by `describe` and by `destroy`."""
+    cluster = OnePod(last)
+    async with entered(cluster, tmp_path) as provider:
+        cluster.gone.set()
+        async with contextlib.aclosing(provider.watch("installation")) as watching:  # type: ignore[type-var]  # it is one
+            told = await anext(watching)
+        assert told.unconfirmed is (last is RUNNING)
+        found = await provider.describe(HANDLE)
+        assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, last is RUNNING)
+        assert await provider.destroy(HANDLE) is (last is ENDED)
