@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hodei_providers.contract import LaunchRejectedError, ProviderError, ProviderUnavailableError
@@ -75,20 +75,34 @@ class Infrastructure:
     async def keep_current(self, tenants: Mapping[str, str]) -> None:
         """Repair tenants' namespaces from time to time, and carry changes of the pull secrets there.
 
+        One that can't be seen to holds up no other; it is looked at again at the next turn, and told in `problems`.
+
         :param tenants: of each namespace.
-        :raise ProviderError: the cluster can't be reached.
+        :raise ProviderError: the pull secrets can't be read.
         """
         spaces = [namespace for namespace, tenant in tenants.items() if tenant]
         if not self._config.ensure or not spaces:
             return
         before = dict(self._copied)
         for namespace in spaces:
-            await self.ensure(namespace, tenants[namespace])
+            with self._told_of(namespace):
+                await self.ensure(namespace, tenants[namespace])
         for name in self._config.image_pull_secrets:
             with contextlib.suppress(ForbiddenError, NotThereError):
                 source = await self._api.get(f"{_PATHS['Secret'].format(self._config.namespace)}/{name}")
                 if before.get(name) != source["metadata"]["resourceVersion"]:
-                    await self._copy_pull_secrets(spaces)
+                    for namespace in spaces:
+                        with self._told_of(namespace):
+                            await self._copy_pull_secrets([namespace])
+
+    @contextlib.contextmanager
+    def _told_of(self, namespace: str) -> Iterator[None]:
+        """Note a failure among a namespace's problems, and have all of it looked at again soon."""
+        try:
+            yield
+        except ProviderError as error:
+            self._looked_at.pop(namespace, None)
+            self.problems[namespace] = [f"namespace {namespace} can't be seen to: {error}"]
 
     async def _copy_pull_secrets(self, namespaces: Sequence[str]) -> Sequence[str]:
         """Copy the pull secrets; return what could not be copied, a line each."""

@@ -10,14 +10,18 @@ from hodei_providers.kubernetes.errors import GoneError
 
 #: Objects of one page.
 PAGE = 500
+#: How often a list is begun, before who wants it is to wait.
+TRIES = 3
 
 
 async def list_all(api: Api, path: str, **query: str) -> tuple[list[Mapping[str, Any]], str]:
     """Return all objects of a list, and the version of the list.
 
     :param query: which of them, such as `labelSelector`.
+    :raise GoneError: it grows too old before its last page is read, again and again.
     :raise ProviderError: the cluster can't be asked.
     """
+    begun = 1
     found: list[Mapping[str, Any]] = []
     page = {"limit": str(PAGE)}
     while True:
@@ -25,6 +29,9 @@ async def list_all(api: Api, path: str, **query: str) -> tuple[list[Mapping[str,
             answer = await api.get(path, **query, **page)
         except GoneError:
             # The list grew too old between two pages.
+            if begun == TRIES:
+                raise
+            begun += 1
             found.clear()
             page.pop("continue", None)
             continue

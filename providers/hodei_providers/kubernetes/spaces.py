@@ -19,6 +19,8 @@ from hodei_providers.kubernetes.watching import PodWatch
 
 #: Seconds after which the server's rights are looked at again: an administrator may have given more.
 RIGHTS_SECONDS = 300.0
+#: What the watches of namespaces have told and nobody has taken yet; one that has more to tell waits.
+NEWS = 100
 
 
 class Spaces:
@@ -112,28 +114,41 @@ class Spaces:
                 self._everywhere = False, now
         return self._everywhere[0]
 
+    def _refused(self) -> None:
+        """Note that the pods of the whole cluster may not be read, or not any more."""
+        self._everywhere = False, time.monotonic()
+
     async def pods(self, selector: str) -> Sequence[Mapping[str, Any]]:
         """Return all pods of a selector, in whatever namespace.
 
         :raise ProviderError: the cluster can't be asked.
         """
-        found: list[Mapping[str, Any]] = []
-        for path in await self._paths():
-            found += (await list_all(self._api, path, labelSelector=selector))[0]
-        return found
+        paths = await self._paths()
+        try:
+            return [pod for path in paths for pod in (await list_all(self._api, path, labelSelector=selector))[0]]
+        except ForbiddenError:
+            if paths != [EVERYWHERE]:
+                raise
+            self._refused()
+            return await self.pods(selector)
 
     async def descriptions(self, make_watch: Callable[[str], PodWatch]) -> AsyncIterator[Description]:
         """Yield what the watches of all namespaces tell: one of the cluster, else one of each, never one of a pod.
+
+        Where the right to the one of the cluster is taken away, or never was one to watch, it goes on with the others.
 
         :param make_watch: makes the watch of a path.
         :raise ProviderError: the cluster can't be asked which of these it is to be.
         """
         paths = await self._paths()
         if len(paths) == 1 and (not self._config.dynamic_namespaces or paths == [EVERYWHERE]):
-            async for description in make_watch(paths[0]).descriptions():
-                yield description
-            return
-        news: asyncio.Queue[Description] = asyncio.Queue()
+            try:
+                async for description in make_watch(paths[0]).descriptions():
+                    yield description
+            except ForbiddenError:
+                self._refused()
+                await self.refresh()
+        news: asyncio.Queue[Description] = asyncio.Queue(NEWS)
         tasks: dict[str, asyncio.Task[Any]] = {}
         try:
             while True:

@@ -14,14 +14,24 @@ from typing import Any
 from hodei_providers.contract import Description, ExitReason, ProviderError, WorkerPhase
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.ends import Ends
-from hodei_providers.kubernetes.errors import GoneError
+from hodei_providers.kubernetes.errors import ForbiddenError, GoneError
 from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.image_user import Readings
 from hodei_providers.kubernetes.listing import list_all
+from hodei_providers.kubernetes.paths import EVERYWHERE
 from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_deleted
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
 RETRY_SECONDS = (0.5, 10.0)
+
+
+async def pause(failures: int) -> None:
+    """Wait before the API is asked again.
+
+    :param failures: in a row.
+    """
+    first, most = RETRY_SECONDS
+    await asyncio.sleep(min(most, first * 2**failures) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
 
 class Troubles:
@@ -103,6 +113,8 @@ class PodWatch:
 
         A watch that breaks goes on from where it was; one that can't (W10), or that is older than `resync_seconds`,
         begins anew with a full list, which finds what the watch has missed (W09). The API not answering is waited out.
+
+        :raise ForbiddenError: the whole cluster may not be watched, or not any more; of a namespace that is waited out.
         """
         failures = 0
         while True:
@@ -111,12 +123,13 @@ class PodWatch:
                     failures = 0
                     yield description
                 failures = 0
-            except GoneError:
-                continue
-            except ProviderError:
+            except ProviderError as error:
+                if isinstance(error, ForbiddenError) and self._path == EVERYWHERE:
+                    raise
                 failures += 1
-                first, most = RETRY_SECONDS
-                await asyncio.sleep(min(most, first * 2**failures) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+                # That a watch has grown too old is no outage, if a new one has not.
+                if failures > 1 or not isinstance(error, GoneError):
+                    await pause(failures)
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()

@@ -1,0 +1,71 @@
+"""Tenants' namespaces against an API that is played: one that can't be seen to holds up no other."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from pathlib import Path
+
+from aiohttp import web
+
+from hodei_faults.played_api import playing
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.capacity import Cluster
+from hodei_providers.kubernetes.health import check_health
+from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.spaces import Spaces
+
+TENANTS = {"home": "", "t-foreign": "foreign", "t-acme": "acme"}
+
+
+class Administered:
+    """A cluster where one tenant's namespace is somebody else's, and there is a pull secret.
+
+    :ivar version: of the pull secret.
+    :ivar foreign: the namespaces that are somebody else's.
+    :ivar applied: what was made, or changed, by its path.
+    """
+
+    def __init__(self) -> None:
+        self.version = "1"
+        self.foreign = {"t-foreign"}
+        self.applied: list[str] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Play the API."""
+        name = request.path.rpartition("/")[2]
+        if request.method == "PATCH":
+            self.applied.append(request.path)
+        if request.method == "GET" and name == "registry":
+            metadata = {"name": "registry", "resourceVersion": self.version}
+            return web.json_response({"metadata": metadata, "type": "kubernetes.io/dockerconfigjson"})
+        if request.path == f"/api/v1/namespaces/{name}":
+            labels = {} if name in self.foreign else {"hodei.io/managed": "true"}
+            return web.json_response({"metadata": {"name": name, "labels": labels}})
+        return web.json_response({"items": [], "metadata": {}})
+
+
+async def test_a_tenants_namespace_that_can_t_be_seen_to_holds_up_no_other_and_is_told(tmp_path: Path) -> None:
+    """W28: the others are repaired and get what their pull secrets have become; health has the words until it heals."""
+    cluster = Administered()
+    copy = "/api/v1/namespaces/t-acme/secrets/registry"
+    async with asyncio.timeout(60), playing(cluster.answer, tmp_path) as played:
+        options = {"namespace": "home", "dynamic_namespaces": True, "image_pull_secrets": ("registry",)}
+        config = dataclasses.replace(played, server_identity="server", **options)  # type: ignore[arg-type]  # as they are
+        async with Api(config) as api:
+            infrastructure, spaces = Infrastructure(api, config), Spaces(api, config)
+            await infrastructure.keep_current(TENANTS)
+            assert copy in cluster.applied
+            health = await check_health("k", api, config, infrastructure, spaces=spaces, cluster=Cluster())
+            assert health.degraded
+            assert "t-foreign can't be seen to" in health.message
+            assert "is not Hodei's" in health.message
+            cluster.applied.clear()
+            cluster.version = "2"
+            await infrastructure.keep_current(TENANTS)
+            assert copy in cluster.applied
+            cluster.foreign.clear()
+            await infrastructure.keep_current(TENANTS)
+            assert "/api/v1/namespaces/t-foreign/secrets/registry" in cluster.applied
+            health = await check_health("k", api, config, infrastructure, spaces=spaces, cluster=Cluster())
+            assert (health.degraded, health.message) == (False, "")

@@ -1,0 +1,147 @@
+"""Watches of pods against an API that is played: refused, too old again and again, and heard by somebody slow."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from hodei_faults.played_api import playing
+from hodei_providers.contract import Description, Handle, WorkerPhase
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import GoneError
+from hodei_providers.kubernetes.listing import TRIES, list_all
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.kubernetes.spaces import NEWS, Spaces
+
+POD = {
+    "metadata": {
+        "name": "hodei-worker-w1",
+        "namespace": "home",
+        "uid": "u",
+        "labels": {"hodei.io/managed": "true", "hodei.io/instance": "installation", "hodei.io/worker-id": "w1"},
+    },
+    "spec": {"containers": []},
+    "status": {"phase": "Failed"},
+}
+
+
+class Grudging:
+    """A cluster that lets its pods be read namespace by namespace, and takes the right to more away.
+
+    :ivar lists: whether the pods of the whole cluster may be listed.
+    """
+
+    def __init__(self) -> None:
+        self.lists = True
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Play the API."""
+        everywhere, watch = request.path == "/api/v1/pods", "watch" in request.query
+        if everywhere and (watch or not self.lists):
+            verb = "watch" if watch else "list"
+            return web.json_response({"message": f'User "server" cannot {verb} resource "pods"'}, status=403)
+        items = [POD] if request.path == "/api/v1/namespaces/home/pods" else []
+        return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
+
+
+async def test_a_right_to_the_whole_cluster_that_is_taken_away_leaves_the_namespaces(tmp_path: Path) -> None:
+    """W08, W11: their watches tell, and their lists have what is there; nobody asks for ever for what is refused."""
+    cluster = Grudging()
+    async with asyncio.timeout(60), playing(cluster.answer, tmp_path) as played:
+        options = {"namespace": "home", "dynamic_namespaces": True, "ensure": False}
+        config = dataclasses.replace(played, server_address="10.0.0.1:1", **options)  # type: ignore[arg-type]  # as they are
+        async with KubernetesProvider(config=config) as provider:
+            assert await provider.list("installation") == []
+            async with contextlib.aclosing(provider.watch("installation")) as watching:  # type: ignore[type-var]  # it is one
+                told = await anext(watching)
+            assert (told.handle.worker_id, told.phase) == ("w1", WorkerPhase.EXITED)
+        async with KubernetesProvider(config=config) as provider:
+            assert await provider.list("installation") == []
+            cluster.lists = False
+            assert [each.worker_id for each in await provider.list("installation")] == ["w1"]
+
+
+class EnoughError(Exception):
+    """The test has seen what it wanted to see."""
+
+
+async def test_a_watch_that_is_too_old_again_and_again_is_begun_anew_with_pauses(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W10, W28: at once the first time, then as after any failure."""
+    asked = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal asked
+        if "watch" in request.query:
+            asked += 1
+            return web.json_response({"reason": "Expired", "message": "too old resource version"}, status=410)
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+
+    pauses: list[int] = []
+
+    async def pause(failures: int) -> None:
+        pauses.append(failures)
+        if len(pauses) == 3:
+            raise EnoughError
+
+    monkeypatch.setattr("hodei_providers.kubernetes.watching.pause", pause)
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="home", server_address="10.0.0.1:1", ensure=False)
+        async with KubernetesProvider(config=config) as provider:
+            with pytest.raises(EnoughError):
+                await anext(provider.watch("installation"))
+    assert (asked, pauses) == (4, [2, 3, 4])
+
+
+async def test_a_list_that_grows_too_old_before_its_end_is_not_begun_for_ever(tmp_path: Path) -> None:
+    """W10, W28: whoever wants it waits, and asks again."""
+    begun = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal begun
+        if "continue" in request.query:
+            return web.json_response({"reason": "Expired", "message": "too old"}, status=410)
+        begun += 1
+        return web.json_response({"items": [POD], "metadata": {"continue": "here"}})
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as config, Api(config) as api:
+        with pytest.raises(GoneError):
+            await list_all(api, "/api/v1/pods")
+    assert begun == TRIES
+
+
+class Talkative:
+    """A watch that always has something to tell."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    async def descriptions(self) -> AsyncIterator[Description]:
+        """Tell it."""
+        while True:
+            self.told += 1
+            yield Description(Handle(f"w{self.told}"), WorkerPhase.EXITED)
+            await asyncio.sleep(0)
+
+
+async def test_what_namespaces_tell_waits_for_whoever_hears_it(tmp_path: Path) -> None:
+    """W28: no more is read of their watches than that one takes, and a bound."""
+    watch: Any = Talkative()
+    async with asyncio.timeout(60), playing(Grudging().answer, tmp_path) as played, Api(played) as api:
+        config = dataclasses.replace(played, namespace="home", dynamic_namespaces=True)
+        spaces = Spaces(api, config)
+        spaces._refused()
+        async with contextlib.aclosing(spaces.descriptions(lambda _: watch)) as hearing:  # type: ignore[type-var]  # it is one
+            await anext(hearing)
+            for _ in range(20 * NEWS):
+                await asyncio.sleep(0)
+            # Beside these: what was taken, what is about to be, and what waits for room.
+            assert NEWS <= watch.told <= NEWS + 3
