@@ -51,6 +51,18 @@ async def test_a_worker_that_ends_before_it_connects_leaves_its_words_and_events
         assert "event Scheduled: " in said
 
 
+async def test_pods_that_do_not_reach_the_server_say_so_in_the_log_of_the_start_that_failed(
+    make_settings: Callable[..., Any], orders: Any
+) -> None:
+    """L17: nobody listens where they were sent; the server has never heard of them, and has what they print."""
+    settings = make_settings(log_level="warn", SERVER_ADDRESS=f"{orders.host}:1", LISTEN=orders.host)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["true"], start_timeout=100, retry=NEVER_AGAIN)
+        outcome = await client.wait(job)
+        assert outcome.cause == wire.CAUSE_START_TIMEOUT, outcome
+        assert "can't register yet: " in await output(client, job)
+
+
 async def test_a_worker_that_runs_out_of_memory_before_it_connects_is_told_so(
     make_settings: Callable[..., Any], api: Any, played: KubernetesConfig
 ) -> None:

@@ -8,6 +8,7 @@ import dataclasses
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp import web
@@ -153,3 +154,22 @@ async def test_a_watch_that_something_else_answers_is_an_outage(serve: Serve) ->
     async with Api(await serve(answer)) as api:
         with pytest.raises(ProviderUnavailableError, match="no object"):
             await anext(api.watch("/api/v1/pods", seconds=60))
+
+
+async def test_calls_beyond_a_second_s_burst_wait_for_their_turn(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W28: by a clock that only waiting moves, thirty calls at five a second take as long as the last of them waits."""
+    clock = [1000.0]
+
+    async def sleep(seconds: float) -> None:
+        clock[0] += seconds
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    config = dataclasses.replace(await serve(answer), api_rate=5.0)
+    async with Api(config) as api:
+        monkeypatch.setattr("hodei_providers.kubernetes.api.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr("hodei_providers.kubernetes.api.asyncio", SimpleNamespace(sleep=sleep))
+        for _ in range(30):
+            await api.get("/api/v1/pods")
+    assert clock[0] - 1000.0 >= (30 - 6) / 5.0
