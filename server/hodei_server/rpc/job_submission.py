@@ -49,6 +49,9 @@ class Submissions:
         self._accepting = accepting
         #: So many more may wait, whatever leaves the queue: it is counted again only where these are used up.
         self._room = 0
+        #: How many are counting it now, and how often what one of them found was taken over.
+        self._counting = 0
+        self._counts = 0
 
     async def submit(self, spec: wire.JobSpec, request_id: str, retry_of: str = "") -> Submitted:
         """Store a job in which nothing is wrong by itself, or find it under its request_id.
@@ -83,17 +86,25 @@ class Submissions:
 
     async def _store(self, new: NewJob) -> Submitted | None:
         """Store a job, or find it; None where there is no room for it."""
-        counted = self._room <= 0
-        if not counted:
+        counted, counts = self._room <= 0, self._counts
+        if counted:
+            self._counting += 1
+        else:
             self._room -= 1
 
         def write(tx: Transaction) -> tuple[Submitted | None, int]:
             room = self._max_queued - queued_count(tx) if counted else 1
             return (insert_job if room > 0 else submitted_before)(tx, new), room
 
-        submitted, room = await self._database.write(write)
-        if counted:
-            self._room = (self._room if self._room > 0 else room) - 1
+        try:
+            submitted, room = await self._database.write(write)
+        finally:
+            self._counting -= counted
+        # Only by the first of those that counted at once: what is stored since is not in what the others saw.
+        if counted and counts == self._counts:
+            self._counts += 1
+            # The others take a place each.
+            self._room = room - 1 - self._counting
         return submitted
 
     def _refuse_unsupported(self, spec: wire.JobSpec) -> None:
