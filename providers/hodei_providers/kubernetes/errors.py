@@ -28,6 +28,10 @@ class ForbiddenError(ProviderUnavailableError):
     """The server lacks a right; an administrator can give it, so what is asked waits."""
 
 
+class MissingError(ProviderUnavailableError):
+    """What every pod needs there is gone, or going: somebody has deleted it, and it can be made again."""
+
+
 class GoneError(ProviderError):
     """A watch can't go on from where it was (410): list again."""
 
@@ -67,8 +71,7 @@ def _forbidden(text: str) -> ProviderError:
     if " cannot " in text or "unauthorized" in text.lower() or "attempting to grant" in text:
         return ForbiddenError(text)
     if "because it is being terminated" in text or "service account" in text:
-        # The namespace is going, or the account is not there yet: both are repaired.
-        return ProviderUnavailableError(text)
+        return MissingError(text)
     return LaunchRejectedError(text)
 
 

@@ -1,0 +1,68 @@
+"""What somebody takes away under a running server, and settings of what is made there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import until
+from hodei_faults.logs import read
+from hodei_providers.kubernetes.errors import NotThereError
+from hodei_server.app import Server
+
+MakeSettings = Callable[..., Any]
+
+
+async def test_what_somebody_deletes_is_made_again(make_settings: MakeSettings, api: Any, namespace: str) -> None:
+    """W28: the account of the workers, then the whole namespace: neither keeps jobs waiting for the next repair."""
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        place = f"/api/v1/namespaces/{namespace}"
+        await api.delete(f"{place}/serviceaccounts/hodei-jobs-worker")
+        job = await client.submit(["true"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert (await api.get(f"{place}/serviceaccounts/hodei-jobs-worker"))["automountServiceAccountToken"] is False
+        uid = (await api.get(place))["metadata"]["uid"]
+        await api.delete(place)
+
+        async def there_again() -> bool:
+            try:
+                return bool((await api.get(place))["metadata"]["uid"] != uid)
+            except NotThereError:
+                return False
+
+        # Nothing is launched, and nothing is repaired by a launch, while the provider is not healthy.
+        await until(there_again)
+        job = await client.submit(["true"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+async def test_a_token_in_the_environment_is_in_no_secret_and_not_in_the_jobs_environment(
+    make_settings: MakeSettings, api: Any, namespace: str
+) -> None:
+    """W24: where a setting says so; it is burnt before the job begins."""
+    async with (
+        Server(make_settings(OTP_DELIVERY="env"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["sh", "-c", "env; echo it is $HODEI_JOB_ID"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        said = await read(client, job)
+        assert f"it is {job}".encode() in said
+        assert b"OTP" not in said
+        assert not (await api.get(f"/api/v1/namespaces/{namespace}/secrets"))["items"]
+
+
+async def test_the_role_is_bound_to_the_identity_that_a_setting_names(
+    make_settings: MakeSettings, api: Any, namespace: str
+) -> None:
+    """In place of who this server is."""
+    settings = make_settings(SERVER_IDENTITY="system:serviceaccount:control:hodei")
+    async with Server(settings, ephemeral=True):
+        bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
+        (subject,) = (await api.get(f"{bindings}/hodei-server"))["subjects"]
+    assert (subject["kind"], subject["namespace"], subject["name"]) == ("ServiceAccount", "control", "hodei")
