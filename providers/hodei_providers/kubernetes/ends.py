@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -10,17 +11,20 @@ from hodei_providers.kubernetes.state import handle_of, has_ended
 
 #: Workers that are remembered: many more than go while one is waited for.
 KEPT = 10_000
+#: Seconds by which the watch of all pods may be late to tell of one that has gone, and between looks at what it said.
+LATE_SECONDS, LOOK_SECONDS = 2.0, 0.05
 
 
 class Ends:
-    """Remembers how pods went.
+    """Remembers how pods went: told by the watch of all pods, which misses nothing, and by who removes one.
 
     :param timeout: seconds from the first try to remove a worker, whose end nobody confirms, to its being given up.
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self._confirmed: dict[str, bool] = {}
+        #: The pod that a worker has, or had last, by its uid, and whether its end is confirmed.
+        self._last: dict[str, tuple[str, bool]] = {}
         self._since: dict[str, float] = {}
 
     def removing(self, worker_id: str) -> None:
@@ -29,22 +33,30 @@ class Ends:
 
     def see(self, pod: Mapping[str, Any]) -> None:
         """Take note of a pod that is going, or gone, as it is now or was last."""
-        worker_id = handle_of(pod).worker_id
-        self._confirmed.pop(worker_id, None)
-        self._confirmed[worker_id] = has_ended(pod)
-        while len(self._confirmed) > KEPT:
-            del self._confirmed[next(iter(self._confirmed))]
+        worker_id, uid = handle_of(pod).worker_id, pod["metadata"]["uid"]
+        before, ended = self._last.pop(worker_id, ("", False))
+        # Whoever tells of it later may have looked at it earlier: what has ended stays so.
+        self._last[worker_id] = uid, has_ended(pod) or (before == uid and ended)
+        while len(self._last) > KEPT:
+            del self._last[next(iter(self._last))]
 
     def is_confirmed(self, worker_id: str) -> bool:
         """Whether a worker without a pod is known to have ended."""
-        return self._confirmed.get(worker_id, False)
+        return worker_id in self._last and self._last[worker_id][1]
 
-    def is_over(self, worker_id: str) -> bool:
+    async def is_over(self, worker_id: str) -> bool:
         """Whether a worker that is being removed, and has no pod, counts as gone; so does one that was never seen."""
-        now = time.monotonic()
-        return self._confirmed.get(worker_id, True) or now - self._since.get(worker_id, now) >= self._timeout
+        late = time.monotonic() + LATE_SECONDS
+        while worker_id in self._last and not self.is_confirmed(worker_id):
+            now = time.monotonic()
+            if now - self._since.get(worker_id, now) >= self._timeout:
+                return True
+            if now >= late:
+                return False
+            await asyncio.sleep(LOOK_SECONDS)
+        return True
 
     def forget(self, worker_id: str) -> None:
         """Drop a worker that is gone."""
-        self._confirmed.pop(worker_id, None)
+        self._last.pop(worker_id, None)
         self._since.pop(worker_id, None)

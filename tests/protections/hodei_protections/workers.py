@@ -71,7 +71,7 @@ WORKERS: tuple[Protection, ...] = (
         "W14",
         "a pod that was taken away by force has ended by its kubelet's word only",
         "providers/hodei_providers/kubernetes/removal.py",
-        "        return ends.is_over(worker_id)\n",
+        "        return await ends.is_over(worker_id)\n",
         "        return True\n",
         "tests/unit/providers/test_kubernetes_removal.py"
         "::test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended",

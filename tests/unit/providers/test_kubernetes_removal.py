@@ -15,6 +15,7 @@ from aiohttp import web
 
 from hodei_faults.played_api import playing
 from hodei_providers.contract import Handle, WorkerPhase
+from hodei_providers.kubernetes import ends
 from hodei_providers.kubernetes.provider import KubernetesProvider
 
 HANDLE = Handle("w1", {"namespace": "space", "pod": "hodei-worker-w1"})
@@ -26,13 +27,13 @@ class OnePod:
     """A cluster with the pod of worker w1 on a node, which goes when it is deleted.
 
     :param last: the state of its container as it goes.
-    :param watched: whether anybody is told that it has gone.
+    :param looks: how often that state may be seen before the pod has gone; only a watch is told in any case.
     """
 
-    def __init__(self, last: dict[str, Any], *, watched: bool = True) -> None:
+    def __init__(self, last: dict[str, Any], *, looks: int = 1) -> None:
         self.last = last
-        self.watched = watched
-        self.gone = asyncio.Event()
+        self.looks = looks
+        self.gone, self.watched = asyncio.Event(), asyncio.Event()
 
     def pod(self, state: dict[str, Any]) -> dict[str, Any]:
         """Return the pod."""
@@ -51,8 +52,7 @@ class OnePod:
             self.gone.set()
             return web.json_response({})
         if "watch" in request.query:
-            if not self.watched:
-                return web.json_response({"message": "no watches today"}, status=500)
+            self.watched.set()
             response = web.StreamResponse()
             await response.prepare(request)
             await self.gone.wait()
@@ -64,6 +64,9 @@ class OnePod:
             return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
         if "/pods/" in request.path and not self.gone.is_set():
             return web.json_response(self.pod(RUNNING))
+        if "/pods/" in request.path and self.looks:
+            self.looks -= 1
+            return web.json_response(self.pod(self.last))
         return web.json_response({"message": "there is none"}, status=404)
 
 
@@ -76,18 +79,30 @@ async def entered(cluster: OnePod, folder: Path, **options: Any) -> AsyncIterato
             yield provider
 
 
-@pytest.mark.parametrize(
-    ("last", "watched", "gone"), [(ENDED, True, True), (RUNNING, True, False), (ENDED, False, False)]
-)
+@pytest.mark.parametrize(("last", "looks", "gone"), [(ENDED, 1, True), (RUNNING, 1, False), (ENDED, 0, False)])
 async def test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended(
-    *, tmp_path: Path, last: dict[str, Any], watched: bool, gone: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], looks: int, *, gone: bool
 ) -> None:
     """W08, W14: and not as its object was taken away, by whomever, while a node without a network runs it."""
-    async with entered(OnePod(last, watched=watched), tmp_path) as provider:
+    monkeypatch.setattr(ends, "LATE_SECONDS", 0.0)
+    async with entered(OnePod(last, looks=looks), tmp_path) as provider:
         for _ in range(2):
             assert await provider.destroy(HANDLE) is gone
         found = await provider.describe(HANDLE)
         assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, True)
+
+
+async def test_an_end_that_who_removes_a_pod_did_not_see_is_told_by_the_watch_of_all(tmp_path: Path) -> None:
+    """W08: the kubelet has said it, and the pod was gone before the next look at it."""
+    cluster = OnePod(ENDED, looks=0)
+    async with (
+        entered(cluster, tmp_path) as provider,
+        contextlib.aclosing(provider.watch("installation")) as watching,  # type: ignore[type-var]  # it is one
+    ):
+        told = asyncio.ensure_future(anext(watching))
+        await cluster.watched.wait()
+        assert await provider.destroy(HANDLE)
+        assert not (await told).unconfirmed
 
 
 async def test_a_worker_that_nobody_has_seen_end_counts_as_gone_in_the_end(tmp_path: Path) -> None:
@@ -99,7 +114,7 @@ async def test_a_worker_that_nobody_has_seen_end_counts_as_gone_in_the_end(tmp_p
 @pytest.mark.parametrize("last", [ENDED, RUNNING])
 async def test_a_pod_that_somebody_else_has_deleted_is_told_as_it_went(tmp_path: Path, last: dict[str, Any]) -> None:
     """W08, W14: by the watch, by `describe` and by `destroy`."""
-    cluster = OnePod(last)
+    cluster = OnePod(last, looks=0)
     async with entered(cluster, tmp_path) as provider:
         cluster.gone.set()
         async with contextlib.aclosing(provider.watch("installation")) as watching:  # type: ignore[type-var]  # it is one
