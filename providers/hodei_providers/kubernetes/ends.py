@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hodei_providers.kubernetes.state import handle_of, has_ended
@@ -18,6 +19,8 @@ LATE_SECONDS, LOOK_SECONDS = 2.0, 0.05
 class Ends:
     """Remembers how pods went: told by the watch of all pods, which misses nothing, and by who removes one.
 
+    Where nobody watches, that a pod has gone is all that is known, and is taken for its end.
+
     :param timeout: seconds from the first try to remove a worker, whose end nobody confirms, to its being given up.
     """
 
@@ -26,6 +29,16 @@ class Ends:
         #: The pod that a worker has, or had last, by its uid, and whether its end is confirmed.
         self._last: dict[str, tuple[str, bool]] = {}
         self._since: dict[str, float] = {}
+        self._watches = 0
+
+    @contextlib.contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take note that a watch of all pods tells of them meanwhile."""
+        self._watches += 1
+        try:
+            yield
+        finally:
+            self._watches -= 1
 
     def removing(self, worker_id: str) -> None:
         """Take note that a worker is being removed: its server lets it in no more."""
@@ -47,7 +60,7 @@ class Ends:
     async def is_over(self, worker_id: str) -> bool:
         """Whether a worker that is being removed, and has no pod, counts as gone; so does one that was never seen."""
         late = time.monotonic() + LATE_SECONDS
-        while worker_id in self._last and not self.is_confirmed(worker_id):
+        while self._watches and worker_id in self._last and not self.is_confirmed(worker_id):
             now = time.monotonic()
             if now - self._since.get(worker_id, now) >= self._timeout:
                 return True

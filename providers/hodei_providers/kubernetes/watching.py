@@ -117,19 +117,20 @@ class PodWatch:
         :raise ForbiddenError: the whole cluster may not be watched, or not any more; of a namespace that is waited out.
         """
         failures = 0
-        while True:
-            try:
-                async for description in self._round():
+        with self._ends.watching():
+            while True:
+                try:
+                    async for description in self._round():
+                        failures = 0
+                        yield description
                     failures = 0
-                    yield description
-                failures = 0
-            except ProviderError as error:
-                if isinstance(error, ForbiddenError) and self._path == EVERYWHERE:
-                    raise
-                failures += 1
-                # That a watch has grown too old is no outage, if a new one has not.
-                if failures > 1 or not isinstance(error, GoneError):
-                    await pause(failures)
+                except ProviderError as error:
+                    if isinstance(error, ForbiddenError) and self._path == EVERYWHERE:
+                        raise
+                    failures += 1
+                    # That a watch has grown too old is no outage, if a new one has not.
+                    if failures > 1 or not isinstance(error, GoneError):
+                        await pause(failures)
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()
