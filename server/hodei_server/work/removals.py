@@ -48,8 +48,11 @@ class Removals:
         self._sessions = sessions
         self._background = background
         self._room = room
-        self._slots = asyncio.Semaphore(PARALLEL)
+        # Each its own: one that does not answer keeps no other's workers from going.
+        self._slots = {name: asyncio.Semaphore(PARALLEL) for name in providers}
         self._removing: dict[str, asyncio.Task[bool]] = {}
+        #: What was asked for in the background and has not come to its end, and whether of an idle worker.
+        self._asked: set[tuple[str, bool]] = set()
 
     async def remove(
         self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False, provider: str = ""
@@ -102,7 +105,7 @@ class Removals:
         while provider is not None:
             handle = Handle(worker_id, json.loads(row["handle"]) if row["handle"] else {})
             try:
-                async with self._slots:
+                async with self._slots[row["provider"]]:
                     gone = await provider.destroy(handle, grace=grace)
                     lost = not gone and (await provider.describe(handle)).unconfirmed
                 self.out_of_reach.pop(worker_id, None)
@@ -118,22 +121,27 @@ class Removals:
             attempt += 1
 
     def remove_soon(self, worker_id: str, reason: str, *, leave_time: bool = False, idle: bool = False) -> None:
-        """Remove a worker in the background; see `remove`."""
-        self._background.start(self.remove(worker_id, reason, leave_time=leave_time, idle=idle), f"remove {worker_id}")
+        """Remove a worker in the background; see `remove`. It may be asked for again and again: once is enough."""
+        if (worker_id, idle) in self._asked:
+            return
+        self._asked.add((worker_id, idle))
+        task = asyncio.create_task(self.remove(worker_id, reason, leave_time=leave_time, idle=idle))
+        task.add_done_callback(lambda _: self._asked.discard((worker_id, idle)))
+        self._background.keep(task)
 
     async def remove_all(self, installation_id: str) -> None:
         """Remove every worker of an installation: nobody will come back for them."""
 
-        async def remove(provider: Provider, handle: Handle) -> None:
+        async def remove(name: str, handle: Handle) -> None:
             for seconds in REMOVAL_RETRY_SECONDS:
-                async with self._slots:
-                    if await provider.destroy(handle):
+                async with self._slots[name]:
+                    if await self._providers[name].destroy(handle):
                         return
                 await asyncio.sleep(seconds)
 
         for name, provider in self._providers.items():
             try:
                 handles = await provider.list(installation_id)
-                await asyncio.gather(*(remove(provider, handle) for handle in handles))
+                await asyncio.gather(*(remove(name, handle) for handle in handles))
             except ProviderError as error:
                 _log.warning("workers.left", provider=name, error=str(error))

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from sqlalchemy import select
 
-from hodei_providers.contract import LaunchRequest, Resources
+from hodei_providers.contract import Handle, LaunchRequest, Resources
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.schema import workers
@@ -16,10 +16,19 @@ from hodei_server.db.workers import NewWorker, insert_worker, said_hello, take_w
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.changes import Change
 from hodei_server.work.background import Background
-from hodei_server.work.removals import Removals
+from hodei_server.work.removals import PARALLEL, Removals
 from hodei_server.work.sessions import Sessions
 
 T = TypeVar("T")
+
+
+class Hung(MemoryProvider):
+    """Answers nothing about what is to be removed."""
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """Wait for ever."""
+        await asyncio.Event().wait()
+        return await super().destroy(handle, grace=grace)
 
 
 class SlowDatabase(Database):
@@ -66,3 +75,28 @@ async def test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_f
     assert not provider.infrastructure
     row = await database.read(lambda tx: tx.execute(select(workers)).mappings().one())
     assert (row["state"], row["removal_reason"]) == (int(WorkerState.GONE), "lost")
+
+
+async def test_a_provider_that_does_not_answer_keeps_no_others_workers_and_gathers_no_tasks(database: Database) -> None:
+    """W28: as many removals as are under way at once wait for it, each asked for again at every look."""
+    providers = {"hung": Hung("hung"), "well": MemoryProvider("well")}
+    names = [f"w{number}" for number in range(PARALLEL + 1)]
+
+    def workers_of_both(tx: Transaction) -> None:
+        for name in names:
+            insert_worker(tx, NewWorker(name, "hung", "", b"", "", 5, None))
+        insert_worker(tx, NewWorker("other", "well", "", b"", "", 5, None))
+
+    await database.write(workers_of_both)
+    background = Background()
+    removals = Removals(providers, database, Sessions(), background, Change())
+    before = len(asyncio.all_tasks())
+    for _ in range(50):
+        for name in names:
+            removals.remove_soon(name, "lost")
+        await asyncio.sleep(0)
+    # Who waits, and the removal itself.
+    assert len(asyncio.all_tasks()) - before <= 2 * len(names)
+    async with asyncio.timeout(30):
+        assert await removals.remove("other", "lost")
+    await background.close()
