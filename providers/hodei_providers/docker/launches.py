@@ -98,7 +98,18 @@ class Launches:
 
         own = await self._images.ensure(self._config.worker_image, report) if request.image else None
         image = await self._images.ensure(request.image or self._config.worker_image, report)
-        agent_volume = await self._agent_volume(own) if own is not None else ""
+        if own is None:
+            return await self._make_in_turn(request, image, "")
+        filled = own.image_id in self._filled
+        try:
+            return await self._make_in_turn(request, image, await self._agent_volume(own))
+        except LaunchRejectedError:
+            if not filled:
+                raise
+            # Somebody may have removed the volume since it was filled: an empty one took its place.
+            return await self._make_in_turn(request, image, await self._agent_volume(own))
+
+    async def _make_in_turn(self, request: LaunchRequest, image: ImageFacts, agent_volume: str) -> Handle:
         async with self._slots:
             self._making.add(request.worker_id)
             try:

@@ -17,6 +17,8 @@ from hodei_client import SYSTEM, Chunk, Client, ClientSettings
 from hodei_faults.containers import container_of, docker
 from hodei_faults.logs import read
 from hodei_faults.registry import Registry
+from hodei_providers.docker.config import DockerConfig
+from hodei_providers.docker.spec import agent_volume_name
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -128,3 +130,17 @@ async def test_what_is_cancelled_while_its_image_is_waited_for_is_never_launched
     await client.cancel(job)
     assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
     assert container_of(job) == ""
+
+
+async def test_an_agents_volume_that_somebody_has_removed_is_filled_again(client: Client, config: DockerConfig) -> None:
+    """W43: by the very launch that finds it empty, so that a job that is never tried again runs, too."""
+    job = await client.submit(["true"], image="busybox:stable", retry=NO_RETRY)
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    image_id = docker("image", "inspect", "--format", "{{.Id}}", config.worker_image).strip()
+    async with asyncio.timeout(60):
+        # Its container may not be gone yet.
+        while agent_volume_name(image_id) in docker("volume", "ls", "--quiet").split():
+            docker("volume", "rm", agent_volume_name(image_id), check=False)
+            await asyncio.sleep(0.1)
+    job = await client.submit(["true"], image="busybox:stable", retry=NO_RETRY)
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
