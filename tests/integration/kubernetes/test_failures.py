@@ -27,6 +27,16 @@ async def once(make_settings: MakeSettings) -> AsyncIterator[Client]:
         yield client
 
 
+@pytest.fixture
+async def patient(make_settings: MakeSettings) -> AsyncIterator[Client]:
+    """Return a client of a server that gives images that can't be pulled longer than a test takes to mend one."""
+    async with (
+        Server(make_settings(IMAGE_PULL_GRACE="5m"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        yield client
+
+
 NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
 
 
@@ -39,23 +49,13 @@ async def test_an_image_that_cannot_be_pulled_fails_with_the_runtimes_words(once
     assert "registry.invalid/none:1" in await output(once, job)
 
 
-async def test_an_image_without_a_name_fails_at_once(client: Client) -> None:
+async def test_an_image_without_a_name_fails_at_once(patient: Client) -> None:
     """W01: what can't heal is not waited for."""
-    job = await client.submit(["true"], image="Not/A:Valid:Name", retry=NEVER_AGAIN)
+    job = await patient.submit(["true"], image="Not/A:Valid:Name", retry=NEVER_AGAIN)
     async with asyncio.timeout(PATIENCE):
-        outcome = await client.wait(job)
+        outcome = await patient.wait(job)
     assert outcome.cause == wire.CAUSE_IMAGE, outcome
-    assert "InvalidImageName" in await output(client, job)
-
-
-@pytest.fixture
-async def patient(make_settings: MakeSettings) -> AsyncIterator[Client]:
-    """Return a client of a server that gives images that can't be pulled longer than a test takes to mend one."""
-    async with (
-        Server(make_settings(IMAGE_PULL_GRACE="5m"), ephemeral=True) as server,
-        Client(settings=ClientSettings(server.address)) as client,
-    ):
-        yield client
+    assert "InvalidImageName" in await output(patient, job)
 
 
 async def test_an_image_that_heals_in_time_costs_the_job_nothing(patient: Client, api: Any, namespace: str) -> None:
