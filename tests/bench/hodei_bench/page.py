@@ -32,8 +32,8 @@ _DURABLE = """\
 
 With `power`, the default, nothing is acknowledged before it would survive a power cut: a submission and a result after
 the commit of the database (`synchronous=FULL`), a piece of a log after its `fdatasync`. With `process` both are written
-but not synced: they survive the end of every process, not that of the machine. What depends on it most was measured with
-both. How this is shown is told in [reliability](reliability.md#what-an-acknowledgement-survives).
+but not synced: they survive the end of every process, not that of the machine. Most that depends on it was measured
+with both. How this is shown is told in [reliability](reliability.md#what-an-acknowledgement-survives).
 """
 
 _OTHERS = """\
