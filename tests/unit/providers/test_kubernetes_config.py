@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +12,6 @@ from hodei_providers.config import ConfigError, enabled_kinds, given_options, kn
 from hodei_providers.kubernetes import ImagePullPolicy, KubernetesConfig, OtpDelivery, PodSecurityStandard
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.registry import ProviderSetupError
-from hodei_server.settings import load_settings, unknown_variables
 
 
 def read(**variables: str) -> KubernetesConfig:
@@ -154,22 +152,6 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
         "HODEI_K8S_DEFAULT_CPU_LIMIT",
         "HODEI_K8S_MAX_PODS",
     ]
-
-
-def test_the_production_example_of_the_docs_can_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """All its variables are known, and read without a word."""
-    page = (Path(__file__).parents[3] / "docs" / "kubernetes.md").read_text()
-    block = page.split("## In production")[1].split("```sh\n")[1].split("```")[0]
-    variables = dict(line.split("=", 1) for line in block.splitlines())
-    for name, value in variables.items():
-        monkeypatch.setenv(name, value)
-    assert unknown_variables(variables) == []
-    settings = load_settings()
-    assert settings.provider_kinds == {"kubernetes": "kubernetes"}
-    given = given_options(KubernetesConfig, environment=variables, own={}, shared=settings.shared_options)
-    config = read_config(KubernetesConfig, given)
-    assert (config.worker_image, config.max_pods) == ("registry.example/team/hodei-jobs-worker:1.0.0", 200)
-    assert config.tolerations[0]["key"] == "pool"
 
 
 def test_settings_are_read_without_the_sdk() -> None:
