@@ -49,7 +49,7 @@ async def pod_of(api: Any, namespace: str, job: str) -> Mapping[str, Any]:
     """Wait for the pod of a job's newest attempt."""
 
     async def found() -> Mapping[str, Any] | None:
-        pods = [pod for pod in await workers_of(api, namespace) if pod["metadata"]["labels"]["hodei.io/job"] == job]
+        pods = [pod for pod in await workers_of(api, namespace) if pod["metadata"]["labels"].get("hodei.io/job") == job]
         return max(pods, key=lambda pod: int(pod["metadata"]["labels"]["hodei.io/attempt"]), default=None)
 
     pod: Mapping[str, Any] = await until(found)
