@@ -82,9 +82,9 @@ class Engine:
         return name
 
     @staticmethod
-    def wait_until(condition: Callable[[], bool], what: str | Callable[[], str]) -> None:
+    def wait_until(condition: Callable[[], bool], what: str | Callable[[], str], patience: float = PATIENCE) -> None:
         """Wait for something that only looking can tell."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         while not condition():
             assert time.monotonic() < deadline, what if isinstance(what, str) else what()
             signal.sigtimedwait([], 0.05)
