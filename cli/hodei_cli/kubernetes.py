@@ -61,12 +61,14 @@ def manifests_command(
     """Print what an administrator applies for the server, by the HODEI_K8S_* variables.
 
     For 'kubectl apply -f -'. A server with an administrator's rights makes it all by itself, but for what '--add'
-    names. The server that '--add server' prints has the settings that this command was given.
+    names. The server that '--add server' prints has the settings that this command was given. The network policy lets
+    workers reach HODEI_K8S_SERVER_ADDRESS; without it, a server in the cluster, in HODEI_K8S_SERVER_NAMESPACE.
     """
     from hodei_providers.config import given_options, options_of, read_config  # noqa: PLC0415 - for this command alone
     from hodei_providers.kubernetes.config import KubernetesConfig  # noqa: PLC0415 - the same
     from hodei_providers.kubernetes.manifests import make_files, make_namespace_parts  # noqa: PLC0415 - the same
     from hodei_providers.kubernetes.names import is_dns_label  # noqa: PLC0415 - the same
+    from hodei_providers.kubernetes.network import written_place  # noqa: PLC0415 - the same
     from hodei_providers.kubernetes.serving import make_hpa, make_prepull, make_server  # noqa: PLC0415 - the same
 
     if provider is None:
@@ -85,13 +87,14 @@ def manifests_command(
         given = settings.provider_config(provider)
     config = read_config(KubernetesConfig, given)
     identity = identity or f"system:serviceaccount:{config.server_namespace}:hodei-server"
+    place = written_place(config)
     if tenant:
         if not is_dns_label(tenant):
             raise click.BadParameter("expected a DNS label: lower-case letters, digits and '-'", param_hint="--tenant")
         space = f"{config.namespace_prefix}{tenant}"
-        files = {"tenant.yaml": make_namespace_parts(space, config, identity, tenant=tenant)}
+        files = {"tenant.yaml": make_namespace_parts(space, config, identity, place, tenant=tenant)}
     else:
-        files = make_files(config, identity)
+        files = make_files(config, identity, place)
         if "server" in add:
             names = {info.name: info.variable for info in options_of(KubernetesConfig)}
             variables = {names[name]: each.text for name, each in given.items()}

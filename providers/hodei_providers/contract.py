@@ -94,6 +94,12 @@ class Provider(ABC):
         """Return how workers reach the server, known once entered; None (the default) is by its loopback."""
         return None
 
+    def listening(self, address: str) -> None:  # noqa: B027 - most need not know
+        """Take note that the listener is open to workers: where they connect, as in `LaunchRequest.server_address`.
+
+        Called once, before the first launch, of providers with a `route`. Does nothing by default.
+        """
+
     def metrics(self) -> Sequence[Metric]:
         """Return figures for whoever watches the provider, at once and from what is known; none by default."""
         return ()

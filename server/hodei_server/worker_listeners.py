@@ -17,7 +17,7 @@ from hodei_server.work.fleet import Reach
 def open_worker_listener(
     listener: Listener, settings: Settings, providers: Mapping[str, Provider]
 ) -> tuple[Address, dict[str, Reach]]:
-    """Take the addresses.
+    """Take the addresses, and tell the providers.
 
     Where a provider's workers are not on the loopback, everything they use is encrypted: with the certificate that the
     settings name, else with one of an authority that is made for the purpose.
@@ -58,6 +58,7 @@ def open_worker_listener(
         encrypted = own.tls or not _covers(own, route.listen or route.host)
         address = Address(route.host, route.port or own.port, encrypted)
         reach[name] = Reach(str(address), (made or authority_pem) if encrypted else None)
+        providers[name].listening(str(address))
     return local, reach
 
 

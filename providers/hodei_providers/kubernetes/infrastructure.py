@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from hodei.address import Address
 from hodei_providers.contract import LaunchRejectedError, ProviderError, ProviderUnavailableError
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
-from hodei_providers.kubernetes.errors import ForbiddenError, NotThereError
-from hodei_providers.kubernetes.manifests import make_namespace_parts, make_pull_secret
+from hodei_providers.kubernetes.errors import AlreadyThereError, ForbiddenError, NotThereError
+from hodei_providers.kubernetes.manifests import make_namespace_parts, make_network_policy, make_pull_secret
+from hodei_providers.kubernetes.network import Place, find_place
+from hodei_providers.registry import ProviderSetupError
 
 #: Seconds after which what somebody may have deleted or edited is looked at again.
 REPAIR_SECONDS = 300.0
@@ -39,10 +43,19 @@ class Infrastructure:
         self.problems: dict[str, Sequence[str]] = {}
         self._api = api
         self._config = config
+        self._server: Address | None = None
         self._looked_at: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         #: The versions of the pull secrets that were copied last, by name.
         self._copied: dict[str, str] = {}
+
+    def listening(self, server: Address) -> None:
+        """Take note of where workers connect, for the network policy; until then the one that is there is left alone.
+
+        What another server, or the one before this, has made is right for its workers, which run on.
+        """
+        self._server = server
+        self._looked_at.clear()
 
     async def ensure(self, namespace: str, tenant: str = "", *, again: bool = False) -> None:
         """Make what a namespace lacks, by server-side apply: twice, or by two servers at once, is fine.
@@ -61,16 +74,39 @@ class Infrastructure:
             if tenant:
                 await self._refuse_foreign(namespace)
             identity = self._config.server_identity or await self._who_am_i()
+            server, unknown = await self._find_server()
             problems: list[str] = []
-            for part in await self._parts(namespace, identity, tenant):
+            for part in await self._parts(namespace, identity, server, tenant):
                 problems += await self._apply(part, namespace)
             if tenant:
                 problems += await self._copy_pull_secrets([namespace])
             if problems:
                 command = f"hodei k8s manifests --tenant {tenant}" if tenant else "hodei k8s manifests"
                 problems.append(f"an administrator can apply what '{command}' prints, or set HODEI_K8S_ENSURE=false")
+            if unknown:
+                problems += [unknown, *await self._shut(namespace)]
             self.problems[namespace] = problems
             self._looked_at[namespace] = time.monotonic()
+
+    async def _find_server(self) -> tuple[Place | None, str]:
+        """Return where the server is, and why that is not known; each time anew, as names may lead elsewhere."""
+        if self._server is None:
+            return None, ""
+        try:
+            return await asyncio.to_thread(find_place, self._config, self._server), ""
+        except ProviderSetupError as error:
+            return None, str(error)
+
+    async def _shut(self, namespace: str) -> Sequence[str]:
+        """Let workers reach no server, unless there is a policy: of one whose name could be looked up before."""
+        path = _PATHS["NetworkPolicy"].format(namespace)
+        try:
+            await self._api.create(path, make_network_policy(namespace, self._config, None))
+        except AlreadyThereError:
+            return []
+        except (ForbiddenError, NotThereError) as error:
+            return [f"NetworkPolicy: {error}"]
+        return []
 
     async def keep_current(self, tenants: Mapping[str, str]) -> None:
         """Repair tenants' namespaces from time to time, and carry changes of the pull secrets there.
@@ -135,16 +171,19 @@ class Infrastructure:
         answer = await self._api.create("/apis/authentication.k8s.io/v1/selfsubjectreviews", review)
         return str(answer["status"]["userInfo"]["username"])
 
-    async def _parts(self, namespace: str, identity: str, tenant: str) -> Sequence[Mapping[str, Any]]:
+    async def _parts(
+        self, namespace: str, identity: str, server: Place | None, tenant: str
+    ) -> Sequence[Mapping[str, Any]]:
         """Return what a namespace needs; the Role is made, where it may be, to know which one is to be bound."""
-        parts = make_namespace_parts(namespace, self._config, identity, tenant=tenant)
+        make = functools.partial(make_namespace_parts, namespace, self._config, identity, server, tenant=tenant)
+        parts = make()
         role = next(part for part in parts if part["kind"] == "Role")
         await self._apply(parts[0], namespace)
         try:
             await self._api.apply(f"{_PATHS['Role'].format(namespace)}/{role['metadata']['name']}", role)
         except (ForbiddenError, NotThereError):
             # Nobody may give rights that they lack; the ClusterRole of an administrator may be bound instead.
-            return make_namespace_parts(namespace, self._config, identity, tenant=tenant, role="ClusterRole")
+            return make(role="ClusterRole")
         return parts
 
     async def _apply(self, part: Mapping[str, Any], namespace: str) -> Sequence[str]:

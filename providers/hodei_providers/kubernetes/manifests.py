@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hodei.address import parse_address
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.network import Place
 
 Manifest = dict[str, Any]
 
@@ -23,8 +23,6 @@ NAMESPACES_ROLE = "hodei-server-namespaces"
 QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
 #: What a server reads that copies pull secrets to tenants' namespaces, and what one may have that watches all at once.
 PULL_SECRETS_ROLE, WATCH_ROLE = "hodei-server-pull-secrets", "hodei-server-watch"
-#: Of the workers' listener.
-DEFAULT_PORT = 50052
 _RBAC = "rbac.authorization.k8s.io"
 _LABELS = {"app.kubernetes.io/part-of": "hodei", "app.kubernetes.io/managed-by": "hodei", names.MANAGED: "true"}
 
@@ -158,22 +156,14 @@ def make_limit_range(namespace: str, config: KubernetesConfig) -> Manifest:
     }
 
 
-def make_network_policy(namespace: str, config: KubernetesConfig) -> Manifest:
+def make_network_policy(namespace: str, config: KubernetesConfig, server: Place | None) -> Manifest:
     """Return what workers may reach: names, the server, and what the configuration adds. Nobody reaches them.
 
-    Where `server_cidr` is set the server is outside of the cluster, else in its own namespace inside.
+    :param server: None where it is not known.
     """
-    dns = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
-    server: Manifest
-    if config.server_cidr:
-        server = {"ipBlock": {"cidr": config.server_cidr}}
-    else:
-        server = {
-            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": config.server_namespace}},
-            "podSelector": {"matchLabels": {"app": SERVER}},
-        }
-    port = (parse_address(config.server_address, default_port=0).port if config.server_address else 0) or DEFAULT_PORT
-    egress = [{"ports": dns}, {"to": [server], "ports": [{"protocol": "TCP", "port": port}]}]
+    egress: list[Manifest] = [{"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}]
+    if server is not None:
+        egress.append({"to": list(server.peers), "ports": [{"protocol": "TCP", "port": server.port}]})
     return {
         "apiVersion": "networking.k8s.io/v1",
         "kind": "NetworkPolicy",
@@ -188,11 +178,18 @@ def make_network_policy(namespace: str, config: KubernetesConfig) -> Manifest:
 
 
 def make_namespace_parts(
-    namespace: str, config: KubernetesConfig, identity: str, *, tenant: str = "", role: str = "Role"
+    namespace: str,
+    config: KubernetesConfig,
+    identity: str,
+    server: Place | None,
+    *,
+    tenant: str = "",
+    role: str = "Role",
 ) -> list[Manifest]:
     """Return everything a namespace needs, in the order in which it is made.
 
     :param identity: the server's; see `make_role_binding`, as for `role`.
+    :param server: without it there is no network policy.
     """
     parts = [make_namespace(namespace, config, tenant), make_service_account(namespace, config)]
     if role == "Role":
@@ -202,7 +199,7 @@ def make_namespace_parts(
         make_role_binding(namespace, identity, role),
         make_quota(namespace, config),
         make_limit_range(namespace, config),
-        make_network_policy(namespace, config),
+        *([make_network_policy(namespace, config, server)] if server else []),
     ]
 
 
@@ -242,7 +239,7 @@ def _cluster_role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Ma
     return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": make_metadata(name), "rules": list(rules)}
 
 
-def make_files(config: KubernetesConfig, identity: str) -> dict[str, list[Manifest]]:
+def make_files(config: KubernetesConfig, identity: str, server: Place) -> dict[str, list[Manifest]]:
     """Return what an administrator may apply instead of the server, by file.
 
     :param identity: the server's; see `make_role_binding`.
@@ -258,5 +255,5 @@ def make_files(config: KubernetesConfig, identity: str) -> dict[str, list[Manife
         "namespace.yaml": [make_namespace(space, config), make_service_account(space, config)],
         "quota.yaml": [make_quota(space, config)],
         "limit-range.yaml": [make_limit_range(space, config)],
-        "network-policy.yaml": [make_network_policy(space, config)],
+        "network-policy.yaml": [make_network_policy(space, config, server)],
     }

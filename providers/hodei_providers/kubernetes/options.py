@@ -209,9 +209,11 @@ class KubernetesOptions:
         written=",".join(f"{key}={value}" for key, value in _DEFAULT_QUOTA.items()),
     )
     server_cidr: str = option(
-        "", "The server's address for the network policy, if it is outside of the cluster (`10.0.0.1/32`).", str
+        "",
+        "The server's network for the network policy (`10.0.0.1/32`); when empty, from where workers connect.",
+        str,
     )
-    server_namespace: str = _text("hodei", "Where the server's pods run if it is inside, for the network policy.")
+    server_namespace: str = _text("hodei", "Where the server's pods run if it is inside, for `hodei k8s manifests`.")
     network_egress: tuple[Mapping[str, Any], ...] = option(
         (), "What else jobs may reach: more rules of a NetworkPolicy's `egress`, a JSON list.", reading.objects
     )

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from hodei.address import Address, parse_address
 from hodei_providers.contract import (
     Capabilities,
     Description,
@@ -117,6 +118,8 @@ class KubernetesProvider(Provider):
         await self._api.__aenter__()
         await self._unowned.open()
         self._route = await asyncio.to_thread(find_route, self.config, self._api.address)
+        if self._route.port:
+            self._infrastructure.listening(Address(self._route.host, self._route.port))
         with contextlib.suppress(ProviderError):
             await self._infrastructure.ensure(self.config.namespace)
         self._upkeep = asyncio.create_task(self._keep_up(), name=f"upkeep of {self.name}")
@@ -172,6 +175,10 @@ class KubernetesProvider(Provider):
     def route(self) -> Route | None:
         """Return how pods reach the server; see `hodei_providers.kubernetes.route`."""
         return self._route
+
+    def listening(self, address: str) -> None:
+        """Take note of where workers connect, for the network policy."""
+        self._infrastructure.listening(parse_address(address))
 
     async def health(self) -> Health:
         """Tell whether pods can be listed and made; see `hodei_providers.kubernetes.health`."""

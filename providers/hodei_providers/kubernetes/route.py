@@ -27,8 +27,7 @@ def find_route(config: KubernetesConfig, api: str) -> Route:
     if config.server_address:
         address = parse_address(config.server_address, default_port=0)
         return Route(address.host, address.port, config.listen or _own(address.host) or EVERYWHERE)
-    if os.environ.get("KUBERNETES_SERVICE_HOST") and _OWN_NAMESPACE.is_file():
-        namespace = _OWN_NAMESPACE.read_text().strip()
+    if namespace := own_namespace():
         return Route(f"{SERVICE}.{namespace}.svc", 0, config.listen or EVERYWHERE)
     # Where the listener opens is what pods connect to, unless it is every address: none can be connected to by that.
     everywhere = bool(config.listen) and ipaddress.ip_address(config.listen).is_unspecified
@@ -39,6 +38,13 @@ def find_route(config: KubernetesConfig, api: str) -> Route:
             "machine its pods can reach: set it"
         )
     return Route(here, 0, config.listen or here)
+
+
+def own_namespace() -> str:
+    """Return the namespace that this process is a pod of; empty outside of a cluster."""
+    if os.environ.get("KUBERNETES_SERVICE_HOST") and _OWN_NAMESPACE.is_file():
+        return _OWN_NAMESPACE.read_text().strip()
+    return ""
 
 
 def _own(host: str) -> str:

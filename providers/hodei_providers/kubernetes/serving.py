@@ -11,7 +11,8 @@ from typing import Any
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.layout import AGENT_TARGET
-from hodei_providers.kubernetes.manifests import DEFAULT_PORT, SERVER, make_metadata
+from hodei_providers.kubernetes.manifests import SERVER, make_metadata
+from hodei_providers.kubernetes.network import DEFAULT_PORT
 from hodei_providers.kubernetes.pod import AGENT_SIZE, UID
 
 Manifest = dict[str, Any]

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from hodei.address import Address
 from hodei_faults.cluster import until as until_so
 from hodei_faults.cluster import until_allowed
 from hodei_providers.contract import Health, ProviderError, WorkerPhase
@@ -26,6 +27,8 @@ async def test_a_namespace_gets_all_it_needs_and_what_is_edited_is_repaired(api:
     """Two servers at once, twice, and after somebody's hand."""
     config = KubernetesConfig(namespace=namespace)
     first, second = Infrastructure(api, config), Infrastructure(api, config)
+    for each in (first, second):
+        each.listening(Address("192.0.2.1", 6000))
     await asyncio.gather(first.ensure(namespace), second.ensure(namespace))
     assert first.problems == second.problems == {namespace: []}
     core = f"/api/v1/namespaces/{namespace}"
@@ -39,13 +42,16 @@ async def test_a_namespace_gets_all_it_needs_and_what_is_edited_is_repaired(api:
     binding = await api.get(f"{RBAC}/namespaces/{namespace}/rolebindings/hodei-server")
     assert binding["subjects"][0]["name"]
     policy = f"/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies/hodei-jobs-workers-netpol"
-    assert (await api.get(policy))["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    applied = (await api.get(policy))["spec"]
+    assert applied["policyTypes"] == ["Ingress", "Egress"]
 
+    await api.delete(policy)
     await api.delete(f"{core}/limitranges/hodei-jobs-workers-limits")
     await api.merge(quota, {"spec": {"hard": {"pods": "1"}}})
     await first.ensure(namespace, again=True)
     assert (await api.get(quota))["spec"]["hard"]["pods"] == "100"
     await api.get(f"{core}/limitranges/hodei-jobs-workers-limits")
+    assert (await api.get(policy))["spec"] == applied
 
 
 async def test_a_server_with_only_what_the_administrator_gave_runs_workers(

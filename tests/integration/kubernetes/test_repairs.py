@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from hodei.address import parse_address
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import until
+from hodei_faults.cluster import pod_of, until
 from hodei_faults.logs import read
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_server.app import Server
@@ -66,3 +67,34 @@ async def test_the_role_is_bound_to_the_identity_that_a_setting_names(
         bindings = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}/rolebindings"
         (subject,) = (await api.get(f"{bindings}/hodei-server"))["subjects"]
     assert (subject["kind"], subject["namespace"], subject["name"]) == ("ServiceAccount", "control", "hodei")
+
+
+async def test_the_network_policy_lets_workers_reach_this_servers_listener(
+    make_settings: MakeSettings, api: Any, namespace: str
+) -> None:
+    """And nothing beside it but names: the server is outside, at an address that nobody has set, and any port."""
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["sh", "-c", 'echo "$HODEI_JOB_ID"; sleep 600'])
+        pod = await pod_of(api, namespace, job)
+        (container,) = pod["spec"]["containers"]
+        (told,) = [each["value"] for each in container["env"] if each["name"] == "HODEI_SERVER_ADDRESS"]
+        policy = "networkpolicies/hodei-jobs-workers-netpol"
+        spec = (await api.get(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/{policy}"))["spec"]
+        await client.cancel(job, force=True)
+        await client.wait(job)
+    address = parse_address(told)
+    assert address.port == server.worker_address.port
+    assert spec == {
+        "podSelector": {"matchLabels": {"app": pod["metadata"]["labels"]["app"]}},
+        "policyTypes": ["Ingress", "Egress"],
+        "egress": [
+            {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]},
+            {
+                "to": [{"ipBlock": {"cidr": f"{address.host}/32"}}],
+                "ports": [{"protocol": "TCP", "port": address.port}],
+            },
+        ],
+    }

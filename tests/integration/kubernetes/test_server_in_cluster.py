@@ -188,6 +188,13 @@ async def test_the_server_runs_in_the_cluster_and_comes_back_with_every_log(
         assert (await read(client, runs)).split() == [b"%d" % number for number in range(1, 101)]
         assert len((await client.get(runs)).attempts) == 1
     assert pod["spec"]["serviceAccountName"] == "hodei-jobs-worker"
+    policy = "networkpolicies/hodei-jobs-workers-netpol"
+    spec = (await api.get(f"/apis/networking.k8s.io/v1/namespaces/{namespace}/{policy}"))["spec"]
+    inside = {
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": place}},
+        "podSelector": {"matchLabels": {"app": "hodei-server"}},
+    }
+    assert spec["egress"][1:] == [{"to": [inside], "ports": [{"protocol": "TCP", "port": 50052}]}]
 
 
 async def test_with_a_certificate_the_service_is_open_to_who_has_one_too(

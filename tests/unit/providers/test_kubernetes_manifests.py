@@ -23,7 +23,9 @@ from hodei_providers.kubernetes.manifests import (
     make_role_binding,
     make_service_account,
 )
+from hodei_providers.kubernetes.network import Place, written_place
 
+INSIDE = written_place(KubernetesConfig())
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 IDENTITY = "system:serviceaccount:hodei:hodei-server"
 
@@ -37,7 +39,7 @@ def test_the_files_to_apply_are_what_the_command_makes(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(path.name for path in FOLDER.iterdir())
     for path in tmp_path.iterdir():
         assert path.read_text() == (FOLDER / path.name).read_text(), f"{path.name}: see 'just k8s-manifests'"
-    for name, parts in make_files(KubernetesConfig(), IDENTITY).items():
+    for name, parts in make_files(KubernetesConfig(), IDENTITY, INSIDE).items():
         assert list(yaml.safe_load_all((tmp_path / name).read_text())) == parts
 
 
@@ -54,7 +56,7 @@ def test_workers_have_no_rights_and_no_token() -> None:
     """Nothing is bound to their account."""
     config = KubernetesConfig()
     assert make_service_account("space", config)["automountServiceAccountToken"] is False
-    parts = [*make_namespace_parts("space", config, IDENTITY), *make_cluster_roles(IDENTITY)]
+    parts = [*make_namespace_parts("space", config, IDENTITY, INSIDE), *make_cluster_roles(IDENTITY)]
     subjects = [subject for part in parts for subject in part.get("subjects", [])]
     assert {subject["name"] for subject in subjects} == {"hodei-server"}
 
@@ -99,24 +101,29 @@ def test_the_bounds_are_those_that_were_ordered() -> None:
 def test_workers_call_out_and_nobody_calls_them() -> None:
     """To names and to the server, and to what a setting adds."""
     extra = {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]}
-    config = KubernetesConfig(server_cidr="10.0.0.1/32", server_address="10.0.0.1:6000", network_egress=(extra,))
-    spec = make_network_policy("space", config)["spec"]
+    config = KubernetesConfig(network_egress=(extra,))
+    spec = make_network_policy("space", config, Place([{"ipBlock": {"cidr": "10.0.0.1/32"}}], 6000))["spec"]
     assert spec["podSelector"] == {"matchLabels": {"app": "hodei-jobs-worker"}}
     assert (spec["ingress"], spec["policyTypes"]) == ([], ["Ingress", "Egress"])
     dns, server, more = spec["egress"]
-    assert {port["port"] for port in dns["ports"]} == {53}
+    assert dns == {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
     assert server == {"to": [{"ipBlock": {"cidr": "10.0.0.1/32"}}], "ports": [{"protocol": "TCP", "port": 6000}]}
     assert more == extra
-    inside = make_network_policy("space", KubernetesConfig())["spec"]["egress"][1]["to"][0]
-    assert inside["podSelector"] == {"matchLabels": {"app": "hodei-server"}}
+
+
+def test_a_server_that_is_nowhere_is_not_everywhere() -> None:
+    """A rule without peers would let workers reach everything: there is none."""
+    assert make_network_policy("space", KubernetesConfig(), None)["spec"]["egress"] == [
+        {"ports": [{"protocol": "UDP", "port": 53}, {"protocol": "TCP", "port": 53}]}
+    ]
 
 
 def test_pull_secrets_can_be_read_by_name_only_where_they_are_copied() -> None:
     """Those that are named, in the one namespace, for tenants' namespaces."""
     plain = KubernetesConfig(image_pull_secrets=("registry",))
-    assert "hodei-server-pull-secrets" not in str(make_files(plain, IDENTITY))
+    assert "hodei-server-pull-secrets" not in str(make_files(plain, IDENTITY, INSIDE))
     config = KubernetesConfig(image_pull_secrets=("registry",), dynamic_namespaces=True)
-    role, binding = make_files(config, IDENTITY)["rbac.yaml"][-2:]
+    role, binding = make_files(config, IDENTITY, INSIDE)["rbac.yaml"][-2:]
     assert role["metadata"]["namespace"] == "hodei-jobs-workers"
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["registry"], "verbs": ["get"]}
@@ -138,7 +145,7 @@ def test_an_administrator_gets_what_one_tenants_namespace_needs() -> None:
     printed = CliRunner().invoke(cli, [*command, "acme"], env=variables)
     assert printed.exit_code == 0, printed.output
     parts = list(yaml.safe_load_all(printed.output))
-    expected = make_namespace_parts("t-acme", KubernetesConfig(), IDENTITY, tenant="acme")
+    expected = make_namespace_parts("t-acme", KubernetesConfig(), IDENTITY, INSIDE, tenant="acme")
     assert parts == expected
     assert parts[0]["metadata"]["labels"]["hodei.io/tenant"] == "acme"
     refused = CliRunner().invoke(cli, [*command, "Not a tenant"], env=variables)

@@ -12,6 +12,7 @@ from click.testing import CliRunner
 from hodei_cli.commands import cli
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.manifests import make_network_policy
+from hodei_providers.kubernetes.network import written_place
 from hodei_providers.kubernetes.serving import make_hpa, make_prepull, make_server
 from hodei_server.settings import load_settings
 
@@ -57,7 +58,7 @@ def test_workers_find_the_server_where_its_service_is() -> None:
     assert [port["port"] for port in service["spec"]["ports"]] == [50051, 50052]
     named = {port["name"]: port["containerPort"] for port in template["spec"]["containers"][0]["ports"]}
     assert [named[port["targetPort"]] for port in service["spec"]["ports"]] == [50051, 50052]
-    rule = make_network_policy("space", config)["spec"]["egress"][1]
+    rule = make_network_policy("space", config, written_place(config))["spec"]["egress"][1]
     assert rule["to"][0]["podSelector"]["matchLabels"].items() <= template["metadata"]["labels"].items()
     assert rule["to"][0]["namespaceSelector"]["matchLabels"] == {"kubernetes.io/metadata.name": "place"}
     assert rule["ports"][0]["port"] == 50052
