@@ -63,8 +63,7 @@ CAUSES = {
     """,
     "seek.": """
         The place is found by the index at the end of the segment, so what is read does not grow with the log. What is
-        left is the noise of a question that takes a few milliseconds, most of them the call's own, and for the tail the
-        size of the last frame, which is another in each log: 10 to 25 KiB.
+        left is the noise of a question that takes a few milliseconds, most of them the call's own.
     """,
     "archive.upload": """
         Beyond the put that the limit takes, each segment is read and compared before it goes, S3 is asked for it before

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from sqlalchemy import Engine, make_url, text
+from sqlalchemy import Engine, func, make_url, select, text
 
+from hodei_bench.running import RunningServer
 from hodei_server.db.engine import open_engine
+from hodei_server.db.schema import log_segments
 from hodei_server.db.schema_version import upgrade
+from hodei_server.db.segments import SegmentState
 
 VARIABLE = "HODEI_TEST_DATABASE_URL"
 
@@ -51,3 +55,19 @@ def opened(database: str | Path) -> Iterator[Engine]:
         yield engine
     finally:
         engine.dispose()
+
+
+async def all_sealed(
+    server: RunningServer, *, left: Sequence[SegmentState] = (SegmentState.OPEN, SegmentState.CLOSED)
+) -> None:
+    """Wait until no segment is open, or closed and not yet compressed: until the logs cost the server nothing more.
+
+    :param left: the states that no segment may be in.
+    """
+    url = server.environment.get("HODEI_DATABASE_URL", "")
+    waiting = select(func.count()).where(log_segments.c.state.in_(list(map(int, left))))
+    async with asyncio.timeout(1800):
+        with opened(url or server.data_dir) as engine, engine.connect() as database:
+            while database.execute(waiting).scalar():
+                database.rollback()
+                await asyncio.sleep(0.1)

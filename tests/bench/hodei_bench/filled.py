@@ -9,8 +9,8 @@ from sqlalchemy import Connection, create_engine, text
 
 from hodei_bench.archive import archive_all
 from hodei_bench.bucket import PlainBucket
+from hodei_bench.databases import all_sealed
 from hodei_bench.harness import Setup
-from hodei_bench.seek import all_sealed
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, metadata, workers
 
 #: How each engine writes the number `n` of a copy with so many digits, and makes 32 bytes of it.

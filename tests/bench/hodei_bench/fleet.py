@@ -131,7 +131,7 @@ async def bare_streams(count: int) -> tuple[float, float]:
             return memory, (cpu_seconds(process.pid) - cpu) / (IDLE_SECONDS / 2) * 100
 
 
-@bench("start")
+@bench("start", durable=True)
 async def start(setup: Setup) -> list[Result]:
     """A server that starts with a history and with workers that run jobs: until it serves, until it has all again."""
     finished, count = (10_000, 100) if setup.short else (100_000, 1000)

@@ -69,7 +69,7 @@ MEASURES: dict[str, Measure] = {
 }
 
 
-@bench("history")
+@bench("history", durable=True)
 async def history(setup: Setup) -> list[Result]:
     """Servers with 10, 10,000 and 1,000,000 finished jobs, asked in turn."""
     sizes = (10, 10_000) if setup.short else (10, 10_000, 1_000_000)

@@ -11,10 +11,11 @@ from collections.abc import Callable
 
 from hodei_bench.archive import archive_all, write_log
 from hodei_bench.bucket import is_missing, plain_bucket
+from hodei_bench.databases import all_sealed
 from hodei_bench.harness import Result, Setup, bench, shown
 from hodei_bench.places import live, middle_of
 from hodei_bench.running import HODEI, RunningServer, clean_environment
-from hodei_bench.seek import WANTED, all_sealed
+from hodei_bench.seek import WANTED
 from hodei_client import LogPlace
 from hodei_faults.s3_proxy import S3Proxy
 from hodei_server.db.segments import SegmentState

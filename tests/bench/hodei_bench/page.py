@@ -14,18 +14,26 @@ _INTRODUCTION = """\
 
 What Hodei takes, beside what the machine takes for the bare work, measured in the same run: the *limit*. The *ratio*
 is the share of the limit's speed that was reached: 1 is as fast, 0.5 takes twice as long. Ratios travel better than
-figures: on another machine both are faster or slower. Times are medians of several runs where no percentile is named.
+figures: on another machine both are faster or slower. What takes less than a few seconds is the median of several runs
+where no percentile is named; what takes longer (followers, idle workers, the start with a history, retention) was run
+once.
 
 This page is made by
 
 ```sh
 python -m hodei_bench --json docs/performance.json             # about {minutes} minutes; `just bench` is the same
+python -m hodei_bench --only large --add docs/performance.json # {named} minutes more, and 20 GiB of disk
 python -m hodei_bench --markdown docs/performance.json > docs/performance.md
 ```
+
+where `AWS_ENDPOINT_URL` names an S3 server, `HODEI_TEST_DATABASE_URL` a PostgreSQL, `HODEI_K8S_TEST=1` and `KUBECONFIG`
+a cluster, and a Docker engine has the images: what is missing is said on standard error, and its benches are left out.
 
 The benches are in `tests/bench`, and [where the processor time goes](performance/profile.md) is told by profiles of
 them. A short form runs in CI and fails only where an order of magnitude is lost beside the bare work.
 """
+
+_BUSY = "**The machine was busy with other work just before: on a quiet one the figures may be better.**"
 
 _DURABLE = """\
 ## Durable means durable
@@ -52,11 +60,14 @@ def page(document: Mapping[str, Any]) -> str:
     :param document: what a run has written as JSON.
     """
     results: Sequence[Mapping[str, Any]] = document["results"]
-    minutes = max(1, round(sum(document["seconds"].values()) / 60))
+    machine: Mapping[str, Any] = document["machine"]
+    seconds: Mapping[str, float] = document["seconds"]
+    named = sum(took for bench, took in seconds.items() if bench.startswith("large "))
+    minutes, more = (max(1, round(each / 60)) for each in (sum(seconds.values()) - named, named))
     parts = [
-        _INTRODUCTION.format(minutes=minutes),
+        _INTRODUCTION.format(minutes=minutes, named=more),
         _circumstances(document),
-        *_tables(document["titles"], results, document.get("later", {})),
+        *_tables(document["titles"], results, document.get("later", {}), machine["cpus"]),
         *_failures(document["failures"]),
         "\n".join(_missed(results)),
         _DURABLE,
@@ -75,21 +86,27 @@ def _circumstances(document: Mapping[str, Any]) -> str:
         + f"; load {machine['load_before']} before it began.",
     ]
     if machine["load_before"] > machine["cpus"]:
-        lines.append("\n**The machine was busy with other work meanwhile: on a quiet one the figures are better.**")
+        lines.append(f"\n{_BUSY}")
     if document["short"]:
         lines.append("\n**A short run: a smoke test with smaller sizes, no measurement.**")
     return "\n".join(lines) + "\n"
 
 
 def _tables(
-    titles: Mapping[str, str], results: Sequence[Mapping[str, Any]], later: Mapping[str, Mapping[str, Any]]
+    titles: Mapping[str, str],
+    results: Sequence[Mapping[str, Any]],
+    later: Mapping[str, Mapping[str, Any]],
+    processors: int,
 ) -> Iterator[str]:
     for bench, group in itertools.groupby(results, key=lambda result: result["bench"]):
         rows = list(group)
         both = len({row["durability"] for row in rows}) > 1
         yield f"## {titles[bench]}\n"
         if bench in later:
-            yield f"Made on {later[bench]['date'][:10]}; load {later[bench]['load_before']} before it began.\n"
+            load = later[bench]["load_before"]
+            yield f"Made on {later[bench]['date'][:10]}; load {load} before it began.\n"
+            if load > processors:
+                yield f"{_BUSY}\n"
         head = ["", "durability", "figure", "limit", "ratio", "aim", "reached"]
         yield _row(head, both=both)
         yield _row(["---", "---", "---:", "---:", "---:", "---", "---"], both=both)
