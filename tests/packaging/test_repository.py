@@ -42,11 +42,17 @@ def test_every_make_command_of_the_docs_exists() -> None:
 
 
 def test_every_just_command_of_the_docs_exists() -> None:
-    """CONTRIBUTING names no recipe that the justfile lacks."""
-    recipes = set(re.findall(r"^([a-z]+)(?: \*?[a-z]+(?:=\S+)?)*:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"(?:^|`)just ([a-z]+)", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE))
-    assert named
-    assert named <= recipes
+    """No page names a recipe that the justfile lacks, nor does a line of several."""
+    recipe = r"[a-z][a-z0-9-]*"
+    parameters = rf"(?: \*?{recipe}(?:=\S+)?)*"
+    recipes = set(re.findall(rf"^({recipe}){parameters}:(?!=)", (ROOT / "justfile").read_text(), re.MULTILINE))
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    called = re.compile(rf"(?:^|`)just ({recipe}(?: {recipe})*)", re.MULTILINE)
+    named = {page.name: set(" ".join(called.findall(page.read_text())).split()) for page in pages}
+    assert {"lint", "k8s-up"} <= recipes
+    assert {"k8s-up", "job-k8s-hello", "k8s-load-image"} <= named["kubernetes.md"]
+    assert named["CONTRIBUTING.md"]
+    assert {page: found - recipes for page, found in named.items() if found - recipes} == {}
 
 
 def test_images_are_of_no_platform() -> None:
