@@ -19,6 +19,7 @@ from typing import Any, Self
 import pytest
 import yaml
 
+from hodei_faults.api_proxy import ApiProxy
 from hodei_faults.cluster import untaint
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_server.settings import Settings
@@ -63,6 +64,13 @@ async def api(worker_image: str) -> AsyncIterator[Api]:
     """Return the cluster, as its administrator."""
     async with Api(KubernetesConfig(worker_image=worker_image)) as entered:
         await untaint(entered)
+        yield entered
+
+
+@pytest.fixture
+async def proxy(api: Any) -> AsyncIterator[ApiProxy]:
+    """Return a proxy before the cluster's API."""
+    async with ApiProxy(api.address, api._client.rest_client.ssl_context) as entered:
         yield entered
 
 

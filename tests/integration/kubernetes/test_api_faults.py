@@ -25,13 +25,6 @@ from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 
 
 @pytest.fixture
-async def proxy(api: Any) -> AsyncIterator[ApiProxy]:
-    """Return a proxy before the cluster."""
-    async with ApiProxy(api.address, api._client.rest_client.ssl_context) as entered:
-        yield entered
-
-
-@pytest.fixture
 async def provider(
     proxy: ApiProxy, played: KubernetesConfig, orders: Any, tmp_path: Path
 ) -> AsyncIterator[KubernetesProvider]:
