@@ -13,14 +13,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from hodei.address import Address, parse_address
 from hodei.quantities import parse_cpu
 from hodei_faults.played_api import playing
 from hodei_faults.production import production_variables
 from hodei_providers.config import enabled_kinds, pairs
+from hodei_providers.contract import Route
 from hodei_providers.kubernetes.manifests import make_namespace_parts
+from hodei_providers.kubernetes.network import find_place
 from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.route import find_route
+from hodei_providers.kubernetes.serving import make_server
 from hodei_providers.registry import load_provider
 from hodei_providers.testing import make_request
 from hodei_server.settings import Settings, load_settings, unknown_variables
@@ -32,6 +36,7 @@ EXAMPLE = production_variables()
 class Made:
     """What a server makes of its variables.
 
+    :ivar route: how pods reach the server.
     :ivar pod: of a job that asks for nothing.
     :ivar parts: of the workers' namespace, by kind.
     :ivar ages: seconds since their end of pods that have outlived their time.
@@ -39,6 +44,7 @@ class Made:
 
     settings: Settings
     provider: KubernetesProvider
+    route: Route
     pod: Mapping[str, Any]
     parts: Mapping[str, Any]
     ages: list[int]
@@ -109,12 +115,14 @@ async def make_all(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIter
         provider.check_orphan_after(settings.orphan_after)
         request = make_request()
         pod = make_pod(request, provider._spaces.of(request.worker_id, "acme"), provider.config, Owner("kubernetes"))
-        parts = make_namespace_parts(provider.config.namespace, provider.config, "someone")
+        route = find_route(provider.config, "https://192.0.2.1")
+        place = find_place(provider.config, Address(route.host, route.port))
+        parts = make_namespace_parts(provider.config.namespace, provider.config, "someone", place)
         pods.update({f"hodei-worker-w{age}": ended(age, pod) for age in (60, 3570, 3630)})
         gone.clear()
         async with provider._api:
             await provider._sweep(list(pods.values()))
-        return Made(settings, provider, pod, {part["kind"]: part for part in parts}, list(gone))
+        return Made(settings, provider, route, pod, {part["kind"]: part for part in parts}, list(gone))
 
     async with playing(answer, tmp_path) as config:
         kubeconfig = config.kubeconfig
@@ -184,17 +192,18 @@ EFFECTS: Mapping[str, Effect] = {
     ),
     "HODEI_K8S_IMAGE_PULL_POLICY": Effect("Always", lambda made: made.worker["imagePullPolicy"]),
     "HODEI_K8S_SERVER_ADDRESS": Effect(
-        "10.0.0.1:1",
+        "hodei-server.other.svc:50052",
         lambda made: [
-            (route := find_route(made.provider.config, "https://192.0.2.1")).host,
-            route.port,
+            str(Address(made.route.host, made.route.port)),
+            made.egress[1]["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
             made.egress[1]["ports"][0]["port"],
         ],
-        lambda text: [text.rpartition(":")[0], *[int(text.rpartition(":")[2])] * 2],
+        lambda text: [str(parse_address(text)), text.split(".")[1], parse_address(text).port],
     ),
     "HODEI_K8S_SERVER_NAMESPACE": Effect(
         "other",
-        lambda made: made.egress[1]["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"],
+        lambda made: [part["metadata"].get("namespace") for part in make_server(made.provider.config, {})[1:]],
+        lambda text: [text] * 4,
     ),
     "HODEI_K8S_DEFAULT_CPU_REQUEST": Effect(
         "1", lambda made: [*map(parse_cpu, made.asked("requests", "cpu"))], twice(parse_cpu)
