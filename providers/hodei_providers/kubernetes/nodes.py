@@ -8,6 +8,7 @@ from typing import Any
 
 from hodei_providers.contract import ProviderError
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import NotThereError
 
 
 class Nodes:
@@ -22,12 +23,14 @@ class Nodes:
         self._since: dict[str, float] = {}
 
     async def lost(self, pod: Mapping[str, Any]) -> str:
-        """Return what is wrong with a pod's node; empty while that is ready, or can't be read."""
+        """Return what is wrong with a pod's node; empty while that is ready, may not be read, or the API is away."""
         name = pod["spec"].get("nodeName", "")
         if not name:
             return ""
         try:
             node = await self._api.get(f"/api/v1/nodes/{name}")
+        except NotThereError:
+            return f"node {name} is not there any more"
         except ProviderError:
             return ""
         conditions = {each["type"]: each for each in node["status"].get("conditions") or []}

@@ -109,6 +109,13 @@ async def test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended(
         assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, True)
 
 
+async def test_a_pod_whose_node_is_not_there_any_more_says_so(tmp_path: Path) -> None:
+    """W08: until the cluster takes the pod away, that is all there is to be known of it."""
+    async with entered(OnePod(RUNNING), tmp_path) as provider:
+        found = await provider.describe(HANDLE)
+        assert (found.phase, found.message) == (WorkerPhase.RUNNING, "node node1 is not there any more")
+
+
 async def test_a_worker_that_nobody_has_seen_end_counts_as_gone_in_the_end(tmp_path: Path) -> None:
     """W42: by then it has ended by itself; it takes up no room for ever."""
     async with watched(OnePod(RUNNING), tmp_path, lost_node_timeout=1e-9) as provider:
