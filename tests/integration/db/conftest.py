@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, make_url, text
 
+from hodei_faults.needs import lacks
 from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import upgrade
@@ -33,10 +34,7 @@ def _empty_database(engine_name: str, file: Path) -> Iterator[str]:
         return
     server = os.environ.get("HODEI_TEST_DATABASE_URL")
     if not server:
-        message = "HODEI_TEST_DATABASE_URL names no PostgreSQL"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("HODEI_TEST_DATABASE_URL names no PostgreSQL")
     name = f"hodei_test_{secrets.token_hex(6)}"
     admin = open_engine(server).execution_options(isolation_level="AUTOCOMMIT")
     with admin.connect() as connection:

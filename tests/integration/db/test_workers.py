@@ -17,6 +17,7 @@ from hodei_server.db.workers import (
     burn_otp,
     confirm_removal,
     insert_worker,
+    recent_starts,
     said_hello,
     set_otp,
     take_worker,
@@ -39,6 +40,25 @@ async def test_a_worker_that_was_given_a_job_meanwhile_is_not_removed_as_idle(da
     assert await database.write(lambda tx: begin_removal(tx, "w1", "idle for too long", idle=True)) is None
     assert await database.read(lambda tx: tx.execute(select(workers.c.removal_reason)).scalar_one()) is None
     assert await database.write(lambda tx: begin_removal(tx, "w1", "lost")) is not None
+
+
+async def test_the_newest_thousand_starts_are_told_by_provider_and_image(database: Database) -> None:
+    """What the next server makes its estimates of, the oldest first; of a worker that never said hello nothing."""
+
+    def started(tx: Transaction) -> None:
+        for number in range(1002):
+            name, image = ("docker", "busybox") if number % 2 else ("process", "")
+            worker_id = f"w{number:04}"
+            insert_worker(tx, NewWorker(worker_id, name, "", b"", image, 5, None))
+            times = {"created_at": 1000 * number, "hello_at": 1001 * number}
+            tx.execute(update(workers).where(workers.c.worker_id == worker_id).values(times))
+        insert_worker(tx, NewWorker("silent", "process", "", b"", "", 5, None))
+
+    await database.write(started)
+    found = await database.read(recent_starts)
+    assert [(row["provider"], row["image"], row["took"]) for row in found] == [
+        ("docker", "busybox", number) if number % 2 else ("process", "", number) for number in range(2, 1002)
+    ]
 
 
 async def test_workers_go_with_the_jobs_they_ran(database: Database) -> None:

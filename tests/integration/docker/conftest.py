@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hodei_faults.containers import docker, leftovers
+from hodei_faults.needs import need_image
 from hodei_faults.servers import settings_in
 from hodei_providers.docker.config import DockerConfig
 from hodei_server.app import Server
@@ -24,15 +25,7 @@ WORKER_IMAGE = os.environ.get("HODEI_WORKER_IMAGE") or "hodei-jobs-worker:latest
 @pytest.fixture(scope="session", autouse=True)
 def engine() -> None:
     """Need an engine with the worker's image."""
-    try:
-        missing = subprocess.run(["docker", "image", "inspect", WORKER_IMAGE], capture_output=True, check=False).stderr
-    except FileNotFoundError as error:
-        missing = str(error).encode()
-    if missing:
-        message = f"no engine with the image {WORKER_IMAGE} (HODEI_WORKER_IMAGE): {missing.decode().strip()}"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+    need_image(WORKER_IMAGE)
 
 
 @pytest.fixture

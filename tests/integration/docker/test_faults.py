@@ -16,6 +16,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.containers import container_of, docker, leftovers
 from hodei_faults.logs import read
+from hodei_faults.needs import lacks
 from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
@@ -115,12 +116,7 @@ async def test_the_engine_may_stop_and_start_under_running_jobs(
     """W08, W28, W36: what ran is found lost, waits for the engine, and runs again there."""
     stop, start = os.environ.get("HODEI_TEST_ENGINE_STOP"), os.environ.get("HODEI_TEST_ENGINE_START")
     if not stop or not start:
-        message = (
-            "HODEI_TEST_ENGINE_STOP and HODEI_TEST_ENGINE_START are not set: commands that stop and start the engine"
-        )
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("HODEI_TEST_ENGINE_STOP and HODEI_TEST_ENGINE_START are not set: commands that stop and start the engine")
     job = await client.submit(["sh", "-c", TWICE])
     await wait_for((shared / "runs").exists)
     try:

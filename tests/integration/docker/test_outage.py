@@ -15,6 +15,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.containers import container_of, docker, leftovers
+from hodei_faults.needs import engine_socket
 from hodei_faults.proxy import FaultyProxy
 from hodei_providers.docker.config import DockerConfig
 from hodei_server.app import Server
@@ -23,7 +24,6 @@ from hodei_server.settings import Settings
 MakeSettings = Callable[..., Settings]
 WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
 
-ENGINE = Path("/var/run/docker.sock")
 #: Holds a lock while it runs: nobody else runs it meanwhile, or that is written down.
 ALONE = """
 umask 0
@@ -41,9 +41,7 @@ SOON.max_backoff.FromMilliseconds(1)
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultyProxy]:
     """Return what stands before the engine."""
-    if not ENGINE.exists():
-        pytest.skip("the engine has no socket here")
-    async with FaultyProxy(path=ENGINE) as running:
+    async with FaultyProxy(path=engine_socket()) as running:
         yield running
 
 
@@ -105,7 +103,9 @@ async def test_jobs_of_an_engine_that_dies_under_load_are_done_by_another_provid
         assert {attempt.provider for attempt in tried if attempt.outcome.cause == wire.CAUSE_EXIT_CODE} == {"process"}
         assert {attempt.outcome.cause for attempt in tried} <= {wire.CAUSE_PROVIDER_ERROR, wire.CAUSE_EXIT_CODE}
         # A job that names the engine waits for it, and says so.
-        assert "docker" in str((await client.explain(named)).providers)
+        verdict = next(each for each in (await client.explain(named)).providers if each.provider == "docker")
+        assert (verdict.eligible, verdict.room) == (True, False)
+        assert verdict.reason.startswith(("it is not healthy: ", "its breaker is open"))
         assert (await client.get(named)).state != wire.JOB_STATE_SUCCEEDED
         assert not (folder / "twice").exists()
         proxy.heal()

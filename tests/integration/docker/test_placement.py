@@ -11,31 +11,33 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.needs import engine_socket
 from hodei_faults.proxy import FaultyProxy
+from hodei_faults.starts import estimates_agree, inputs
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
 MakeSettings = Callable[..., Settings]
-ENGINE = Path("/var/run/docker.sock")
+GIB = 1 << 30
 
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[FaultyProxy]:
     """Return what stands before the engine."""
-    if not ENGINE.exists():
-        pytest.skip("the engine has no socket here")
-    async with FaultyProxy(path=ENGINE) as running:
+    async with FaultyProxy(path=engine_socket()) as running:
         yield running
 
 
 async def test_each_strategy_places_the_same_job_where_the_engines_say(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By starts that were measured on both, by what they have left, by prices; W36: nothing else decides."""
+    """W36: by starts that were measured on both, as their workers' history says, by what they have left, by prices."""
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_PRICE_WORKER_HOUR", "5")
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "2")
     settings = make_settings(providers="process,docker")
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        declared = {name: (each.start_seconds, each.start_samples) for name, each in (await inputs(client)).items()}
+        assert declared == {"process": (0.3, 0), "docker": (1.0, 0)}
         for name in ("process", "docker"):
             await client.wait(await client.submit(["true"], providers=[name]))
         for strategy, name in (
@@ -46,10 +48,48 @@ async def test_each_strategy_places_the_same_job_where_the_engines_say(
             job = await client.submit(["true"], strategy=strategy)
             assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
             (decision,) = (await client.explain(job)).decisions
-            inputs = {each.provider: each.inputs for each in decision.candidates}
-            assert all(each.start_samples >= 1 and each.start_seconds > 0 for each in inputs.values())
+            read = {each.provider: each.inputs for each in decision.candidates}
+            assert all(each.start_samples >= 1 and each.start_seconds > 0 for each in read.values())
             # Which one starts the fastest is up to the machine, and to what else it does.
-            assert decision.provider == (name or min(inputs, key=lambda each: inputs[each].start_seconds))
+            assert decision.provider == (name or min(read, key=lambda each: read[each].start_seconds))
+        assert sum((await estimates_agree(client, settings.data_dir)).values()) == 5
+
+
+async def test_starts_are_measured_by_image_and_the_next_server_knows_them(make_settings: MakeSettings) -> None:
+    """What one image takes says nothing of another: of that one it is what was declared."""
+    settings = make_settings()
+    images = ("", "busybox:stable", "debian:stable-slim")
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        for image in images[:2]:
+            job = await client.submit(wire.JobSpec(argv=["true"], image=image))
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        before = [(await inputs(client, image))["docker"] for image in images]
+        assert await estimates_agree(client, settings.data_dir, images) == {("docker", each): 1 for each in images[:2]}
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        after = [(await inputs(client, image))["docker"] for image in images]
+        assert [each.start_samples for each in after] == [1, 1, 0]
+        assert [each.start_seconds for each in after] == pytest.approx([each.start_seconds for each in before])
+        assert after[2].start_seconds == 1.0
+
+
+async def test_an_attempt_costs_what_it_asked_for_as_long_as_it_ran(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kept for it whether it uses it or not; what it asks nothing of is paid as it was used."""
+    monkeypatch.setenv("HODEI_PROVIDER_DOCKER_PRICE_CPU_HOUR", "3600000")
+    monkeypatch.setenv("HODEI_PROVIDER_DOCKER_PRICE_GIB_HOUR", "7200000")
+    settings = make_settings()
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        for asked in (wire.Resources(cpu_millis=500, memory_bytes=256 << 20), wire.Resources(cpu_millis=500)):
+            job = await client.submit(wire.JobSpec(argv=["sleep", "1"], resources=asked))
+            outcome = await client.wait(job)
+            (attempt,) = (await client.get(job)).attempts
+            (decision,) = (await client.explain(job)).decisions
+            seconds = (attempt.end_time.ToNanoseconds() - attempt.start_time.ToNanoseconds()) / 1e9
+            gibs = (asked.memory_bytes or outcome.peak_memory_bytes) / GIB
+            assert seconds > 0
+            assert gibs > 0
+            assert decision.cost == attempt.cost == pytest.approx((500 + 2000 * gibs) * seconds, rel=1e-6)
 
 
 async def test_the_healthiest_takes_a_job_whichever_engine_has_failed(

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from hodei_faults.needs import lacks
 from hodei_faults.ports import free_port
 from hodei_providers.agent import copy_command
 
@@ -107,10 +108,7 @@ def _engine_is_there() -> bool:
 @pytest.fixture(scope="session")
 def _real_engine() -> None:
     if not _engine_is_there():
-        message = "there is no Docker engine"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("there is no Docker engine")
 
 
 @pytest.fixture

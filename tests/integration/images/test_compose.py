@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from hodei_faults.needs import lacks
 from hodei_faults.ports import free_port
 
 #: The first test that needs an image waits until it is built.
@@ -75,10 +76,7 @@ class Compose:
 def plugin(docker: Any) -> None:
     """Need `docker compose`."""
     if docker.attempt("compose", "version").returncode:
-        message = "docker has no compose plugin"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("docker has no compose plugin")
 
 
 @pytest.mark.usefixtures("plugin")
@@ -99,10 +97,7 @@ def storage_image(docker: Any, tmp_path: Path) -> str:
         return "minio/minio:latest"
     program = os.environ.get("HODEI_TEST_MINIO") or shutil.which("minio")
     if not program:
-        message = "there is neither MinIO's image nor the program (HODEI_TEST_MINIO)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("there is neither MinIO's image nor the program (HODEI_TEST_MINIO)")
     shutil.copy(program, tmp_path / "minio")
     (tmp_path / "Dockerfile").write_text(STORAGE)
     built: str = docker.build("Dockerfile", context=tmp_path)

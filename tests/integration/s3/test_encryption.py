@@ -18,6 +18,7 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from hodei_faults.needs import lacks
 from hodei_faults.ports import free_port
 from hodei_logstore.contract import SegmentKey, StoreUnavailableError
 from hodei_logstore.file import FileLogStore
@@ -43,10 +44,7 @@ def endpoint(folder: Path) -> Iterator[str]:
     """Run MinIO with a key to encrypt with and a domain for names of buckets; return its URL."""
     program = os.environ.get("HODEI_TEST_MINIO") or shutil.which("minio")
     if program is None:
-        message = "there is no program of an S3 server (HODEI_TEST_MINIO)"
-        if os.environ.get("CI"):
-            pytest.fail(message)
-        pytest.skip(message)
+        lacks("there is no program of an S3 server (HODEI_TEST_MINIO)")
     port = free_port()
     environment = os.environ | {
         "MINIO_ROOT_USER": USER,
