@@ -156,6 +156,23 @@ async def test_a_watch_that_something_else_answers_is_an_outage(serve: Serve) ->
             await anext(api.watch("/api/v1/pods", seconds=60))
 
 
+async def test_a_call_that_is_not_answered_in_its_time_is_an_outage(serve: Serve) -> None:
+    """W28: it is made again a few times, and holds up nobody for ever."""
+    never, came = asyncio.Event(), 0
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        nonlocal came
+        came += 1
+        await never.wait()
+        return web.json_response({})
+
+    async with Api(dataclasses.replace(await serve(answer), api_timeout=0.05)) as api:
+        with pytest.raises(ProviderUnavailableError, match="can't be reached: "):
+            await api.get("/api/v1/pods")
+        never.set()
+    assert came > 1
+
+
 async def test_calls_beyond_a_second_s_burst_wait_for_their_turn(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """W28: by a clock that only waiting moves, thirty calls at five a second take as long as the last of them waits."""
     clock = [1000.0]
