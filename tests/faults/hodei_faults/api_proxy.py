@@ -61,6 +61,11 @@ class ApiProxy(HttpProxy):
     def _open_session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=self._context), auto_decompress=True)
 
+    @property
+    def watches(self) -> int:
+        """How many of them have begun and go on."""
+        return len(self._open)
+
     def cut(self) -> None:
         """Break what is under way: watches."""
         for task in list(self._open):

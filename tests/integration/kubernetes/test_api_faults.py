@@ -91,8 +91,10 @@ async def test_a_worker_that_is_removed_while_it_is_launched_is_not_there_afterw
         while not times_of(proxy, "POST", "/pods"):
             await asyncio.sleep(0.02)
     removing = asyncio.ensure_future(provider.destroy(Handle(request.worker_id)))
-    await asyncio.sleep(0)
-    assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.PENDING
+    # Many more calls than a removal needs that waits for nobody.
+    for _ in range(20):
+        assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.PENDING
+    assert not removing.done()
     go.set()
     await launching
     if not await removing:
@@ -167,11 +169,13 @@ async def test_a_watch_that_is_too_old_begins_anew(proxy: ApiProxy, provider: Ku
     request = make_request()
     await provider.launch(request)
     seen = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
-    orders.code(request.worker_id).set_result(4)
     async with asyncio.timeout(PATIENCE):
+        # It ends when there has been all of this: a list would tell of it, too.
+        while any(fault.times for fault in proxy.faults) and not seen.done():
+            await asyncio.sleep(0.05)
+        orders.code(request.worker_id).set_result(4)
         description = await seen
     assert (description.phase, description.exit_code) == (WorkerPhase.EXITED, 4)
-    assert not any(fault.times for fault in proxy.faults)
 
 
 async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
@@ -183,7 +187,7 @@ async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
     watching = provider.watch(INSTALLATION)
     seen = asyncio.ensure_future(anext(watching))
     async with asyncio.timeout(PATIENCE):
-        while not any(call == ("GET", f"/api/v1/namespaces/{played.namespace}/pods") for call in proxy.calls):
+        while not proxy.watches:
             await asyncio.sleep(0.05)
     away = Fault(lambda *_: True, times=1_000_000, hang_up=True)
     proxy.faults.append(away)
