@@ -8,12 +8,14 @@ import random
 import re
 import secrets
 from collections.abc import AsyncIterator, Callable
+from time import monotonic
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import grpc
 from grpc import aio
 
+from hodei.refusals import reason, retry_after
 from hodei.transport import open_channel
 from hodei.v1 import job_pb2_grpc, log_pb2_grpc, provider_pb2_grpc
 from hodei_client.errors import HodeiError, UnavailableError, from_rpc, no_server
@@ -26,6 +28,9 @@ CONNECT_SECONDS = 5.0
 CALL_SECONDS = 30.0
 #: How often a call is made, where the server isn't there for a moment.
 TRIES = 4
+#: What a server says that has as many calls under way as it takes; asked again for as long as a call may take.
+TOO_MANY_CALLS = "TOO_MANY_CALLS"
+MAX_WAIT_SECONDS = 3.0
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
@@ -124,19 +129,29 @@ class Connection:
     async def call(self, method: Callable[..., Any], request: Any) -> Any:
         """Make a unary call; all of them may be made again, as ids of requests and names of things say what is meant.
 
+        Where the server takes no more calls for the moment, it is made again until `CALL_SECONDS` are over.
+
         :raise HodeiError: it failed.
         """
-        for attempt in range(1, TRIES + 1):
+        began, failures = monotonic(), 0
+        while True:
+            asked, crowded = 0.0, False
             try:
                 return await self._once(method, request)
             except aio.AioRpcError as error:
                 failure = self.failure(error)
+                asked, crowded = retry_after(error), reason(error) == TOO_MANY_CALLS
             except UnavailableError as error:
                 failure = error
-            if not self.reached or failure.code is not grpc.StatusCode.UNAVAILABLE or attempt == TRIES:
+            failures += 1
+            if crowded:
+                again = monotonic() - began < CALL_SECONDS
+            else:
+                again = self.reached and failure.code is grpc.StatusCode.UNAVAILABLE and failures < TRIES
+            if not again:
                 raise failure from None
-            await asyncio.sleep(random.uniform(0.0, 0.1 * 2.0**attempt))  # noqa: S311 - jitter, not a secret
-        raise AssertionError
+            most = min(0.1 * 2.0 ** min(failures, 10), MAX_WAIT_SECONDS)
+            await asyncio.sleep((asked if crowded else 0.0) + random.uniform(0.0, most))  # noqa: S311 - jitter, not a secret
 
     async def _once(self, method: Callable[..., Any], request: Any) -> Any:
         # Not in `call`: its frame lives in what it raises, and would keep a failed call, and so the connection.

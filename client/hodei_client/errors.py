@@ -7,7 +7,7 @@ HodeiError
 ├── PreconditionError         not in this state, or no provider can do it
 ├── UnauthenticatedError
 ├── PermissionDeniedError
-├── ResourceExhaustedError    a limit is reached; `retry_after` seconds may help
+├── ResourceExhaustedError    a limit is reached; later may help
 ├── UnavailableError          no server, or not now
 ├── ServerError               the server has failed
 ├── LogGapError               chunks are missing from a log stream, and no cut says so

@@ -16,7 +16,6 @@ os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
 import structlog
 
 from hodei.address import Address, parse_address
-from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei.v1 import job_pb2_grpc, provider_pb2_grpc, worker_pb2_grpc
 from hodei_logstore.contract import LogStore
 from hodei_logstore.file import FileLogStore
@@ -43,12 +42,17 @@ from hodei_server.loops.strays import Strays, stray_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.listener import serve_metrics
 from hodei_server.opening import open_archive, open_providers
-from hodei_server.part_settings import attempt_settings, fleet_settings, log_settings, scheduler_settings
+from hodei_server.part_settings import (
+    attempt_settings,
+    fleet_settings,
+    log_settings,
+    make_listeners,
+    scheduler_settings,
+)
 from hodei_server.rpc.job_service import JobService, WatchLimits
 from hodei_server.rpc.job_submission import Submissions
 from hodei_server.rpc.listener import Listener, ListenerError, ListenerTls
 from hodei_server.rpc.log_lookup import LogLookup
-from hodei_server.rpc.log_service import SERVICE as LOG_SERVICE
 from hodei_server.rpc.log_service import FollowLimits, LogService
 from hodei_server.rpc.provider_service import ProviderService
 from hodei_server.rpc.worker_service import WorkerService
@@ -66,10 +70,6 @@ from hodei_server.work.sessions import Sessions
 from hodei_server.worker_listeners import open_worker_listener
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-JOB_SERVICE = "hodei.v1.JobService"
-PROVIDER_SERVICE = "hodei.v1.ProviderService"
-CLIENT_SERVICES = (JOB_SERVICE, LOG_SERVICE, PROVIDER_SERVICE)
 
 #: What keeps a server from starting, each with a message for people.
 STARTUP_ERRORS = (
@@ -147,9 +147,7 @@ class Server:
         store: LogStore = await enter(archive or disk)
         providers = await open_providers(settings, self._stack)
         # The listeners take their ports before anything that names them is made, and serve only once all is recovered.
-        workers = Listener(["hodei.v1.WorkerService"], options=WORKER_LISTENER_OPTIONS)
-        clients = Listener(CLIENT_SERVICES, health_checks=True, reflected=True)
-        probes = Listener(CLIENT_SERVICES, health_checks=True)
+        clients, workers, probes = make_listeners(settings)
         for listener in (clients, workers, probes):
             self._stack.push_async_callback(listener.server.stop, 0)
         self._bind(clients, probes)
@@ -193,7 +191,7 @@ class Server:
         log_service = LogService(
             LogLookup(database, book, attempts.moves.changed),
             retention,
-            FollowLimits(settings.max_follows_per_job, settings.max_follows_per_client),
+            FollowLimits(settings.max_follows, settings.max_follows_per_job, settings.max_follows_per_client),
             compress=settings.log_compression,
         )
         clients.server.add_generic_rpc_handlers((log_service.handlers(),))

@@ -21,6 +21,7 @@ _FAST = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5
 _SLOW = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _WAITS = (0.01, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 86400.0)
 
+CALLS_REFUSED = Counter("hodei_calls_refused", "Calls that were refused as too many were under way.", registry=REGISTRY)
 JOB_MOVES = Counter(
     "hodei_job_moves",
     "Moves of jobs into a state, and for what cause; those into queued are submissions and retries.",

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from hodei.transport import WORKER_LISTENER_OPTIONS
 from hodei_providers.contract import Provider
 from hodei_server.domain.strategies import Score
 from hodei_server.logs.book import LogSettings
+from hodei_server.rpc.calls import Calls
+from hodei_server.rpc.listener import Listener
+from hodei_server.rpc.log_service import SERVICE as LOG_SERVICE
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.strategy_registry import load_strategies
 from hodei_server.work.fleet import FleetSettings, Reach
 from hodei_server.work.live import AttemptSettings
 from hodei_server.work.scheduler_settings import SchedulerSettings
+
+CLIENT_SERVICES = ("hodei.v1.JobService", LOG_SERVICE, "hodei.v1.ProviderService")
 
 
 def fleet_settings(settings: Settings, installation_id: str, reach: Mapping[str, Reach]) -> FleetSettings:
@@ -72,6 +78,19 @@ def log_settings(settings: Settings) -> LogSettings:
         recent_bytes=settings.log_recent,
         memory_bytes=settings.log_memory,
     )
+
+
+def make_listeners(settings: Settings) -> tuple[Listener, Listener, Listener]:
+    """Return those of clients, of workers, and of probes."""
+    # gRPC counts what has begun. Of as many calls again as may be under way, the request may still be on its way.
+    most = 2 * settings.max_calls + settings.max_follows + settings.max_watches
+    clients = Listener(CLIENT_SERVICES, health_checks=True, reflected=True, calls=_calls(settings), most=most)
+    workers = Listener(["hodei.v1.WorkerService"], options=WORKER_LISTENER_OPTIONS, calls=_calls(settings))
+    return clients, workers, Listener(CLIENT_SERVICES, health_checks=True)
+
+
+def _calls(settings: Settings) -> Calls:
+    return Calls(settings.max_calls, settings.max_call_bytes)
 
 
 def _strategies(settings: Settings) -> dict[str, Score]:

@@ -6,14 +6,11 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
-from google.protobuf.any_pb2 import Any as AnyMessage
-from google.protobuf.duration_pb2 import Duration
-from google.protobuf.empty_pb2 import Empty
-from google.protobuf.message import DecodeError
-from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import aio
+
+from hodei.refusals import retry_after
 
 _log = logging.getLogger("hodei.worker")
 
@@ -21,8 +18,6 @@ FIRST_SECONDS = 0.2
 MAX_SECONDS = 15.0
 #: A server that asks for more patience than this is not believed.
 MAX_RETRY_AFTER_SECONDS = 300.0
-_DETAILS = "grpc-status-details-bin"
-_RETRY_INFO = "type.googleapis.com/google.rpc.RetryInfo"
 
 
 def bound(failures: int) -> float:
@@ -75,27 +70,3 @@ class Backoff:
     def hurry(self) -> None:
         """End the wait, and wait no more: whoever has nothing left to do tries once more and goes."""
         self._hurried.set()
-
-
-def retry_after(error: aio.AioRpcError) -> float:
-    """Return the seconds of a refusal's `google.rpc.RetryInfo`; 0 where it has none that can be read."""
-    details = dict(error.trailing_metadata() or ()).get(_DETAILS)
-    try:
-        # A google.rpc.Status, by numbers: the package that has its classes is none of the worker's.
-        for packed in _fields(details, 3) if isinstance(details, bytes) else ():
-            detail = AnyMessage.FromString(packed)
-            if detail.type_url == _RETRY_INFO:
-                for delay in _fields(detail.value, 1):
-                    return max(Duration.FromString(delay).ToTimedelta().total_seconds(), 0.0)
-    except (DecodeError, ValueError, OverflowError):
-        pass
-    return 0.0
-
-
-def _fields(message: bytes, number: int) -> Iterator[bytes]:
-    """Yield the length-delimited fields of a number."""
-    unknown = UnknownFieldSet(Empty.FromString(message))
-    for place in range(len(unknown)):
-        field = unknown[place]
-        if field.field_number == number and isinstance(field.data, bytes):
-            yield field.data

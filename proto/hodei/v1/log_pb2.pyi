@@ -454,7 +454,9 @@ class GetLogsRequest(_message.Message):
     attempt_uid: _builtins.str
     attempt_number: _builtins.int
     page_size: _builtins.int
-    """At most this many chunks; 1000 when 0, at most 10,000. An answer holds at most about 1 MiB."""
+    """At most this many chunks; 1000 when 0, at most 10,000. An answer holds at most about 1 MiB. It may hold fewer, or
+    none, where few are of the wanted streams: one call looks through a few MiB of log. Go on as long as there is a token.
+    """
     page_token: _builtins.str
     @_builtins.property
     def streams(self) -> _containers.RepeatedScalarFieldContainer[Global___LogStream.ValueType]: ...
@@ -486,7 +488,7 @@ class GetLogsResponse(_message.Message):
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     attempt_uid: _builtins.str
     next_page_token: _builtins.str
-    """Empty when there is nothing more yet."""
+    """Empty once the log has ended and there is nothing more."""
     @_builtins.property
     def chunks(self) -> _containers.RepeatedCompositeFieldContainer[Global___LogChunk]: ...
     @_builtins.property

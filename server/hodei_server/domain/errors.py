@@ -8,6 +8,7 @@ HodeiServerError
 ├── UnauthenticatedError     nobody we know
 ├── PermissionDeniedError    somebody we know, but not for this
 ├── ResourceExhaustedError   a limit is reached; try again later
+│   └── TooManyCallsError    as many calls are under way as may be; nothing was done of this one
 └── UnavailableError         not now; try again later
 """
 
@@ -92,6 +93,15 @@ class ResourceExhaustedError(HodeiServerError):
     def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class TooManyCallsError(ResourceExhaustedError):
+    """As many calls are under way as may be. Those take moments: asking again at once is what a caller should do."""
+
+    reason = "TOO_MANY_CALLS"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, retry_after=0.1)
 
 
 class UnavailableError(HodeiServerError):

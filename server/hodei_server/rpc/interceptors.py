@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -16,6 +17,7 @@ from grpc import aio
 from hodei.transport import MAX_MESSAGE_BYTES
 from hodei_server.domain.errors import InvalidRequestError, Violation
 from hodei_server.domain.spec import unknown_fields
+from hodei_server.rpc.calls import Calls
 from hodei_server.rpc.context import ANONYMOUS, accept_traceparent, enter, trace_id_of
 from hodei_server.rpc.errors import DETAILS_KEY, MAX_VIOLATIONS, status_of
 from hodei_server.rpc.worker_words import newer_worker
@@ -23,10 +25,18 @@ from hodei_server.rpc.worker_words import newer_worker
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 Context = aio.ServicerContext[Any, Any]
+#: Counts a call with this request, or refuses it.
+Begin = Callable[[Any, Context], None]
 
 
 class CallInterceptor(aio.ServerInterceptor):
-    """Wraps every handler: unary and streaming, generated and written by hand."""
+    """Wraps every handler: unary and streaming, generated and written by hand.
+
+    :param calls: counts calls of Hodei's own services; health is told however many there are.
+    """
+
+    def __init__(self, calls: Calls | None = None) -> None:
+        self._calls = calls
 
     async def intercept_service(
         self,
@@ -52,10 +62,13 @@ class CallInterceptor(aio.ServerInterceptor):
         }
         shape = (handler.request_streaming, handler.response_streaming)
         function = kinds[shape]
-        wrapped = _yielding(function, method) if inspect.isasyncgenfunction(function) else _awaiting(function, method)
-        decode = handler.request_deserializer
+        decode, begin = handler.request_deserializer, _uncounted
         if method.startswith("/hodei."):
             decode = _decoding(decode)
+            if self._calls is not None and not handler.request_streaming:
+                begin = partial(self._calls.begin, unary=not handler.response_streaming)
+        wrap = _yielding if inspect.isasyncgenfunction(function) else _awaiting
+        wrapped = wrap(function, method, begin)
         return factories[shape](wrapped, decode, handler.response_serializer)
 
 
@@ -75,6 +88,10 @@ def _decoding(decode: Callable[[bytes], Message]) -> Callable[[bytes], Message |
     return read
 
 
+def _uncounted(request: Any, context: Context) -> None:
+    """Count nothing."""
+
+
 def _readable(request: Any) -> Any:
     """Return a request.
 
@@ -85,22 +102,26 @@ def _readable(request: Any) -> Any:
     return request
 
 
-def _awaiting(function: Callable[..., Awaitable[Any]], method: str) -> Callable[[Any, Context], Awaitable[Any]]:
+def _awaiting(
+    function: Callable[..., Awaitable[Any]], method: str, begin: Begin
+) -> Callable[[Any, Context], Awaitable[Any]]:
     async def call(request: Any, context: Context) -> Any:
         trace_id = _enter(context, method)
         try:
-            return await function(_readable(request), context)
+            begin(_readable(request), context)
+            return await function(request, context)
         except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
             await _abort(context, error, trace_id)
 
     return call
 
 
-def _yielding(function: Callable[..., AsyncIterator[Any]], method: str) -> Callable[[Any, Context], Any]:
+def _yielding(function: Callable[..., AsyncIterator[Any]], method: str, begin: Begin) -> Callable[[Any, Context], Any]:
     async def call(request: Any, context: Context) -> AsyncIterator[Any]:
         trace_id = _enter(context, method)
         try:
-            async for response in function(_readable(request), context):
+            begin(_readable(request), context)
+            async for response in function(request, context):
                 yield response
         except Exception as error:  # noqa: BLE001 - every error gets its status, or is logged
             await _abort(context, error, trace_id)

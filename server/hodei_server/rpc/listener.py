@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from hodei.address import Address
 from hodei.transport import SERVER_OPTIONS
+from hodei_server.rpc.calls import Calls
 from hodei_server.rpc.interceptors import CallInterceptor
 
 
@@ -72,6 +73,8 @@ class Listener:
     :param health_checks: with health of each service, and of all of them.
     :param reflected: says what is served.
     :param options: gRPC's.
+    :param calls: counts its calls.
+    :param most: calls and streams, where gRPC itself refuses further ones before it has read their requests.
     """
 
     def __init__(
@@ -81,8 +84,10 @@ class Listener:
         health_checks: bool = False,
         reflected: bool = False,
         options: Sequence[tuple[str, int]] = SERVER_OPTIONS,
+        calls: Calls | None = None,
+        most: int | None = None,
     ) -> None:
-        self.server = aio.server(interceptors=[CallInterceptor()], options=options)
+        self.server = aio.server(interceptors=[CallInterceptor(calls)], options=options, maximum_concurrent_rpcs=most)
         self._services = ("", *services)
         self._health: health.aio.HealthServicer | None = None
         if health_checks:

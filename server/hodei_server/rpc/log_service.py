@@ -19,11 +19,11 @@ from hodei.encoding import field_prefix
 from hodei.v1 import log_pb2 as wire
 from hodei_logstore.block import chunks_of
 from hodei_logstore.contract import StoredBlock
-from hodei_server.domain.errors import InvalidRequestError, Violation
 from hodei_server.instruments import LOG_SENT
 from hodei_server.logs.cursor import Cursor, Cut
 from hodei_server.logs.retention import Retention
 from hodei_server.rpc.log_lookup import LogLookup
+from hodei_server.rpc.log_page import get_page
 from hodei_server.rpc.log_prune import prune_logs
 from hodei_server.rpc.log_reading import (
     Streams,
@@ -38,18 +38,15 @@ from hodei_server.rpc.log_reading import (
 from hodei_server.rpc.log_search import check_search, search_log
 from hodei_server.rpc.log_verify import verify_logs
 from hodei_server.rpc.open_streams import Bound, OpenStreams, peer_of
-from hodei_server.rpc.requests import PageTokens, parse_place
 
 SERVICE = "hodei.v1.LogStreamService"
-DEFAULT_PAGE = 1000
-MAX_PAGE = 10_000
-PAGE_BYTES = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FollowLimits:
     """How many streams may be open at once."""
 
+    in_all: int
     per_job: int
     per_client: int
 
@@ -81,7 +78,7 @@ class LogService:
     @property
     def followers(self) -> int:
         """How many log streams are open."""
-        return self._open.count("client")
+        return self._open.count("server")
 
     def handlers(self) -> grpc.GenericRpcHandler:
         """Return the service as gRPC takes it; StreamLogs encodes its answers itself."""
@@ -121,10 +118,13 @@ class LogService:
     def _counted(self, job_id: str, peer: str) -> contextlib.AbstractContextManager[None]:
         """Count an open stream.
 
+        :param job_id: empty where it is of no job, or of many.
         :raise ResourceExhaustedError: there are too many already.
         """
         limits = self._limits
-        return self._open.counted(Bound("job", job_id, limits.per_job), Bound("client", peer, limits.per_client))
+        of_all, of_client = Bound("server", "", limits.in_all), Bound("client", peer, limits.per_client)
+        of_job = [Bound("job", job_id, limits.per_job)] if job_id else []
+        return self._open.counted(of_all, of_client, *of_job)
 
     async def _stream(
         self, request: wire.StreamLogsRequest, streams: Streams
@@ -153,43 +153,7 @@ class LogService:
         context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - the wire's shape
     ) -> wire.GetLogsResponse:
         """Return a page of history."""
-        streams = check_streams(request.streams)
-        if not 0 <= request.page_size <= MAX_PAGE:
-            raise InvalidRequestError([Violation("page_size", f"lies between 0 and {MAX_PAGE}")])
-        tokens = PageTokens(request)
-        attempt_uid, _, number = tokens.decode(request.page_token).partition(":")
-        sequence = parse_place(number) if attempt_uid else 0
-        log = await self._lookup.find(
-            request.job_id,
-            attempt_uid or request.attempt_uid,
-            0 if attempt_uid else request.attempt_number,
-            wait=False,
-        )
-        answer = wire.GetLogsResponse(attempt_uid=log.attempt_uid)
-        cursor = Cursor(self._lookup.book, log.attempt_uid, sequence)
-        limit, size = request.page_size or DEFAULT_PAGE, 0
-        while log.attempt_uid and len(answer.chunks) < limit and size < PAGE_BYTES:
-            piece = await cursor.read(PAGE_BYTES - size)
-            if isinstance(piece, Cut):
-                answer.cuts.append(cut_message(piece))
-                sequence = cursor.sequence
-                continue
-            if not piece:
-                break
-            for chunk in (chunk for stored in piece for chunk in chunks_of(stored.data)):
-                if len(answer.chunks) >= limit or (size and size + len(chunk.data) > PAGE_BYTES):
-                    break
-                sequence = chunk.sequence + 1
-                if not streams or chunk.stream in streams:
-                    answer.chunks.append(chunk)
-                    size += len(chunk.data)
-            else:
-                continue
-            break
-        receipt = await self._lookup.receipt(log)
-        if log.attempt_uid and (not receipt.ended or sequence < receipt.chunks) and not receipt.expired:
-            answer.next_page_token = tokens.encode(f"{log.attempt_uid}:{sequence}")
-        return answer
+        return await get_page(self._lookup, request)
 
     async def GetLogReceipt(  # noqa: N802 - the wire's name
         self,
@@ -220,11 +184,12 @@ class LogService:
     async def PruneLogs(  # noqa: N802 - the wire's name
         self,
         request: wire.PruneLogsRequest,
-        context: aio.ServicerContext[Any, Any],  # noqa: ARG002 - the wire's shape
+        context: aio.ServicerContext[Any, Any],
     ) -> AsyncIterator[wire.PruneLogsResponse]:
         """Remove what has expired, or tell what would go."""
-        async for message in prune_logs(self._retention, request):
-            yield message
+        with self._counted("", peer_of(context)):
+            async for message in prune_logs(self._retention, request):
+                yield message
 
 
 def only(stored: StoredBlock, streams: frozenset[wire.LogStream.ValueType]) -> bytes:

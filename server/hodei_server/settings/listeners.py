@@ -7,7 +7,8 @@ from typing import ClassVar, Self
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from hodei.address import Address, parse_address
-from hodei_server.settings.values import PREFIX, OptionalPath, SettingsGroup
+from hodei.transport import MAX_MESSAGE_BYTES
+from hodei_server.settings.values import PREFIX, OptionalPath, SettingsGroup, Size
 
 
 class ListenerGroup(SettingsGroup):
@@ -36,6 +37,12 @@ class ListenerGroup(SettingsGroup):
     worker_tls_ca: OptionalPath = Field(None, description="The authority that workers trust, given to them, PEM.")
     allow_plaintext: bool = Field(
         default=False, description="Listen without TLS where other machines can connect (a trusted network)."
+    )
+    max_calls: int = Field(
+        2000, ge=1, description="Calls at once that are no streams, of clients and of workers each; more try again."
+    )
+    max_call_bytes: Size = Field(
+        64 << 20, ge=MAX_MESSAGE_BYTES, description="Bytes of the requests of all calls and streams at once; the same."
     )
 
     @field_validator("listen", "worker_listen", "health_listen", "metrics_listen")

@@ -45,6 +45,7 @@ class LogGroup(SettingsGroup):
         description="How long logs stay on the disk that a restored database does not know; each server counts anew.",
     )
     retention_interval: Duration = Field(60.0, gt=0, description="Between looks for logs to remove.")
+    max_follows: int = Field(10_000, ge=1, description="Log streams at once.")
     max_follows_per_job: int = Field(2000, ge=1, description="Log streams of one job at once.")
     max_follows_per_client: int = Field(5000, ge=1, description="Log streams of one client's address at once.")
     log_compression: bool = Field(default=False, description="Compress log streams to other machines (gzip).")

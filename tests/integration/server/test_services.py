@@ -21,6 +21,7 @@ from hodei_providers.registry import ProviderSetupError
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import SchemaVersionError, upgrade
+from hodei_server.rpc.log_page import SCAN_BYTES
 
 
 @pytest.fixture
@@ -51,6 +52,25 @@ async def test_history_comes_in_pages_that_fit_together(client: Client, channel:
         assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert [chunk.sequence for chunk in found] == list(range(len(found)))
     assert sum(len(chunk.data) for chunk in found) == (await client.receipt(job)).bytes
+
+
+async def test_a_page_of_a_stream_that_says_little_comes_back_short_and_its_token_goes_on(
+    client: Client, channel: aio.Channel
+) -> None:
+    """L09: one call looks through a part of the log, however much of it is of other streams."""
+    job = await client.submit(["sh", "-c", "yes 'a line of a log' | head -c 20M; echo here >&2"])
+    await client.wait(job)
+    stub: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(channel)
+    request = log_pb2.GetLogsRequest(job_id=job, streams=[log_pb2.LOG_STREAM_STDERR])
+    page: log_pb2.GetLogsResponse = await stub.GetLogs(request)
+    calls = 1
+    while page.next_page_token:
+        assert not page.chunks
+        request.page_token = page.next_page_token
+        page = await stub.GetLogs(request)
+        calls += 1
+    assert [chunk.data for chunk in page.chunks] == [b"here\n"]
+    assert calls == 20 * (1 << 20) // SCAN_BYTES + 1
 
 
 async def test_jobs_come_in_pages_and_a_token_belongs_to_its_question(client: Client, channel: aio.Channel) -> None:
@@ -138,6 +158,26 @@ async def test_open_streams_have_a_bound(make_settings: object, of: str) -> None
         for job in jobs:
             await client.cancel(job, force=True)
             await client.wait(job)
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_pruning_counts_as_a_log_stream(make_settings: object, dry_run: bool) -> None:  # noqa: FBT001 - pytest's way
+    """L08: it reads, and may remove, all that there is; also where it is only told what would go."""
+    assert callable(make_settings)
+    async with (
+        Server(make_settings(max_follows="1"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+        open_channel(server.address) as channel,
+    ):
+        job = await client.submit(["sh", "-c", "echo here; exec sleep 600"])
+        stub = log_pb2_grpc.LogStreamServiceStub(channel)
+        following = stub.StreamLogs(log_pb2.StreamLogsRequest(job_id=job, follow=True))
+        await following.read()
+        with pytest.raises(aio.AioRpcError) as caught:
+            await stub.PruneLogs(log_pb2.PruneLogsRequest(dry_run=dry_run)).read()
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert caught.value.details() == "there are 1 open log streams of this server already"
+        following.cancel()
 
 
 @pytest.mark.parametrize("of", ["server", "client"])

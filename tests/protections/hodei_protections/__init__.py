@@ -5,8 +5,8 @@
     python -m hodei_protections --only kubernetes    only those whose tests' path has that
     python -m hodei_protections --page     write the table into docs/reliability.md
 
-`logs`, `retention`, `secrets`, `jobs`, `workers`, `processes`, `s3` and `kubernetes` hold the table; `runner` works on
-a copy of the tree.
+`logs`, `bounds`, `retention`, `secrets`, `jobs`, `workers`, `processes`, `s3` and `kubernetes` hold the table; `runner`
+works on a copy of the tree.
 """
 
 from hodei_protections.protection import Protection

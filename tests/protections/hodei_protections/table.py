@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from hodei_protections.bounds import BOUNDS
 from hodei_protections.jobs import JOBS
 from hodei_protections.kubernetes import KUBERNETES
 from hodei_protections.logs import LOGS
@@ -17,7 +18,7 @@ from hodei_protections.workers import WORKERS
 
 #: On SQLite, local disk and processes.
 CORE: tuple[Protection, ...] = tuple(
-    sorted([*LOGS, *RETENTION, *SECRETS, *JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id)
+    sorted([*LOGS, *BOUNDS, *RETENTION, *SECRETS, *JOBS, *WORKERS, *PROCESSES], key=lambda each: each.id)
 )
 PROTECTIONS: tuple[Protection, ...] = (*CORE, *S3, *KUBERNETES)
 
