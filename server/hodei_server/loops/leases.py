@@ -133,8 +133,9 @@ class Leases:
         if silent < self._lease or (row["state"] == int(WorkerState.STARTING) and row["registered_at"] is None):
             return
         description = await self._fleet.describe(worker_id, row["provider"])
-        # Asked while it may have come back: only what is still so counts (W03).
+        # Asked while it may have come back, or registered: only what is still so counts (W03).
         if self._sessions.get(worker_id) is None:
+            silent = self._sessions.silent_for(worker_id, self.presence.since())
             self.judge(description, silent, begun=row["hello_at"] is not None)
 
     async def heard(self, description: Description) -> None:

@@ -102,6 +102,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if refusal is not None:
             self._sessions.refused("register", refusal, worker_id=request.worker_id)
             raise UnauthenticatedError(refusal)
+        self._sessions.registered(request.worker_id)
         fault_point("worker.registered")
         self._given[key] = token
         _log.info("worker.registered", worker_id=request.worker_id, version=request.worker_version)

@@ -147,6 +147,10 @@ class Sessions:
         """Return every current session."""
         return list(self._by_worker.values())
 
+    def registered(self, worker_id: str) -> None:
+        """Note a registration: the worker is heard of before its first connection."""
+        self._heard[worker_id] = time.monotonic()
+
     def silent_for(self, worker_id: str, since: float) -> float:
         """Return for how many seconds a worker was not heard of; from `since` (monotonic) where it never was."""
         session = self._by_worker.get(worker_id)

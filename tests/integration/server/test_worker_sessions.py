@@ -17,6 +17,8 @@ from hodei.checksum import encode_checksum
 from hodei.v1 import log_pb2, provider_pb2, worker_pb2
 from hodei.v1 import types_pb2 as types_wire
 from hodei_client import Client
+from hodei_server.loops.leases import Leases
+from hodei_server.loops.presence import Presence
 
 #: The impostor of conftest.py, and a client.
 Cast = tuple[Any, Client]
@@ -142,3 +144,28 @@ async def test_the_log_of_a_worker_that_is_gone_is_not_waited_for(impostor: Cast
         assert (await client.wait(job)).exit_code == 0
     receipt = await client.receipt(job)
     assert (receipt.chunks, receipt.complete, receipt.ended) == (1, False, True)
+
+
+async def test_a_worker_between_registration_and_hello_is_not_silent_since_the_servers_start(
+    impostor: Cast, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W03, W19, W33: though the server has run for hours, and looks at all workers just then."""
+    looks: asyncio.Queue[list[str]] = asyncio.Queue()
+    check = Leases.check
+
+    async def seen(self: Leases, rows: Any) -> None:
+        await check(self, rows)
+        looks.put_nowait([row["worker_id"] for row in rows if row["registered_at"]])
+
+    monkeypatch.setattr(Leases, "check", seen)
+    monkeypatch.setattr(Presence, "since", lambda _self: time.monotonic() - 10 * 3600)
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    async with asyncio.timeout(60):
+        while not await looks.get():
+            pass
+        await looks.get()
+    _, run = await worker.connect(token)
+    (attempt,) = (await client.get(job)).attempts
+    assert run.attempt_uid == attempt.attempt_uid
