@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.engine import RowMapping
 
-from hodei.v1 import job_pb2 as wire
 from hodei_server.db.database import Transaction
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, decisions, jobs
@@ -44,15 +43,16 @@ _OLDEST_KEPT = (
 _DELETE_OLDER = prepared(delete(decisions).where(_waiting, decisions.c.number < _OLDEST_KEPT))
 
 
-def insert_decision(tx: Transaction, decision: wire.Decision, tenant: str, attempt_uid: str | None) -> None:
+def insert_decision(tx: Transaction, job_id: str, decision: bytes, tenant: str, attempt_uid: str | None) -> None:
     """Write a decision down; its time is the transaction's.
 
+    :param decision: an encoded `hodei.v1.Decision`.
     :param attempt_uid: that begins with it; None where the job waits on: older ones of that kind may go for it.
     """
     if attempt_uid is None:
-        tx.execute(_DELETE_OLDER, {"id": decision.job_id})
-    row = {"job_id": decision.job_id, "tenant": tenant, "attempt_uid": attempt_uid, "at": tx.now}
-    tx.insert_later(_INSERT, row | {"decision": decision.SerializeToString()})
+        tx.execute(_DELETE_OLDER, {"id": job_id})
+    row = {"job_id": job_id, "tenant": tenant, "attempt_uid": attempt_uid, "at": tx.now}
+    tx.insert_later(_INSERT, row | {"decision": decision})
 
 
 def list_decisions(

@@ -42,7 +42,8 @@ def _run(tx: Transaction, statement: Update, worker_id: str, **parameters: Any) 
 _state, _attempt = workers.c.state, workers.c.attempt_uid
 #: Not "all but GONE": these are found by the index, however many are gone.
 _THERE = one_of(_state, LIVE_STATES)
-_INSERT = insert(workers)
+_INSERT = prepared(insert(workers))
+_GIVEN = [field.name for field in dataclasses.fields(NewWorker)]
 _BY_ID = select(*workers.c).where(workers.c.worker_id == bindparam("id"))
 _LIVE = select(*workers.c).where(_THERE).order_by(workers.c.created_at)
 _COUNTS = select(workers.c.provider, func.count().label("held")).where(_THERE).group_by(workers.c.provider)
@@ -131,9 +132,11 @@ _BEGIN_IDLE_REMOVAL = _BEGIN_REMOVAL.where(_attempt.is_(None))
 _CONFIRM_REMOVAL = _update(state=int(WorkerState.GONE), gone_at=bindparam("now"))
 
 
-def insert_worker(tx: Transaction, new: NewWorker) -> None:
-    """Write a worker down as STARTING."""
-    tx.execute(_INSERT, dataclasses.asdict(new) | {"state": int(WorkerState.STARTING), "created_at": tx.now})
+def insert_workers(tx: Transaction, new: Sequence[NewWorker]) -> None:
+    """Write workers down as STARTING."""
+    common = {"state": int(WorkerState.STARTING), "created_at": tx.now}
+    if new:
+        tx.execute(_INSERT, [common | {name: getattr(each, name) for name in _GIVEN} for each in new])
 
 
 def worker_row(tx: Transaction, worker_id: str) -> RowMapping | None:

@@ -6,69 +6,16 @@ scores go by name. Third parties add theirs by the entry point group `hodei.stra
 
 from __future__ import annotations
 
-import dataclasses
-import enum
 import math
 from collections.abc import Callable, Mapping, Sequence
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.domain.candidates import SHARED, Candidate
+from hodei_server.domain.verdicts import Inputs, Ranking, Standing, Verdict
 
 #: What one of the job's own labels or annotations weighs beside a preferred label.
 OWN_LABEL_WEIGHT = 0.001
 MIB = 1 << 20
-
-
-class Standing(enum.Enum):
-    """What stands between a job and a provider; the reason says it in words."""
-
-    OPEN = "open"
-    NEVER = "never"
-    CLOSED = "closed"
-    UNHEALTHY = "unhealthy"
-    FULL = "full"
-    NO_SCORE = "no score"
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Inputs:
-    """What strategies read; see `hodei.v1.PlacementInputs`.
-
-    :param ready: a worker that fits waits there.
-    """
-
-    cost_per_hour: float
-    start_seconds: float
-    start_samples: int
-    fits: int
-    health: float
-    labels: float
-    ready: bool = False
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Verdict:
-    """What the scheduler makes of a provider for a job.
-
-    :param eligible: it could take the job, now or later.
-    :param room: it could take it now.
-    """
-
-    provider: str
-    standing: Standing
-    score: float
-    reason: str
-    inputs: Inputs
-
-    @property
-    def eligible(self) -> bool:
-        """Whether it could take the job, now or later."""
-        return self.standing is not Standing.NEVER
-
-    @property
-    def room(self) -> bool:
-        """Whether it could take the job now."""
-        return self.standing is Standing.OPEN
 
 
 Score = Callable[[wire.JobSpec, Candidate, Inputs], float]
@@ -228,20 +175,12 @@ def judge(spec: wire.JobSpec, candidate: Candidate, score: Score, *, ready: bool
     return Verdict(candidate.name, Standing.OPEN, points, "it has room", inputs)
 
 
-def order(verdict: Verdict, avoid: frozenset[str] = frozenset()) -> tuple[bool, bool, bool, float, str]:
-    """Return what sorts verdicts, the best first: the stable rule behind equal scores is the name.
-
-    :param avoid: providers that have failed the job before: taken only where no other has room.
-    """
-    return not verdict.eligible, not verdict.room, verdict.provider in avoid, -verdict.score, verdict.provider
-
-
 def rank(
     spec: wire.JobSpec, candidates: Sequence[Candidate], default: str, strategies: Mapping[str, Score] = STRATEGIES
-) -> list[Verdict]:
+) -> Ranking:
     """Judge every provider for a job, the best first.
 
     :param default: the strategy of a job that names none.
     """
     score = score_of(strategy_of(spec, default), strategies)
-    return sorted((judge(spec, candidate, score) for candidate in candidates), key=order)
+    return Ranking.of(judge(spec, candidate, score) for candidate in candidates)

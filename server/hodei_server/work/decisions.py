@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping
 from hodei.v1 import job_pb2 as wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei_server.domain.prices import Prices
-from hodei_server.domain.strategies import Verdict, order
 from hodei_server.work.placing import Choice
 
 #: Waiting jobs of which it is remembered what was written down last.
@@ -22,7 +21,7 @@ Gist = tuple[object, ...]
 
 def gist_of(choice: Choice, reason: str) -> Gist:
     """Return what matters of a waiting job's verdicts: not how many workers a full provider holds."""
-    return reason, *sorted((each.provider, each.standing.value) for each in choice.verdicts)
+    return reason, choice.verdicts.standings
 
 
 class Remembered:
@@ -44,32 +43,7 @@ class Remembered:
             self._gists.popitem(last=False)
 
 
-def verdict_message(verdict: Verdict, *, avoided: bool = False) -> wire.ProviderVerdict:
-    """Return a verdict as clients see it.
-
-    :param avoided: the provider has failed the job before.
-    """
-    inputs = verdict.inputs
-    return wire.ProviderVerdict(
-        provider=verdict.provider,
-        eligible=verdict.eligible,
-        score=verdict.score,
-        reason=verdict.reason,
-        room=verdict.room,
-        avoided=avoided,
-        inputs=wire.PlacementInputs(
-            cost_per_hour=inputs.cost_per_hour,
-            start_seconds=inputs.start_seconds,
-            start_samples=inputs.start_samples,
-            fits=inputs.fits,
-            health=inputs.health,
-            labels=inputs.labels,
-            ready=inputs.ready,
-        ),
-    )
-
-
-def decision_message(
+def encoded_decision(
     job_id: str,
     spec: types_wire.JobSpec,
     choice: Choice,
@@ -78,31 +52,28 @@ def decision_message(
     attempt_number: int = 0,
     reason: str = "",
     avoid: frozenset[str] = frozenset(),
-) -> wire.Decision:
-    """Return a decision without its time.
+) -> bytes:
+    """Return a decision as it is written down: an encoded `hodei.v1.Decision` without its time.
 
     :param reason: why the job waits, or was moved; made of the verdicts where it is empty.
     :param avoid: providers that have failed the job before.
     """
-    ranked = sorted(choice.verdicts, key=lambda verdict: order(verdict, avoid))
+    ranked = choice.verdicts.avoiding(avoid)
     nearest = ranked[0] if ranked and ranked[0].eligible else None
     if not reason and nearest is None:
         reason = "no provider can run it"
     elif not reason and nearest is not None:
         reason = nearest.reason if choice.place is not None else f"{nearest.provider}: {nearest.reason}"
-    decision = wire.Decision(
-        job_id=job_id,
-        attempt_number=attempt_number,
-        strategy=choice.strategy,
-        reason=reason,
-        candidates=[verdict_message(verdict, avoided=verdict.provider in avoid) for verdict in ranked],
-    )
+    decision = wire.Decision(job_id=job_id, attempt_number=attempt_number, strategy=choice.strategy, reason=reason)
     if choice.place is not None:
         decision.provider = choice.place.provider
         limit = prices[choice.place.provider].limit(spec) if choice.place.provider in prices else None
         if limit is not None:
             decision.cost_limit = limit
-    return decision
+    if not avoid:
+        return decision.SerializeToString() + choice.verdicts.encoded
+    candidates = (each.as_avoided() if each.provider in avoid else each.encoded for each in ranked)
+    return decision.SerializeToString() + b"".join(candidates)
 
 
 def moved(failed: Mapping[str, int], provider: str) -> str:

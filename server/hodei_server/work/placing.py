@@ -15,14 +15,12 @@ from hodei_server.domain.strategies import (
     NAMES,
     STRATEGIES,
     Score,
-    Standing,
-    Verdict,
     judge,
-    order,
     refused_names,
     score_of,
     strategy_of,
 )
+from hodei_server.domain.verdicts import Ranking, Standing, Verdict
 
 #: The tenant of a worker that has run nothing yet: nobody's, so anybody's first.
 NO_TENANT = ""
@@ -44,22 +42,23 @@ class Choice:
     """What was made of one job.
 
     :param place: None where there is none now.
-    :param verdicts: of every provider, in no order.
+    :param verdicts: of every provider.
     """
 
     place: Place | None
     strategy: str
-    verdicts: Sequence[Verdict]
+    verdicts: Ranking
 
 
 class _Judged:
     """What is known for jobs that ask for the same, and up to which change of the providers."""
 
-    __slots__ = ("changes", "verdicts")
+    __slots__ = ("changes", "ranking", "verdicts")
 
     def __init__(self) -> None:
         self.changes = 0
         self.verdicts: dict[str, Verdict] = {}
+        self.ranking = Ranking()
 
 
 class Placing:
@@ -124,23 +123,22 @@ class Placing:
         """
         resources = spec.resources.SerializeToString(deterministic=True)
         self._release(job_id)
-        verdicts = self._verdicts(spec, tenant, resources)
+        ranking = self._ranked(spec, tenant, resources)
         strategy = strategy_of(spec, self._strategy)
-        best = min(verdicts.values(), key=lambda verdict: order(verdict, avoid), default=None)
+        best = next(iter(ranking.avoiding(avoid)), None)
         if best is None or not best.room:
-            self.crowded.update(each.provider for each in verdicts.values() if each.standing is Standing.FULL)
-            self._reserve(spec.resources, verdicts, job_id, waited)
-            return Choice(None, strategy, list(verdicts.values()))
-        everyone = list(verdicts.values())
+            self.crowded.update(each.provider for each in ranking if each.standing is Standing.FULL)
+            self._reserve(spec.resources, ranking, job_id, waited)
+            return Choice(None, strategy, ranking)
         self.free -= 1
         if self._reservations is not None:
             self._reservations.release(job_id)
         if best.inputs.ready:
             worker_id = self._pop(best.provider, tenant, spec.image, resources)
             self._changes.append(best.provider)
-            return Choice(Place(best.provider, worker_id), strategy, everyone)
+            return Choice(Place(best.provider, worker_id), strategy, ranking)
         self._take(best.provider, spec.resources)
-        return Choice(Place(best.provider, None), strategy, everyone)
+        return Choice(Place(best.provider, None), strategy, ranking)
 
     def _pop(self, provider: str, tenant: str, image: str, resources: bytes) -> str:
         for owner in (tenant, NO_TENANT):
@@ -164,7 +162,7 @@ class Placing:
             self._candidates[provider] = dataclasses.replace(candidate, held=candidate.held - 1, free=free)
             self._changes.append(provider)
 
-    def _reserve(self, asked: wire.Resources, verdicts: Mapping[str, Verdict], job_id: str, waited: float) -> None:
+    def _reserve(self, asked: wire.Resources, verdicts: Ranking, job_id: str, waited: float) -> None:
         """Keep room for a job that has been passed for long enough, where least is missing."""
         kept = self._reservations
         if kept is None or not job_id:
@@ -173,7 +171,7 @@ class Placing:
         if provider is None and waited > kept.slip:
             short = [
                 (-self._share(asked, each.provider), each.provider)
-                for each in verdicts.values()
+                for each in verdicts
                 if each.standing is Standing.FULL
                 and self._candidates[each.provider].room
                 and kept.may(job_id, each.provider)
@@ -198,8 +196,8 @@ class Placing:
                 found.append(waiting.popleft())
         return found
 
-    def _verdicts(self, spec: wire.JobSpec, tenant: str, resources: bytes) -> Mapping[str, Verdict]:
-        """Return the verdicts of all providers, by name."""
+    def _ranked(self, spec: wire.JobSpec, tenant: str, resources: bytes) -> Ranking:
+        """Return the verdicts of all providers."""
         key = self._key(spec, tenant, resources)
         judged = self._judged.get(key)
         if judged is None:
@@ -207,12 +205,14 @@ class Placing:
             changed = set(self._candidates)
         else:
             changed = set(self._changes[judged.changes :])
-        score = score_of(strategy_of(spec, self._strategy), self._strategies)
-        for name in changed:
-            ready = any(self._idle.get((name, owner, spec.image, resources)) for owner in (tenant, NO_TENANT))
-            judged.verdicts[name] = judge(spec, self._candidates[name], score, ready=ready)
+        if changed:
+            score = score_of(strategy_of(spec, self._strategy), self._strategies)
+            for name in changed:
+                ready = any(self._idle.get((name, owner, spec.image, resources)) for owner in (tenant, NO_TENANT))
+                judged.verdicts[name] = judge(spec, self._candidates[name], score, ready=ready)
+            judged.ranking = Ranking.of(judged.verdicts.values())
         judged.changes = len(self._changes)
-        return judged.verdicts
+        return judged.ranking
 
     def _key(self, spec: wire.JobSpec, tenant: str, resources: bytes) -> object:
         """Return what jobs have in common that are judged alike."""

@@ -14,7 +14,7 @@ from hodei_server.db.job_queries import providers_that_failed
 from hodei_server.db.workers import idle_workers, worker_groups
 from hodei_server.domain.fairness import Usage, limits_of
 from hodei_server.domain.states import JobState
-from hodei_server.work.decisions import decision_message, moved
+from hodei_server.work.decisions import encoded_decision, moved
 from hodei_server.work.offers import usage_of
 from hodei_server.work.scheduler import Scheduler
 from hodei_server.work.sessions import Sessions
@@ -49,7 +49,9 @@ class Planner:
             choice = dataclasses.replace(choice, place=None)
         elif choice.place is not None:
             reason = moved(failed, choice.place.provider)
-        return decision_message("", spec, choice, self._scheduler.prices, reason=reason, avoid=avoid)
+        return job_wire.Decision.FromString(
+            encoded_decision("", spec, choice, self._scheduler.prices, reason=reason, avoid=avoid)
+        )
 
     def _capped(self, asked: wire.Resources, tenant: str, groups: Sequence[RowMapping], job: RowMapping | None) -> str:
         """Return which cap of its tenant keeps a job waiting; empty where none does."""

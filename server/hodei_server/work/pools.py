@@ -22,7 +22,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_providers.contract import ProviderError
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.providers import ProviderState
-from hodei_server.db.workers import NewWorker, counts_by_provider, insert_worker, unbound_workers, worker_row
+from hodei_server.db.workers import NewWorker, counts_by_provider, insert_workers, unbound_workers, worker_row
 from hodei_server.domain.blame import Blame
 from hodei_server.domain.ids import new_worker_id
 from hodei_server.domain.strategies import never
@@ -173,7 +173,7 @@ class Pools:
                 room = min(room, 0 if name in started.values() else 1)
             for _ in range(min(count - ready[kind], room)):
                 worker_id = new_worker_id()
-                insert_worker(tx, NewWorker(worker_id, name, NO_TENANT, resources, image, self._max_jobs, None))
+                insert_workers(tx, [NewWorker(worker_id, name, NO_TENANT, resources, image, self._max_jobs, None)])
                 held[name] = held.get(name, 0) + 1
                 started[worker_id] = name
         return started, late

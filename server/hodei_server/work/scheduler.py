@@ -18,18 +18,19 @@ from hodei_server.db.decisions import insert_decision
 from hodei_server.db.job_queries import providers_that_failed, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
-from hodei_server.db.workers import NewWorker, idle_workers, insert_worker, take_worker, worker_groups
+from hodei_server.db.workers import NewWorker, idle_workers, insert_workers, take_worker, worker_groups
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.fairness import FairQueue, Limits
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.reservations import Reservations
 from hodei_server.domain.strategies import strategy_of
+from hodei_server.domain.verdicts import Ranking
 from hodei_server.instruments import QUEUE_WAIT
 from hodei_server.logs.changes import Change
 from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
-from hodei_server.work.decisions import MOST_A_LOOK, Gist, Remembered, decision_message, gist_of, moved
+from hodei_server.work.decisions import MOST_A_LOOK, Remembered, encoded_decision, gist_of, moved
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.launching import Launching
 from hodei_server.work.live import LiveAttempt
@@ -100,11 +101,14 @@ class Scheduler:
 
         :param groups: the workers there are, by provider and resources.
         """
+        of_each: dict[str, list[RowMapping]] = {}
+        for row in groups:
+            of_each.setdefault(row["provider"], []).append(row)
         return [
             candidate_of(
                 self.fleet,
                 name,
-                [row for row in groups if row["provider"] == name],
+                of_each.get(name, ()),
                 self.states.get(name, ProviderState.ENABLED),
                 self._settings.placing.get(name, PlacingSettings()),
             )
@@ -200,10 +204,10 @@ class Scheduler:
         draining = [name for name, state in self.states.items() if state is ProviderState.DRAINING and name not in busy]
         drained = [name for name in draining if end_drain(tx, name)]
         whole = time.monotonic() - self._whole_at >= BEHIND_SECONDS
-        look = Look([], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
+        look = Look([], [], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
         beyond: collections.Counter[str] = collections.Counter()
         for job in queue:
-            one = self._give_one(tx, job, placing, queue, look.waiting)
+            one = self._give_one(tx, job, placing, queue, look)
             if one is not None:
                 look.given.append(one)
             if placing.free <= 0:
@@ -214,35 +218,35 @@ class Scheduler:
                     queue.leave(job["tenant"])
         else:
             whole = True
+        insert_workers(tx, look.launched)
         crowded, in_the_way = frozenset(placing.crowded), placing.in_the_way()
         return dataclasses.replace(look, whole=whole, free=placing.free, crowded=crowded, in_the_way=in_the_way)
 
     def _give_one(
-        self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, waiting: dict[str, Gist]
+        self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, look: Look
     ) -> Given | None:
         spec = wire.JobSpec.FromString(job["spec"])
         job_id, tenant, failed = job["job_id"], job["tenant"], providers_that_failed(tx, job)
         capped = queue.cap(tenant, spec.resources)
         waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
         if capped is not None:
-            choice = Choice(None, strategy_of(spec, self._settings.strategy), ())
+            choice = Choice(None, strategy_of(spec, self._settings.strategy), Ranking())
         else:
             choice = placing.choose(spec, tenant, job_id=job_id, waited=waited, avoid=frozenset(failed))
         place = choice.place
         if place is None:
             gist = gist_of(choice, capped or "")
-            if len(waiting) < MOST_A_LOOK and not self._remembered.knows(job_id, gist):
-                waiting[job_id] = gist
-                decision = decision_message(job_id, spec, choice, self.prices, reason=capped or "")
-                insert_decision(tx, decision, tenant, None)
+            if len(look.waiting) < MOST_A_LOOK and not self._remembered.knows(job_id, gist):
+                look.waiting[job_id] = gist
+                decision = encoded_decision(job_id, spec, choice, self.prices, reason=capped or "")
+                insert_decision(tx, job_id, decision, tenant, None)
             return None
         attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
         if place.worker_id is not None:
             if not take_worker(tx, worker_id, attempt_uid, tenant):
                 return None
         else:
-            insert_worker(
-                tx,
+            look.launched.append(
                 NewWorker(
                     worker_id=worker_id,
                     provider=place.provider,
@@ -251,7 +255,7 @@ class Scheduler:
                     image=spec.image,
                     max_jobs=self._settings.worker_max_jobs,
                     attempt_uid=attempt_uid,
-                ),
+                )
             )
         queue.placed(tenant, spec.resources)
         timeout = int(self._settings.start_timeout * 1e6)
@@ -264,7 +268,7 @@ class Scheduler:
         row = assign(tx, assignment)
         if row is None:
             raise AssertionError(f"job {job_id} was waiting in this very transaction")
-        decision = decision_message(
+        decision = encoded_decision(
             job_id,
             spec,
             choice,
@@ -273,7 +277,7 @@ class Scheduler:
             reason=why,
             avoid=frozenset(failed),
         )
-        insert_decision(tx, decision, tenant, attempt_uid)
+        insert_decision(tx, job_id, decision, tenant, attempt_uid)
         return Given(row, tenant, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
 
     def launch(self, live: LiveAttempt) -> None:

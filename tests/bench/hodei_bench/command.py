@@ -43,6 +43,7 @@ GROUPS = (
     "followers",
     "fleet",
     "decisions",
+    "stored_decisions",
     "docker",
     "kubernetes",
     "archive",

@@ -12,7 +12,7 @@ from hodei_bench.harness import Result, Setup, bench
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.fairness import FairQueue
 from hodei_server.domain.measures import Estimate
-from hodei_server.work.decisions import decision_message
+from hodei_server.work.decisions import encoded_decision
 from hodei_server.work.placing import Placing
 
 PROVIDERS = 100
@@ -49,7 +49,7 @@ def decisions_a_second(queued: int, decisions: int) -> float:
         for row in queue:
             job = wire.JobSpec.FromString(spec)
             choice = placing.choose(job, row["tenant"], job_id=row["job_id"])
-            decision_message(row["job_id"], job, choice, {}).SerializeToString()
+            encoded_decision(row["job_id"], job, choice, {})
             queue.placed(row["tenant"], job.resources)
             made += 1
             if made == decisions:

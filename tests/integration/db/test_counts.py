@@ -9,7 +9,7 @@ from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.job_queries import oldest_queued, unfinished_counts
 from hodei_server.db.jobs import CancelWish, NewJob, insert_job, request_cancel
-from hodei_server.db.workers import NewWorker, counts_by_state, insert_worker
+from hodei_server.db.workers import NewWorker, counts_by_state, insert_workers
 from hodei_server.domain.ids import new_job_id
 from hodei_server.domain.states import JobState
 from hodei_server.domain.workers import WorkerState
@@ -32,7 +32,7 @@ async def test_jobs_and_workers_are_counted_by_state(database: Database) -> None
     for job in jobs:
         await database.write(lambda tx, job=job: insert_job(tx, NewJob(job, wire.JobSpec(argv=["true"]), "anonymous")))  # type: ignore[misc]
     await database.write(lambda tx: assign(tx, Assignment(jobs[0], "uid", "process", "w1", "server", 60_000_000)))
-    await database.write(lambda tx: insert_worker(tx, NewWorker("w1", "process", "", b"", "", 1, None)))
+    await database.write(lambda tx: insert_workers(tx, [NewWorker("w1", "process", "", b"", "", 1, None)]))
     assert await database.read(lambda tx: oldest_queued(tx) > 0)
     await database.write(lambda tx: request_cancel(tx, CancelWish(jobs[1]), lambda _: 1))
     counts = await database.read(unfinished_counts)

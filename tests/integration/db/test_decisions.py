@@ -19,13 +19,15 @@ async def test_a_job_that_waits_for_ever_does_not_fill_the_database(database: Da
             insert_job(tx, NewJob(job_id=job_id, principal="", spec=wire.JobSpec(argv=["true"])))
 
     await database.write(submit)
+
+    async def insert(decision: job_pb2.Decision, attempt_uid: str | None) -> None:
+        encoded = decision.SerializeToString()
+        await database.write(lambda tx: insert_decision(tx, decision.job_id, encoded, "default", attempt_uid))
+
     for number in range(MOST_WAITING + 7):
         for job_id in jobs[: 1 if number else 2]:
-            waiting = job_pb2.Decision(job_id=job_id, reason=str(number))
-            await database.write(lambda tx, each=waiting: insert_decision(tx, each, "default", None))  # type: ignore[misc]
-        placed = job_pb2.Decision(job_id="jone", reason="placed", attempt_number=number + 1)
-        uid = f"u{number}"
-        await database.write(lambda tx, each=placed, uid=uid: insert_decision(tx, each, "default", uid))  # type: ignore[misc]
+            await insert(job_pb2.Decision(job_id=job_id, reason=str(number)), None)
+        await insert(job_pb2.Decision(job_id="jone", reason="placed", attempt_number=number + 1), f"u{number}")
 
     async def reasons(job_id: str) -> list[str]:
         rows = await database.read(lambda tx: list_decisions(tx, job_id=job_id, limit=1000))

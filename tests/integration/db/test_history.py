@@ -38,7 +38,7 @@ from hodei_server.db.workers import (
     NewWorker,
     confirm_removal,
     counts_by_provider,
-    insert_worker,
+    insert_workers,
     live_workers,
     worker_groups,
 )
@@ -91,7 +91,7 @@ def fill(database: Connection, count: int) -> None:
     tx = Transaction(database)
     spec = wire.JobSpec(argv=["true"], name="history", labels={"made": "by-hand"})
     insert_job(tx, NewJob("oldest", spec, "anonymous", "oldest"))
-    insert_worker(tx, NewWorker("w1", "process", "default", b"", "", 1, "attempt"))
+    insert_workers(tx, [NewWorker("w1", "process", "default", b"", "", 1, "attempt")])
     assign(tx, Assignment("oldest", "attempt", "process", "w1", "server", 60_000_000))
     tx.flush()
     result = worker_wire.AttemptResult(attempt_uid="attempt", epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=0)
@@ -107,7 +107,7 @@ def fill(database: Connection, count: int) -> None:
     ended = select(func.count()).where(jobs.c.state == int(JobState.SUCCEEDED))
     assert database.scalar(ended) == count + 1
     insert_job(tx, NewJob("newest", wire.JobSpec(argv=["true"], name="waits", labels={"made": "later"}), "anonymous"))
-    insert_worker(tx, NewWorker("w2", "process", "default", b"", "", 1, None))
+    insert_workers(tx, [NewWorker("w2", "process", "default", b"", "", 1, None)])
     tx.flush()
 
 
@@ -181,7 +181,7 @@ def test_workers_that_are_gone_are_listed_only_where_asked_for(database_url: str
     with engine.connect() as connection:
         tx = Transaction(connection.execution_options(hodei_writer=True))
         for worker_id in ("w1", "w2"):
-            insert_worker(tx, NewWorker(worker_id, "process", "default", b"", "", 1, None))
+            insert_workers(tx, [NewWorker(worker_id, "process", "default", b"", "", 1, None)])
         confirm_removal(tx, "w1")
         live = [row["worker_id"] for row in list_workers(tx, "", include_gone=False, after="", limit=10)]
         everyone = [row["worker_id"] for row in list_workers(tx, "", include_gone=True, after="", limit=10)]

@@ -23,7 +23,7 @@ from hodei_server.db.prepared import PreparedStatements, prepared
 from hodei_server.db.schema import attempts, decisions, job_events, jobs, log_segments, metadata, workers
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
-from hodei_server.db.workers import NewWorker, insert_worker, said_hello, take_worker
+from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
 
 
 @pytest.fixture
@@ -39,14 +39,15 @@ def run_a_job(tx: Transaction) -> list[Any]:
     """Move a job with every column that may be empty or bytes from its submission to its end; return the answers."""
     spec = wire.JobSpec(argv=["true"], name="näme", labels={"a": "b"})
     answers: list[Any] = [insert_job(tx, NewJob("job", spec, "anonymous", "request"))]
-    insert_worker(tx, NewWorker("w1", "process", "", b"", "", 0, None))
+    insert_workers(tx, [NewWorker("w1", "process", "", b"", "", 0, None)])
     said_hello(tx, "w1")
     answers.append(submitted_before(tx, NewJob("again", spec, "anonymous", "request")))
     answers.append(submitted_before(tx, NewJob("again", wire.JobSpec(argv=["false"]), "anonymous", "request")))
     answers.append(submitted_before(tx, NewJob("again", spec, "anonymous", "never")))
     for number in range(MOST_WAITING + 2):
         tx.flush()
-        insert_decision(tx, job_wire.Decision(job_id="job", reason=f"full {number}"), "default", None)
+        decision = job_wire.Decision(job_id="job", reason=f"full {number}").SerializeToString()
+        insert_decision(tx, "job", decision, "default", None)
     answers.append(take_worker(tx, "w1", "attempt", "default"))
     answers.append(take_worker(tx, "w1", "other", "default"))
     answers.append(assign(tx, Assignment("job", "attempt", "process", "w1", "server", 60_000_000)))

@@ -12,7 +12,7 @@ from hodei_providers.contract import Handle, LaunchRequest, Resources
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.database import Database, Transaction
 from hodei_server.db.schema import workers
-from hodei_server.db.workers import NewWorker, insert_worker, said_hello, take_worker
+from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.changes import Change
 from hodei_server.work.background import Background
@@ -59,7 +59,7 @@ async def test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_f
     await provider.launch(request)
 
     def idle_worker(tx: Transaction) -> None:
-        insert_worker(tx, NewWorker("w1", "memory", "", b"", "", 5, None))
+        insert_workers(tx, [NewWorker("w1", "memory", "", b"", "", 5, None)])
         said_hello(tx, "w1")
 
     await database.write(idle_worker)
@@ -84,8 +84,8 @@ async def test_a_provider_that_does_not_answer_keeps_no_others_workers_and_gathe
 
     def workers_of_both(tx: Transaction) -> None:
         for name in names:
-            insert_worker(tx, NewWorker(name, "hung", "", b"", "", 5, None))
-        insert_worker(tx, NewWorker("other", "well", "", b"", "", 5, None))
+            insert_workers(tx, [NewWorker(name, "hung", "", b"", "", 5, None)])
+        insert_workers(tx, [NewWorker("other", "well", "", b"", "", 5, None)])
 
     await database.write(workers_of_both)
     background = Background()

@@ -16,7 +16,7 @@ from hodei_server.db.workers import (
     begin_removal,
     burn_otp,
     confirm_removal,
-    insert_worker,
+    insert_workers,
     recent_starts,
     said_hello,
     set_otp,
@@ -29,7 +29,7 @@ from hodei_server.domain.states import JobState
 
 def idle_worker(tx: Transaction, worker_id: str = "w1") -> None:
     """Write down a worker that waits."""
-    insert_worker(tx, NewWorker(worker_id, "process", "", b"", "", 5, None))
+    insert_workers(tx, [NewWorker(worker_id, "process", "", b"", "", 5, None)])
     said_hello(tx, worker_id)
 
 
@@ -49,10 +49,10 @@ async def test_the_newest_thousand_starts_are_told_by_provider_and_image(databas
         for number in range(1002):
             name, image = ("docker", "busybox") if number % 2 else ("process", "")
             worker_id = f"w{number:04}"
-            insert_worker(tx, NewWorker(worker_id, name, "", b"", image, 5, None))
+            insert_workers(tx, [NewWorker(worker_id, name, "", b"", image, 5, None)])
             times = {"created_at": 1000 * number, "hello_at": 1001 * number}
             tx.execute(update(workers).where(workers.c.worker_id == worker_id).values(times))
-        insert_worker(tx, NewWorker("silent", "process", "", b"", "", 5, None))
+        insert_workers(tx, [NewWorker("silent", "process", "", b"", "", 5, None)])
 
     await database.write(started)
     found = await database.read(recent_starts)
@@ -86,7 +86,7 @@ async def test_workers_go_with_the_jobs_they_ran(database: Database) -> None:
 async def test_a_one_time_token_is_burnt_once(database: Database) -> None:
     """W24: the same nonce is answered again until the first hello; nobody else is."""
     new = NewWorker("w1", "process", "default", b"", "", 1, None)
-    await database.write(lambda tx: insert_worker(tx, new))
+    await database.write(lambda tx: insert_workers(tx, [new]))
     assert await database.write(lambda tx: set_otp(tx, "w1", "secret", 60_000_000))
 
     async def burn(otp: str, nonce: bytes, worker_id: str = "w1") -> str | None:
@@ -105,7 +105,7 @@ async def test_a_one_time_token_is_burnt_once(database: Database) -> None:
 async def test_an_expired_token_is_refused(database: Database) -> None:
     """It lives as long as a start may take."""
     new = NewWorker("w1", "process", "default", b"", "", 1, None)
-    await database.write(lambda tx: insert_worker(tx, new))
+    await database.write(lambda tx: insert_workers(tx, [new]))
     await database.write(lambda tx: set_otp(tx, "w1", "secret", -1))
     refusal = await database.write(lambda tx: burn_otp(tx, "w1", "secret", b"n", "session"))
     assert refusal == "the one-time token has expired"
@@ -115,7 +115,7 @@ async def test_a_finished_attempt_frees_its_worker(database: Database) -> None:
     """A worker that may run one job drains; one that may run more is idle again."""
     for worker_id, most, expected in (("w1", 1, 4), ("w2", 2, 2)):
         new = NewWorker(worker_id, "process", "default", b"", "", most, "uid")
-        await database.write(lambda tx, new=new: insert_worker(tx, new))  # type: ignore[misc]
+        await database.write(lambda tx, new=new: insert_workers(tx, [new]))  # type: ignore[misc]
         await database.write(lambda tx, name=worker_id: said_hello(tx, name))  # type: ignore[misc]
         row = await database.write(lambda tx, name=worker_id: release_worker(tx, name, "uid"))  # type: ignore[misc]
         assert row is not None

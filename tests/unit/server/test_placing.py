@@ -7,10 +7,12 @@ import itertools
 from typing import Any
 
 from hodei.v1 import types_pb2 as wire
+from hodei.v1.job_pb2 import Decision
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.measures import Estimate
 from hodei_server.domain.prices import Prices, Rate
 from hodei_server.domain.reservations import Reservations
+from hodei_server.work.decisions import encoded_decision
 from hodei_server.work.placing import NO_TENANT, Place, Placing
 
 PLAIN = wire.JobSpec(argv=["true"])
@@ -152,3 +154,20 @@ def test_no_provider_is_held_that_could_take_the_job_at_once() -> None:
     look = Placing([full, dataclasses.replace(idle_one)], [], "most-capacity", reservations=kept)
     assert look.choose(asking(6), "t", job_id="large", waited=99).place == Place("b", None)
     assert list(kept.held()) == []
+
+
+def test_a_decision_tells_what_was_so_of_each_provider_when_it_was_made() -> None:
+    """Though what verdicts come to is made once: of the best first, and of one that has failed the job before."""
+    look = Placing([provider("a", most=2), provider("b", most=1)], [], "most-capacity")
+    told = []
+    for avoid in (frozenset[str](), frozenset({"a"}), frozenset[str](), frozenset[str]()):
+        choice = look.choose(PLAIN, "t", avoid=avoid)
+        decision = Decision.FromString(encoded_decision("j", PLAIN, choice, {}, avoid=avoid))
+        fits = [(each.provider, each.inputs.fits, each.room, each.avoided) for each in decision.candidates]
+        told.append((decision.provider, decision.reason, fits))
+    assert told == [
+        ("a", "it has room", [("a", 2, True, False), ("b", 1, True, False)]),
+        ("b", "it has room", [("b", 1, True, False), ("a", 1, True, True)]),
+        ("a", "it has room", [("a", 1, True, False), ("b", 0, False, False)]),
+        ("", "a: it holds 2 of at most 2 workers", [("a", 0, False, False), ("b", 0, False, False)]),
+    ]

@@ -12,7 +12,8 @@ from hodei.v1 import types_pb2 as wire
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.measures import Estimate, HealthWindow, StartTimes
 from hodei_server.domain.prices import Prices, Rate
-from hodei_server.domain.strategies import NAMES, STRATEGIES, Standing, judge, rank, strategy_of
+from hodei_server.domain.strategies import NAMES, STRATEGIES, judge, rank, strategy_of
+from hodei_server.domain.verdicts import Standing
 
 BASE = Candidate(name="a", enabled=True, healthy=True, held=0, max_workers=4)
 
