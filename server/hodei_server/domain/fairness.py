@@ -24,6 +24,8 @@ from hodei.v1 import types_pb2 as wire
 
 #: So much memory counts as much as a processor.
 MEMORY_OF_A_PROCESSOR = 4 << 30
+#: What caps are told in.
+_UNITS = {"cpu_millis": (1000, "processors"), "memory_bytes": (1 << 20, "MiB of memory")}
 #: The limits of tenants that are not named.
 ANYBODY = "*"
 
@@ -45,11 +47,12 @@ class Limits:
         """Return which cap a further job would exceed, in words."""
         if self.jobs is not None and usage.jobs + 1 > self.jobs:
             return f"its tenant has {usage.jobs} of at most {self.jobs} jobs running"
-        for name in ("cpu_millis", "memory_bytes"):
-            most, wanted = getattr(self, name), getattr(asked, name)
-            if most is not None and wanted and getattr(usage, name) + wanted > most:
+        for name, (unit, words) in _UNITS.items():
+            has, most, wanted = getattr(usage, name), getattr(self, name), getattr(asked, name)
+            if most is not None and wanted and has + wanted > most:
                 return (
-                    f"its tenant has {getattr(usage, name)} of at most {most} {name} in use, and it asks for {wanted}"
+                    f"its tenant has {has / unit:g} of at most {most / unit:g} {words} in use, "
+                    f"and it asks for {wanted / unit:g}"
                 )
         return None
 

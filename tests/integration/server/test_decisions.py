@@ -136,7 +136,7 @@ async def test_a_tenant_has_no_more_jobs_running_than_its_cap(pair: tuple[Server
     await client.cancel(first, force=True)
     assert (await client.wait(second)).state == wire.JOB_STATE_SUCCEEDED
     plan = await client.plan(wire.JobSpec(argv=["true"], tenant="small", resources=wire.Resources(cpu_millis=2000)))
-    assert (plan.provider, "can never run: its tenant has 0 of at most 1000 cpu_millis" in plan.reason) == ("", True)
+    assert (plan.provider, "can never run: its tenant has 0 of at most 1 processors" in plan.reason) == ("", True)
 
 
 async def test_of_each_tenant_it_is_written_down_why_its_jobs_wait(

@@ -68,8 +68,8 @@ def test_a_cap_stops_a_tenant_and_nobody_else() -> None:
     usage = Usage()
     usage.add(wire.Resources(cpu_millis=3000))
     assert limits.exceeded(usage, wire.Resources(cpu_millis=1000)) is None
-    assert "cpu_millis" in (limits.exceeded(usage, wire.Resources(cpu_millis=1001)) or "")
-    assert "memory_bytes" in (limits.never(wire.Resources(memory_bytes=101)) or "")
+    assert "3 of at most 4 processors" in (limits.exceeded(usage, wire.Resources(cpu_millis=1001)) or "")
+    assert "MiB of memory" in (limits.never(wire.Resources(memory_bytes=101)) or "")
 
 
 def test_a_job_that_waits_catches_up_with_a_more_important_one() -> None:
