@@ -9,7 +9,6 @@ from hodei.address import parse_address
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import pod_of, until
-from hodei_faults.logs import read
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_server.app import Server
 
@@ -40,22 +39,6 @@ async def test_what_somebody_deletes_is_made_again(make_settings: MakeSettings, 
         await until(there_again)
         job = await client.submit(["true"])
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-
-
-async def test_a_token_in_the_environment_is_in_no_secret_and_not_in_the_jobs_environment(
-    make_settings: MakeSettings, api: Any, namespace: str
-) -> None:
-    """W24: where a setting says so; it is burnt before the job begins."""
-    async with (
-        Server(make_settings(OTP_DELIVERY="env"), ephemeral=True) as server,
-        Client(settings=ClientSettings(server.address)) as client,
-    ):
-        job = await client.submit(["sh", "-c", "env; echo it is $HODEI_JOB_ID"])
-        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-        said = await read(client, job)
-        assert f"it is {job}".encode() in said
-        assert b"OTP" not in said
-        assert not (await api.get(f"/api/v1/namespaces/{namespace}/secrets"))["items"]
 
 
 async def test_the_role_is_bound_to_the_identity_that_a_setting_names(
