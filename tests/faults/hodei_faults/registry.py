@@ -1,4 +1,8 @@
-"""A registry of images on the loopback, with one image, that may want credentials or have nothing."""
+"""A registry of images on the loopback, with one image, that may want credentials or have nothing.
+
+As a script it needs nothing but Python, so that it can serve on a node of a cluster: an image of the program that its
+first argument names, to whom gives what the second one is, USER:PASSWORD. It prints its address.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +11,47 @@ import gzip
 import hashlib
 import io
 import json
+import platform
+import signal
+import sys
 import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+#: All that begin so are the same image.
+TAGS = "/v2/hodei/image/manifests/1"
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def make_image(program: Path) -> bytes:
+    """Return an image that has one program in it, as ``docker save`` writes it; it runs as user 1000."""
+    layer = io.BytesIO()
+    with tarfile.open(fileobj=layer, mode="w") as files:
+        files.add(program, f"bin/{program.name}")
+    config = {
+        "architecture": ARCHITECTURES[platform.machine()],
+        "os": "linux",
+        "config": {"Env": ["PATH=/bin"], "User": "1000:1000"},
+        "rootfs": {"type": "layers", "diff_ids": ["sha256:" + hashlib.sha256(layer.getvalue()).hexdigest()]},
+    }
+    parts = {
+        "manifest.json": json.dumps([{"Config": "config.json", "Layers": ["layer.tar"]}]).encode(),
+        "config.json": json.dumps(config).encode(),
+        "layer.tar": layer.getvalue(),
+    }
+    saved = io.BytesIO()
+    with tarfile.open(fileobj=saved, mode="w") as archive:
+        for name, content in parts.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            archive.addfile(entry, io.BytesIO(content))
+    return saved.getvalue()
 
 
 class Registry:
@@ -80,7 +116,7 @@ class Registry:
                     self._answer(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}')
                 elif self.path == "/v2/":
                     self._answer(200, b"{}")
-                elif self.path == "/v2/hodei/image/manifests/1" or self.path.endswith(registry.manifest_digest):
+                elif self.path.startswith(TAGS) or self.path.endswith(registry.manifest_digest):
                     self._answer(200, registry.manifest, MANIFEST)
                 elif (digest := self.path.rpartition("/")[2]) in registry.blobs:
                     self._answer(200, registry.blobs[digest], "application/octet-stream")
@@ -111,3 +147,10 @@ class Registry:
     def manifest_digest(self) -> str:
         """Return what names the manifest's content."""
         return "sha256:" + hashlib.sha256(self.manifest).hexdigest()
+
+
+if __name__ == "__main__":
+    with Registry(make_image(Path(sys.argv[1])), sys.argv[2]) as serving:
+        sys.stdout.write(serving.host + "\n")
+        sys.stdout.flush()
+        signal.pause()

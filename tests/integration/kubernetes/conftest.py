@@ -81,6 +81,16 @@ async def namespace(api: Api) -> AsyncIterator[str]:
         await api.delete(f"/api/v1/namespaces/{name}")
 
 
+@pytest.fixture
+async def prefix(api: Api, namespace: str) -> AsyncIterator[str]:
+    """Return how tenants' namespaces begin; those that were made are deleted."""
+    begin = f"{namespace}-t-"
+    yield begin
+    for each in (await api.get("/api/v1/namespaces"))["items"]:
+        if each["metadata"]["name"].startswith(begin):
+            await api.delete(f"/api/v1/namespaces/{each['metadata']['name']}")
+
+
 class Orders:
     """Tells pods how to end: each asks for its worker's exit code and waits until there is one."""
 

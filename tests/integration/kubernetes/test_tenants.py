@@ -34,16 +34,6 @@ PARTS = (
 
 
 @pytest.fixture
-async def prefix(api: Any, namespace: str) -> AsyncIterator[str]:
-    """Return how tenants' namespaces begin; those that were made are deleted."""
-    begin = f"{namespace}-t-"
-    yield begin
-    for each in (await api.get("/api/v1/namespaces"))["items"]:
-        if each["metadata"]["name"].startswith(begin):
-            await api.delete(f"/api/v1/namespaces/{each['metadata']['name']}")
-
-
-@pytest.fixture
 def config(played: KubernetesConfig, prefix: str) -> KubernetesConfig:
     """Return a configuration with a namespace for each tenant, and a pull secret."""
     settings = {"dynamic_namespaces": True, "namespace_prefix": prefix, "image_pull_secrets": ("registry",)}
