@@ -164,7 +164,6 @@ async def test_calls_of_which_the_request_does_not_come_have_a_bound(few: tuple[
     calls = [begin() for _ in range(2 * 3 + 2 + 1 + 1)]
     stub: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
     assert (await refusal(stub)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert sum(each.done() for each in calls) <= 1
     for each in calls:
         each.cancel()
     await room(stub)
