@@ -72,10 +72,12 @@ async def test_a_job_sees_its_images_own_folder_user_and_variables_unless_it_say
     image = os.environ.get("HODEI_TEST_SERVER_IMAGE", "hodei-jobs-server:latest")
     script = "pwd; id -u; echo $PATH; echo $PYTHONUNBUFFERED; env | grep -c HODEI_HEALTH_LISTEN"
     for own, said in (
-        ({}, ["/var/lib/hodei", "1"]),
-        ({"working_directory": "/opt", "environment": {"PYTHONUNBUFFERED": "mine"}}, ["/opt", "mine"]),
+        (wire.JobSpec(), ["/var/lib/hodei", "1"]),
+        (wire.JobSpec(working_directory="/opt", environment={"PYTHONUNBUFFERED": "mine"}), ["/opt", "mine"]),
     ):
-        job = await client.submit(["sh", "-c", script], image=image, **own)
+        own.argv.extend(["sh", "-c", script])
+        own.image = image
+        job = await client.submit(own)
         outcome = await client.wait(job)
         folder, user, path, unbuffered, settings = (await log_of(client, job))[STDOUT].splitlines()
         assert [folder, unbuffered] == said
