@@ -1,22 +1,26 @@
-"""The example for production that docs/kubernetes.md has: each of its settings, and what it does."""
+"""What docs/kubernetes.md has for production: its example, setting by setting, and its checklist, line by line."""
 
 from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from click.testing import CliRunner
 
 from hodei.address import Address, parse_address
 from hodei.quantities import parse_cpu
+from hodei_cli.commands import cli
 from hodei_faults.played_api import playing
-from hodei_faults.production import production_variables
+from hodei_faults.production import PAGE, production_checklist, production_variables
 from hodei_providers.config import enabled_kinds, pairs
 from hodei_providers.contract import Route
 from hodei_providers.kubernetes.manifests import make_namespace_parts
@@ -244,3 +248,21 @@ async def test_each_setting_of_the_example_does_what_it_says(variable: str, make
     effect = EFFECTS[variable]
     assert effect.seen(await make_all(EXAMPLE)) == effect.means(EXAMPLE[variable])
     assert effect.seen(await make_all(EXAMPLE | {variable: effect.other})) != effect.means(EXAMPLE[variable])
+
+
+@pytest.mark.parametrize("need", production_checklist())
+def test_each_line_of_the_checklist_names_what_covers_it(need: str) -> None:
+    """A setting, a file or a command that is there, or that it isn't there yet."""
+    covered = production_checklist()[need]
+    named = re.findall(r"`([^`]+)`", covered)
+    settings = [each for each in named if each.startswith("HODEI_")]
+    files = [each for each in named if each.startswith("deploy/")]
+    commands = [each.split() for each in named if each.startswith("hodei ")]
+    assert unknown_variables(dict.fromkeys(settings, "")) == []
+    for file in files:
+        assert (PAGE.parents[1] / file).is_file()
+    for _, *words in commands:
+        told = CliRunner().invoke(cli, [*itertools.takewhile(str.isalnum, words), "--help"])
+        assert told.exit_code == 0
+        assert all(word in told.output.split() for word in words if word.startswith("--"))
+    assert settings or files or commands or re.search("always so|isn't there yet", covered)
