@@ -162,8 +162,10 @@ async def test_calls_of_which_the_request_does_not_come_have_a_bound(few: tuple[
     _, _, channel = few
     begin: Any = channel.stream_unary("/hodei.v1.JobService/GetJob")
     calls = [begin() for _ in range(2 * 3 + 2 + 1 + 1)]
-    stub: job_pb2_grpc.JobServiceAsyncStub = job_pb2_grpc.JobServiceStub(channel)
-    assert (await refusal(stub)).code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    ends = [asyncio.create_task(each.code()) for each in calls]
+    done, _ = await asyncio.wait(ends, timeout=30, return_when=asyncio.FIRST_COMPLETED)
+    assert [end.result() for end in done] == [grpc.StatusCode.RESOURCE_EXHAUSTED]
     for each in calls:
         each.cancel()
-    await room(stub)
+    await room(job_pb2_grpc.JobServiceStub(channel))
+    await asyncio.wait(ends)
