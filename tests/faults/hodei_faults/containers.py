@@ -6,6 +6,8 @@ import json
 import subprocess
 from typing import Any
 
+import pytest
+
 
 def docker(*arguments: str, stdin: bytes = b"", check: bool = True) -> str:
     """Run Docker's own command; return its output."""
@@ -32,3 +34,9 @@ def leftovers(label: str) -> list[str]:
 def container_of(job: str) -> str:
     """Return the container of a job's attempt; empty when there is none."""
     return docker("ps", "-aq", "--filter", f"label=hodei.job={job}").strip()
+
+
+def set_docker(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
+    """Set the provider's variables."""
+    for name, value in options.items():
+        monkeypatch.setenv(f"HODEI_DOCKER_{name.upper()}", value)

@@ -13,7 +13,7 @@ import pytest
 from hodei.address import parse_address
 from hodei.v1 import types_pb2 as wire
 from hodei_client import SYSTEM, Client, ClientSettings, PreconditionError
-from hodei_faults.containers import container_of, docker, inspect
+from hodei_faults.containers import container_of, docker, inspect, set_docker
 from hodei_faults.logs import read
 from hodei_faults.registry import Registry
 from hodei_faults.tls_proxy import Authority, TlsProxy
@@ -31,12 +31,6 @@ NO_RETRY = wire.RetryPolicy(max_infrastructure_retries=0)
 WAITING = "touch /mnt/shared/started; while [ ! -e /mnt/shared/go ]; do sleep 0.05; done; echo here"
 #: Where nothing listens.
 NOWHERE = "127.0.0.1:1"
-
-
-def set_docker(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
-    """Set the provider's variables."""
-    for name, value in options.items():
-        monkeypatch.setenv(f"HODEI_DOCKER_{name.upper()}", value)
 
 
 @pytest.fixture(scope="module")
