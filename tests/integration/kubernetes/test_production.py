@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
@@ -31,9 +30,12 @@ async def weight(api: Any) -> AsyncIterator[int]:
     """Return what the example's priority class weighs; the cluster has it meanwhile."""
     name = EXAMPLE["HODEI_K8S_PRIORITY_CLASS"]
     kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
-    with contextlib.suppress(AlreadyThereError):
+    try:
         await api.create(CLASSES, {**kind, "metadata": {"name": name}, "value": 7})
-    yield int((await api.get(f"{CLASSES}/{name}"))["value"])
+    except AlreadyThereError:
+        yield int((await api.get(f"{CLASSES}/{name}"))["value"])  # the cluster's own
+        return
+    yield 7
     await api.delete(f"{CLASSES}/{name}")
 
 
@@ -41,10 +43,11 @@ async def weight(api: Any) -> AsyncIterator[int]:
 async def pool_of_nodes(api: Any) -> AsyncIterator[None]:
     """Have a node with the labels that the example selects."""
     label, _, value = EXAMPLE["HODEI_K8S_NODE_SELECTOR"].partition("=")
-    path = f"/api/v1/nodes/{(await api.get('/api/v1/nodes'))['items'][0]['metadata']['name']}"
+    node = (await api.get("/api/v1/nodes"))["items"][0]["metadata"]
+    path = f"/api/v1/nodes/{node['name']}"
     await api.merge(path, {"metadata": {"labels": {label: value}}})
     yield
-    await api.merge(path, {"metadata": {"labels": {label: None}}})
+    await api.merge(path, {"metadata": {"labels": {label: node["labels"].get(label)}}})
 
 
 async def test_a_cluster_takes_what_the_example_for_production_makes_as_it_stands(
