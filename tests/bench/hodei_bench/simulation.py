@@ -184,19 +184,26 @@ def picture(one_queue: Sequence[Job], fair: Sequence[Job]) -> str:
     return "\n".join([*lines, "</g></svg>"]) + "\n"
 
 
-def main() -> None:
-    """Write the picture, and print the table."""
+def published() -> tuple[str, str]:
+    """Return the picture and the table that docs/placement.md shows."""
     one_queue, fair = flood(1, fair=False), flood(1, fair=True)
-    without = waits(flood(1, fair=True, slip=float("inf")))
-    PICTURE.write_text(picture(one_queue, fair))
-    together, apart = waits(one_queue), waits(fair)
-    out = sys.stdout.write
-    out("| jobs | how many | one queue: median, longest | by tenant: median, longest | by tenant, no room kept |\n")
-    out("|---|---|---|---|---|\n")
-    for kind, (count, median, most) in apart.items():
+    without, together = waits(flood(1, fair=True, slip=float("inf"))), waits(one_queue)
+    lines = [
+        "| jobs | how many | one queue: median, longest | by tenant: median, longest | by tenant, no room kept |",
+        "|---|---|---|---|---|",
+    ]
+    for kind, (count, median, most) in waits(fair).items():
         cells = [f"{together[kind][1]:.0f} s, {together[kind][2]:.0f} s", f"{median:.0f} s, {most:.0f} s"]
         cells.append(f"{without[kind][1]:.0f} s, {without[kind][2]:.0f} s")
-        out(f"| {kind} | {count} | {' | '.join(cells)} |\n")
+        lines.append(f"| {kind} | {count} | {' | '.join(cells)} |")
+    return picture(one_queue, fair), "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Write the picture, and print the table."""
+    drawn, table = published()
+    PICTURE.write_text(drawn)
+    sys.stdout.write(table)
 
 
 if __name__ == "__main__":

@@ -40,3 +40,8 @@ def set_docker(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
     """Set the provider's variables."""
     for name, value in options.items():
         monkeypatch.setenv(f"HODEI_DOCKER_{name.upper()}", value)
+
+
+def gateway() -> str:
+    """Return the address of this machine that containers reach."""
+    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()

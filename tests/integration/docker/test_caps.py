@@ -9,7 +9,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.containers import docker
+from hodei_faults.containers import gateway
 from hodei_faults.runs import Runs
 from hodei_server.app import Server
 from hodei_server.settings import Settings
@@ -33,9 +33,8 @@ async def test_a_tenants_cap_holds_at_every_moment_and_the_others_go_on(
     """The jobs that it has running, their processors, their memory: what would exceed one waits, and says for what."""
     monkeypatch.setenv("HODEI_DOCKER_MAX_WORKERS", "6")
     settings = make_settings(**{setting: f"small={cap}"})
-    gateway = docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
     async with (
-        Runs.listening(gateway) as runs,
+        Runs.listening(gateway()) as runs,
         Server(settings, ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):

@@ -62,3 +62,30 @@ async def test_tenants_have_their_shares_of_what_runs_whichever_of_them_ends(
             async with asyncio.timeout(60):
                 assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         assert max(len(now) for now in runs.moments) == 8
+
+
+@pytest.mark.parametrize(("ageing", "first"), [("1h", "important"), ("1ms", "old")])
+async def test_a_point_of_priority_is_worth_as_much_waiting_as_the_setting_says(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, ageing: str, first: str
+) -> None:
+    """An important job goes before an old one, unless that has waited for longer than its points are worth."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "1")
+    settings = make_settings(priority_ageing=ageing)
+    async with (
+        Runs.listening("127.0.0.1") as runs,
+        Server(settings, ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
+        jobs = {"old": await client.submit(runs.held)}
+        submitted = (await client.get(jobs["old"])).submit_time.ToMicroseconds()
+        while True:
+            jobs["important"] = await client.submit(runs.held, priority=2)
+            if (await client.get(jobs["important"])).submit_time.ToMicroseconds() > submitted + 2000:
+                break
+            await client.cancel(jobs["important"])
+        await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_ENABLED)
+        await runs.let_go()
+        for job in jobs.values():
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert next(iter(runs.begun)) == jobs[first]
