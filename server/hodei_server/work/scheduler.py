@@ -39,16 +39,10 @@ from hodei_server.work.offers import candidate_of, prices_of, usage_of
 from hodei_server.work.placing import Choice, Placing
 from hodei_server.work.scheduler_settings import SchedulerSettings
 from hodei_server.work.sessions import Sessions
+from hodei_server.work.turns import queue_of
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: Waiting jobs read at once.
-PAGE = 200
-#: Waiting jobs looked at in one transaction: of each tenant the same share, which is never smaller than the other.
-MOST_LOOKED_AT = 5000
-LEAST_SHARE = 2
-#: Waiting jobs of each tenant looked at while there is room nowhere, so that it is written down why they wait.
-FULL_PAGE = 20
 #: Seconds between looks at those behind the last one that has found a place, where there is no room for them.
 BEHIND_SECONDS = 1.0
 
@@ -185,19 +179,13 @@ class Scheduler:
         idle = [row for row in idle_workers(tx) if row["worker_id"] in connected]
         groups, reservations = worker_groups(tx), self._reservations.copy()
         placing = self.placing(groups, idle, reservations)
-        tenants = queued_tenants(tx)
-        share = max(MOST_LOOKED_AT // max(len(tenants), 1), LEAST_SHARE)
-        full_page = min(FULL_PAGE, share)
-        queue = FairQueue(
-            tenants,
+        queue, full_page = queue_of(
+            queued_tenants(tx),
             usage_of(groups),
             self._settings.limits,
             lambda tenant, after, limit: queue_page(tx, tenant, after, limit),
-            # No more than can find a place is read, where each does.
-            first=min(placing.free, PAGE) or full_page,
-            page=PAGE,
-            most=share if placing.free else full_page,
-            left_off=self._left_off if placing.free else None,
+            free=placing.free,
+            left_off=self._left_off,
         )
         left_off = queue.left_off if placing.free else self._left_off
         busy = {row["provider"] for row in groups}

@@ -26,7 +26,7 @@ from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.fairness import Limits
 from hodei_server.domain.measures import Measures
-from hodei_server.work import scheduler as scheduler_module
+from hodei_server.work import turns
 from hodei_server.work.scheduler_settings import SchedulerSettings
 
 T = TypeVar("T")
@@ -299,5 +299,5 @@ def test_what_can_run_somewhere_is_given_out_and_nothing_else(
 ) -> None:
     """W15, W36, W44: to the tenant that has least, by priority, then submission; what is starting counts."""
     # Several pages, so that what is behind the first is looked at.
-    monkeypatch.setattr(scheduler_module, "PAGE", 3)
+    monkeypatch.setattr(turns, "PAGE", 3)
     run_machine(Dispatch, database_url, examples=80, steps=30)

@@ -159,7 +159,7 @@ async def test_one_look_sees_no_more_jobs_however_many_tenants_there_are(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each tenant has the same share of them, and all have their turn."""
-    monkeypatch.setattr("hodei_server.work.scheduler.MOST_LOOKED_AT", 12)
+    monkeypatch.setattr("hodei_server.work.turns.MOST_LOOKED_AT", 12)
     looks: list[int] = []
     give, choose = Scheduler._give, Placing.choose
 
@@ -291,8 +291,8 @@ async def test_a_job_behind_many_that_have_no_place_has_its_turn(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Though one look at the queue never comes as far as to it: the next ones go on where the one before has ended."""
-    monkeypatch.setattr("hodei_server.work.scheduler.PAGE", 4)
-    monkeypatch.setattr("hodei_server.work.scheduler.MOST_LOOKED_AT", 4)
+    monkeypatch.setattr("hodei_server.work.turns.PAGE", 4)
+    monkeypatch.setattr("hodei_server.work.turns.MOST_LOOKED_AT", 4)
     settings = make_settings(providers="cheap=process,dear=process")
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         await client.set_provider_state("dear", provider_pb2.PROVIDER_STATE_DISABLED)

@@ -1,30 +1,11 @@
-"""Who is next: shown by thousands of simulated jobs, and by the rules one at a time."""
+"""Who is next, by the rules one at a time; test_simulation.py shows what they come to together."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from hodei.v1 import types_pb2 as wire
-from hodei_bench.simulation import flood, waits
 from hodei_server.domain.fairness import FairQueue, Limits, Usage, queue_rank
-
-
-def test_a_flood_of_one_tenant_does_not_starve_the_others() -> None:
-    """Nor do small jobs starve large ones, which have their room once others slipped past for a minute."""
-    together, apart = waits(flood(1, fair=False, floods=1500)), waits(flood(1, fair=True, floods=1500))
-    # Jobs last at most a minute, so a place is never far; in one queue the flood is in front of everybody.
-    assert apart["steady"][2] < 60
-    assert together["steady"][1] > 600
-    assert apart["large"][2] < 60 + 120
-    # What others get is the flood's only in part: it ends when it would anyway.
-    assert apart["flood"][2] < 1.5 * together["flood"][2]
-
-
-def test_without_room_kept_for_it_a_large_job_waits_for_the_flood_to_end() -> None:
-    """That is what the reservation is for."""
-    kept = waits(flood(1, fair=True, floods=1500))["large"]
-    passed = waits(flood(1, fair=True, floods=1500, slip=float("inf")))["large"]
-    assert passed[2] > 3 * kept[2]
 
 
 def rows_of(tenant: str, count: int) -> list[dict[str, Any]]:
