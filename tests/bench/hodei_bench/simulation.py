@@ -126,7 +126,7 @@ class Simulation:
             while coming and coming[0][1].submitted <= now:
                 number, job = coming.popleft()
                 rank = queue_rank(int(job.submitted * 1e6), job.priority, AGEING)
-                row = {"tenant": job.queue, "queue_rank": rank, "number": number, "job": job}
+                row: Row = {"tenant": job.queue, "queue_rank": rank, "number": number, "job": job}
                 bisect.insort(self._waiting[job.queue], row, key=_standing)
             for row in self._look(now):
                 self._waiting[row["tenant"]].remove(row)
