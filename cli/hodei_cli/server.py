@@ -105,8 +105,8 @@ def confirm_clock_command() -> None:
     restarted first.
     """
     from hodei_server.db.clock import confirm_clock  # noqa: PLC0415 - needs the extra "server"
-    from hodei_server.db.database import Transaction  # noqa: PLC0415 - the same
     from hodei_server.db.schema_version import SchemaVersionError, require_newest  # noqa: PLC0415 - the same
+    from hodei_server.db.transaction import Transaction  # noqa: PLC0415 - the same
 
     engine = open_database()
     try:

@@ -139,7 +139,7 @@ class Server:
         if settings.embedded_database:
             await asyncio.to_thread(upgrade, engine)
         await asyncio.to_thread(require_newest, engine)
-        database = await enter(Database(engine))
+        database = await enter(Database(engine, queue_limit=settings.database_queue))
         installation = await identify(database, folder)
         installation_id, server_id = installation.installation_id, installation.server_id
         disk = FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)

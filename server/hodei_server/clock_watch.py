@@ -8,7 +8,8 @@ import structlog
 
 from hodei.clock import clock_moved_seconds
 from hodei_server.db.clock import TOLERANCE_MICROS, clock_moved, settle_clock
-from hodei_server.db.database import Database, clock_offset
+from hodei_server.db.database import Database
+from hodei_server.db.transaction import clock_offset
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -14,9 +14,10 @@ import structlog
 from sqlalchemy import Engine, insert, inspect, select, update
 
 from hodei_server.data_folder import DataFolder, DataFolderError
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.jobs import note_unfinished
 from hodei_server.db.schema import installation
+from hodei_server.db.transaction import Transaction
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -21,6 +21,8 @@ def s3_config(settings: Settings, installation_id: str) -> S3Config:
         encryption_key=settings.s3_encryption_key,
         multipart_bytes=settings.s3_multipart_size,
         concurrency=settings.s3_concurrency,
+        cache_bytes=settings.s3_cache,
+        ahead_bytes=settings.s3_read_ahead,
         connect_timeout=settings.s3_connect_timeout,
         read_timeout=settings.s3_read_timeout,
     )

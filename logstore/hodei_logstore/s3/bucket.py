@@ -11,7 +11,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import boto3
 from boto3.exceptions import S3UploadFailedError
@@ -19,6 +19,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from hodei_logstore.contract import StoreUnavailableError
+from hodei_logstore.s3.config import S3Config
 from hodei_logstore.s3.errors import FOREIGN, is_missing, translate
 
 T = TypeVar("T")
@@ -29,33 +30,6 @@ ATTEMPTS = 3
 MAX_DELETES = 1000
 #: Bytes read back at a time where the store reports no checksum.
 READ_BACK_BYTES = 1 << 20
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class S3Config:
-    """Where a bucket is and how it is spoken to. Credentials come by boto3's usual chain.
-
-    :param prefix: stands before every name; ends with a slash unless empty.
-    :param endpoint: a URL; empty for what AWS's own settings say.
-    :param storage_class: of what is stored; empty for the bucket's default, as `encryption`.
-    :param encryption: `AES256`, `aws:kms` or `aws:kms:dsse`.
-    :param multipart_bytes: larger objects go in parts of so many bytes.
-    :param concurrency: calls at once, for storing and for reading each.
-    :param connect_timeout: seconds, as `read_timeout`.
-    """
-
-    bucket: str
-    prefix: str = ""
-    region: str = ""
-    endpoint: str = ""
-    addressing: Literal["auto", "path", "virtual"] = "auto"
-    storage_class: str = ""
-    encryption: str = ""
-    encryption_key: str = ""
-    multipart_bytes: int = 64 << 20
-    concurrency: int = 8
-    connect_timeout: float = 5.0
-    read_timeout: float = 30.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -18,10 +18,6 @@ from hodei_logstore.s3.recent import Recent
 #: Read from the end of an object at first: the footer and, as a rule, the index.
 TAIL_BYTES = 16 << 10
 MAX_INDEXES = 128
-#: Compressed frames that were fetched and may be wanted soon, in bytes, of all readers together.
-CACHE_BYTES = 64 << 20
-#: Bytes of log that are fetched before their readers have come to them, of all readers together.
-COMING_BYTES = 64 << 20
 #: Seconds after which what was fetched ahead makes room for another reader: whoever it was for has gone, or is slow.
 LEFT_AFTER = 60.0
 #: Readers that may read on, and for whom nothing is fetched yet.
@@ -71,9 +67,9 @@ class RemoteSegments:
         self._max_fetches = max(1, bucket.config.concurrency // 2)
         self._fetches: set[Future[_Stretch]] = set()
         self._indexes: Recent[SegmentKey, sealed.SealedIndex] = Recent(MAX_INDEXES)
-        self._frames: Recent[tuple[SegmentKey, int], bytes] = Recent(CACHE_BYTES)
+        self._frames: Recent[tuple[SegmentKey, int], bytes] = Recent(bucket.config.cache_bytes)
         # Apart, so that neither pushes the other out: what is only noted takes no room.
-        self._coming: Recent[tuple[SegmentKey, int], _Coming] = Recent(COMING_BYTES)
+        self._coming: Recent[tuple[SegmentKey, int], _Coming] = Recent(bucket.config.ahead_bytes)
         self._noted: Recent[tuple[SegmentKey, int], _Coming] = Recent(MAX_NOTES)
 
     def index(self, key: SegmentKey) -> sealed.SealedIndex:
@@ -188,7 +184,7 @@ class RemoteSegments:
     def _has_room(self, wanted: int) -> bool:
         """Whether so much may be fetched ahead without pushing out what another reader comes to: that came twice."""
         before = time.monotonic() - LEFT_AFTER
-        while self._coming.held + wanted > COMING_BYTES:
+        while self._coming.held + wanted > self._bucket.config.ahead_bytes:
             if not self._coming.pop_oldest(lambda each: each.since <= before):
                 return False
         return True

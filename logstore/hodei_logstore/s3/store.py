@@ -10,17 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
-import os
 import zlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeGuard, TypeVar
 
-from hodei_logstore import sealed
 from hodei_logstore.contract import (
     Append,
     CorruptSegmentError,
@@ -31,27 +27,18 @@ from hodei_logstore.contract import (
     SegmentNotFoundError,
     SequenceError,
     StoredBlock,
-    StoreUnavailableError,
 )
-from hodei_logstore.disk import translate
 from hodei_logstore.file import FileLogStore
 from hodei_logstore.objects import key_of, manifest_name, object_name
-from hodei_logstore.s3.bucket import Bucket, Listed, Stored
+from hodei_logstore.s3.bucket import Bucket, Listed
 from hodei_logstore.s3.recent import Recent
 from hodei_logstore.s3.remote import RemoteSegments
+from hodei_logstore.s3.uploads import Archived, Uploads
 
 T = TypeVar("T")
 
 #: Segments that were moved lately: an append to one is refused without asking the bucket.
 MAX_MOVED = 10_000
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Archived:
-    """A segment that is in the bucket, with the size and checksum that were compared."""
-
-    info: SegmentInfo
-    crc: int
 
 
 class S3LogStore(LogStore):
@@ -68,6 +55,7 @@ class S3LogStore(LogStore):
         self._readers = ThreadPoolExecutor(size, thread_name_prefix="s3-read")
         self._remote = RemoteSegments(bucket, self._readers)
         self._writers = ThreadPoolExecutor(size, thread_name_prefix="s3-write")
+        self.uploads = Uploads(disk, bucket, self._remote)
 
     async def __aenter__(self) -> Self:
         """Open the disk; the bucket need not answer."""
@@ -161,49 +149,7 @@ class S3LogStore(LogStore):
         :raise SegmentNotFoundError: neither has it.
         :raise StoreUnavailableError: the bucket does not answer, or refuses.
         """
-        return await self._write(lambda: self._archive(key))
-
-    def _archive(self, key: SegmentKey) -> Archived:
-        name = object_name(key)
-        try:
-            content = self.disk.sealed_form(key)
-            index, crc = _examine(content, key)
-            self._store(name, content, index, crc)
-        except FileNotFoundError:
-            # Moved before, and the note of it was lost.
-            self._remote.forget(key)
-            return Archived(self._remote.index(key).info, self.bucket.read_back(name).crc or 0)
-        except OSError as error:
-            raise translate(error) from error
-        return Archived(index.info, crc)
-
-    def _store(self, name: str, content: Path | bytes, index: sealed.SealedIndex, crc: int) -> None:
-        wanted = Stored(index.info.stored_bytes, crc)
-        before = self.bucket.stat(name)
-        if before is not None:
-            if self._same(name, before, wanted):
-                return
-            self._must_not_lose(index.info)
-        self.bucket.put(name, content, crc)
-        self._remote.forget(index.info.key)  # of what it has replaced
-        reported = self.bucket.stat(name)
-        if reported is None or not self._same(name, reported, wanted):
-            raise StoreUnavailableError(f"S3 has {reported} of {name}, and not {wanted} that was sent")
-
-    def _same(self, name: str, reported: Stored, wanted: Stored) -> bool:
-        if reported.size != wanted.size:
-            return False
-        return (reported if reported.crc is not None else self.bucket.read_back(name)) == wanted
-
-    def _must_not_lose(self, ours: SegmentInfo) -> None:
-        """See that what an upload would replace is the same segment, compressed in another way or broken."""
-        self._remote.forget(ours.key)
-        try:
-            theirs = self._remote.index(ours.key).info
-        except (CorruptSegmentError, SegmentNotFoundError):
-            return
-        if (theirs.next_sequence, theirs.checksum) != (ours.next_sequence, ours.checksum):
-            raise CorruptSegmentError(f"the bucket has another segment {ours.key} already: nothing is replaced")
+        return await self._write(lambda: self.uploads.archive(key))
 
     async def drop(self, key: SegmentKey) -> None:
         """Remove the disk's copy of a segment that was archived."""
@@ -283,20 +229,6 @@ class S3LogStore(LogStore):
 
     async def _write(self, function: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writers, function)
-
-
-def _examine(content: Path | bytes, key: SegmentKey) -> tuple[sealed.SealedIndex, int]:
-    """Return the index and the CRC-32 of a sealed segment, of which every frame was compared with its own."""
-    if isinstance(content, bytes):
-        index = sealed.read_index(lambda offset, size: content[offset : offset + size], len(content), key)
-        return index, zlib.crc32(content)
-    descriptor = os.open(content, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        pread = sealed.pread_of(descriptor)
-        index = sealed.read_index(pread, os.fstat(descriptor).st_size, key)
-        return index, sealed.fingerprint(pread, index)
-    finally:
-        os.close(descriptor)
 
 
 def _is_manifest(found: Any) -> TypeGuard[Mapping[str, Any]]:

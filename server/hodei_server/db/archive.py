@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from sqlalchemy import ColumnElement, and_, bindparam, or_, select, update
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import log_segments
 from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment, SegmentState, segment_of
+from hodei_server.db.transaction import Transaction
 
 _columns = log_segments.c
 _ON_DISK = _columns.place.in_([int(Place.DISK), int(Place.DISK | Place.S3)])

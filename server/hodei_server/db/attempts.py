@@ -11,12 +11,12 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
-from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.events import Shape, move
 from hodei_server.db.jobs import logs_expire_at
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, jobs, workers
 from hodei_server.db.segments import Segment, close_segment, insert_segment
+from hodei_server.db.transaction import Transaction, one_of
 from hodei_server.domain.outcomes import outcome_of
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.retry import Retry, decide_retry

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Column, Table, Update, select, update
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import attempts, installation, jobs, workers
+from hodei_server.db.transaction import Transaction
 
 #: The clock may be off by so much from one look to the next, in microseconds, before it counts as moved.
 TOLERANCE_MICROS = 60_000_000

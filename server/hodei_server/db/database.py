@@ -14,18 +14,17 @@ import asyncio
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import structlog
-from sqlalchemy import Column, ColumnElement, Connection, Engine, Executable, Insert, literal_column, or_, text
-from sqlalchemy.engine import CursorResult
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from hodei.clock import elapsed_ns, steady_time_ns
 from hodei_server.db.prepared import PreparedStatements
+from hodei_server.db.transaction import Transaction, clock_offset
 from hodei_server.instruments import DATABASE_COMMIT
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -34,106 +33,13 @@ T = TypeVar("T")
 
 #: Writes committed together, at most.
 BATCH_LIMIT = 512
-#: Writes waiting, at most, and reads; further ones wait for a place.
-QUEUE_LIMIT = 10_000
 READERS = 4
 #: Seconds between tries of a write that must come sooner or later.
 PERSIST_RETRY_SECONDS = 1.0
-#: Microseconds that asking a database for its time may take.
-MOMENT_MICROS = 1_000_000
 
 
 class DatabaseUnavailableError(Exception):
     """The database can't be reached or written (a full disk, a lost connection): trying again later may help."""
-
-
-class Transaction:
-    """A connection inside a transaction, and the database's time in it.
-
-    :param prepared: runs statements of the hot path, where it can.
-    :param offset: from this machine's elapsed time to the database's clock, in microseconds; it is asked when None.
-    """
-
-    def __init__(
-        self, connection: Connection, prepared: PreparedStatements | None = None, *, offset: int | None = None
-    ) -> None:
-        self.connection = connection
-        self._prepared = prepared
-        self._offset = offset
-        self._now: int | None = None
-        self._later: dict[Insert, list[dict[str, Any]]] = {}
-        self._committed: list[Callable[[], None]] = []
-
-    @property
-    def now(self) -> int:
-        """The database's clock, in microseconds since 1970-01-01 UTC; the same throughout a transaction.
-
-        It is what that said when the `Database` was opened, carried on by this machine's elapsed time: no row is judged
-        by a clock that is moved.
-        """
-        if self._now is None:
-            if self._offset is None:
-                self._now = database_time(self.connection)
-            else:
-                self._now = elapsed_ns() // 1000 + self._offset
-        return self._now
-
-    def execute(self, statement: Executable, parameters: Any = None) -> CursorResult[Any]:
-        """Run one statement."""
-        if self._prepared is not None:
-            rows: Any = self._prepared.run(statement, parameters or {})
-            if rows is not None:
-                return rows  # type: ignore[no-any-return]  # as much of a CursorResult as callers of these use
-        return self.connection.execute(statement, parameters)
-
-    def insert_later(self, statement: Insert, row: dict[str, Any]) -> None:
-        """Insert a row before the transaction is committed, together with all others of the same statement.
-
-        For rows that nothing in the same write reads. Statements are run in the order in which they first came.
-
-        :param statement: one object for all of them, made once.
-        """
-        self._later.setdefault(statement, []).append(row)
-
-    def once_committed(self, tell: Callable[[], None]) -> None:
-        """Call something that doesn't raise once the transaction is committed, on the writer's thread."""
-        self._committed.append(tell)
-
-    def committed(self) -> None:
-        """Tell those who wanted to know; called once, after the commit."""
-        for tell in self._committed:
-            tell()
-
-    def flush(self) -> None:
-        """Insert what was put off; called once, before the commit."""
-        for statement, rows in self._later.items():
-            self.execute(statement, rows)
-        self._later.clear()
-
-
-def one_of(column: Column[Any], states: Iterable[int]) -> ColumnElement[bool]:
-    """Return the condition that a column has one of some constant values.
-
-    `in_` would be taken apart and put together again with every execution of a statement.
-    """
-    return or_(*(column == literal_column(str(int(state))) for state in states))
-
-
-def database_time(connection: Connection) -> int:
-    """Return the database's clock in microseconds. SQLite has none: it gets this process's, which does not jump."""
-    if connection.dialect.name == "sqlite":
-        return steady_time_ns() // 1000
-    return int(connection.scalar(text("SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::bigint")) or 0)
-
-
-def clock_offset(connection: Connection) -> int:
-    """Return how far the database's clock is from this machine's elapsed time, in microseconds."""
-    while True:
-        before = elapsed_ns() // 1000
-        now = database_time(connection)
-        # Whoever was stopped in between has not learned much.
-        if elapsed_ns() // 1000 - before <= MOMENT_MICROS:
-            return now - before
 
 
 class _Write:
@@ -159,14 +65,15 @@ class Database:
     """Runs writes and reads off the event loop. An asynchronous context manager.
 
     :param engine: made by `hodei_server.db.engine`.
+    :param queue_limit: writes that wait, and reads; further ones wait for a place.
     :ivar offset: from this machine's elapsed time to the database's clock as it was opened, in microseconds.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, queue_limit: int = 10_000) -> None:
         self.engine = engine
         self._waiting: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
-        self._places = asyncio.Semaphore(QUEUE_LIMIT)
-        self._read_places = asyncio.Semaphore(QUEUE_LIMIT)
+        self._places = asyncio.Semaphore(queue_limit)
+        self._read_places = asyncio.Semaphore(queue_limit)
         self._thread: threading.Thread | None = None
         self._writer: Connection | None = None
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="database-reader")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, insert, select
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, decisions, jobs
+from hodei_server.db.transaction import Transaction
 
 #: So many decisions of a job that found no place are kept, the newest: it may wait, and verdicts change, for ever.
 MOST_WAITING = 20

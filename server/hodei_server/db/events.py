@@ -11,10 +11,10 @@ from prometheus_client import Counter
 from sqlalchemy import ColumnElement, Update, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.db.secrets import erase_secrets
+from hodei_server.db.transaction import Transaction, one_of
 from hodei_server.domain.states import Cause, JobState, sources_of
 from hodei_server.instruments import JOB_MOVES
 

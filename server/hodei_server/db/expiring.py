@@ -9,10 +9,10 @@ from sqlalchemy import func, select, text, tuple_
 
 from hodei_logstore.contract import SegmentKey
 from hodei_server.db.archive import is_removable
-from hodei_server.db.database import Transaction
 from hodei_server.db.retention import HELD
 from hodei_server.db.schema import EXPIRING, WITHOUT_LOGS, attempts, jobs, log_segments
 from hodei_server.db.segments import Segment, segment_of
+from hodei_server.db.transaction import Transaction
 
 
 @dataclasses.dataclass(slots=True)

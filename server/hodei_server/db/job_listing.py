@@ -14,8 +14,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Select, exists, select
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import attempts, job_labels, jobs
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.states import JobState
 
 #: How many numbers of each property are looked at in one go, where there are several.

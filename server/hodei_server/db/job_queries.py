@@ -9,9 +9,9 @@ from sqlalchemy import bindparam, func, select, text, tuple_
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import BACKING_OFF, attempts, beside_key, job_events, jobs, workers
+from hodei_server.db.transaction import Transaction, one_of
 from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, UNFINISHED_STATES, Cause, JobState
 from hodei_server.domain.workers import LIVE_STATES
 

@@ -13,11 +13,11 @@ from sqlalchemy import and_, bindparam, insert, select, text, update
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Transaction
 from hodei_server.db.events import move, record_event
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import MAY_WAIT_TOO_LONG, beside_key, job_labels, jobs
 from hodei_server.db.secrets import keep_secrets
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.fairness import queue_rank
 from hodei_server.domain.secrets import Sealed
 from hodei_server.domain.states import ACTIVE_STATES, Cause, JobState

@@ -7,8 +7,8 @@ import enum
 from sqlalchemy import insert, select, update
 
 from hodei.v1 import provider_pb2 as wire
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import providers
+from hodei_server.db.transaction import Transaction
 
 
 class ProviderState(enum.IntEnum):

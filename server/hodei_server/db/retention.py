@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 from sqlalchemy import delete, exists, not_, select, text, update
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import (
     EXPIRING,
     WITHOUT_LOGS,
@@ -19,6 +18,7 @@ from hodei_server.db.schema import (
     workers,
 )
 from hodei_server.db.segments import Place, SegmentState
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.workers import WorkerState
 
 #: What belongs to a job ends with its row, but for these.

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from sqlalchemy import bindparam, delete, func, insert, select
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction
 from hodei_server.db.schema import job_secrets, jobs
+from hodei_server.db.transaction import Transaction
 
 _INSERT = insert(job_secrets)
 _OF_JOB = select(job_secrets.c.key_id, job_secrets.c.data).where(job_secrets.c.job_id == bindparam("of_job_id"))

@@ -11,9 +11,9 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei_logstore.contract import SegmentKey
-from hodei_server.db.database import Transaction
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import log_segments
+from hodei_server.db.transaction import Transaction
 
 _SAME = (log_segments.c.attempt_uid == bindparam("uid"), log_segments.c.first_sequence == bindparam("first"))
 _THERE = select(log_segments.c.state).where(*_SAME)

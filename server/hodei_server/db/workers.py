@@ -10,9 +10,9 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
-from hodei_server.db.database import Transaction, one_of
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import workers
+from hodei_server.db.transaction import Transaction, one_of
 from hodei_server.domain.ids import hash_token
 from hodei_server.domain.workers import LIVE_STATES, WorkerState
 

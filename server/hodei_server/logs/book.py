@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import structlog
 
 from hodei_logstore.contract import LogStore, LogStoreError, SegmentKey, SegmentNotFoundError
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.segments import (
     Segment,
     SegmentState,
@@ -18,6 +18,7 @@ from hodei_server.db.segments import (
     mark_segments,
     segments_of,
 )
+from hodei_server.db.transaction import Transaction
 from hodei_server.logs.figures import Figures, add_figures, figures_of, figures_of_info
 from hodei_server.logs.memory import LogMemory
 from hodei_server.logs.open_log import OpenLog

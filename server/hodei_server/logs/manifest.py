@@ -9,9 +9,9 @@ from google.protobuf.json_format import MessageToDict
 
 from hodei.checksum import encode_checksum
 from hodei_logstore.objects import object_name
-from hodei_server.db.database import Transaction
 from hodei_server.db.job_queries import attempt_row
 from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment, SegmentState, segments_of
+from hodei_server.db.transaction import Transaction
 from hodei_server.logs.receipt import sum_up
 
 FORMAT = "hodei-log-1"

@@ -15,10 +15,11 @@ from hodei_logstore.objects import manifest_name, object_name
 from hodei_providers.faults import fault_point
 from hodei_server.clock_watch import ClockWatch
 from hodei_server.db.archive import mark_place, removable_segments
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.retention import date_jobs, expired_jobs, mark_expired, remove_jobs
 from hodei_server.db.secrets import erase_ended
 from hodei_server.db.segments import Place, SegmentState
+from hodei_server.db.transaction import Transaction
 from hodei_server.logs.expiring import Preview, look_ahead
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()

@@ -15,8 +15,9 @@ import structlog
 from sqlalchemy import select
 
 from hodei_logstore.contract import LogStore, SegmentKey
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.schema import attempts, installation
+from hodei_server.db.transaction import Transaction
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -19,9 +19,10 @@ from hodei_logstore.contract import CorruptSegmentError, SegmentKey, StoreUnavai
 from hodei_logstore.objects import key_of, log_of_manifest
 from hodei_logstore.s3 import Listed, S3LogStore
 from hodei_server.db.archive import segments_of_logs
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.schema import attempts, installation
 from hodei_server.db.segments import WITHOUT_BYTES, Place, Segment
+from hodei_server.db.transaction import Transaction
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -12,11 +12,12 @@ from sqlalchemy.engine import RowMapping
 from hodei.v1 import job_pb2 as wire
 from hodei.v1 import job_pb2_grpc
 from hodei.v1 import types_pb2 as types_wire
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.decisions import list_decisions
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import attempts_of, events_after, queue_position
 from hodei_server.db.jobs import CancelWish, job_row, request_cancel
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, PreconditionError, Violation
 from hodei_server.domain.secrets import give_again, without_values
 from hodei_server.domain.spec import check_duration, check_labels, check_spec, check_tenant, check_text

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.job_queries import queued_count
 from hodei_server.db.jobs import NewJob, Submitted, insert_job, submitted_before
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.errors import (
     ConflictError,
     HodeiServerError,

@@ -13,11 +13,12 @@ from sqlalchemy.engine import RowMapping
 from hodei.checksum import encode_checksum
 from hodei.v1 import log_pb2 as wire
 from hodei.v1 import types_pb2 as types_wire
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.job_queries import attempt_row
 from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts
 from hodei_server.db.segments import Segment, segments_of
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
 from hodei_server.domain.spec import check_text
 from hodei_server.domain.states import JobState

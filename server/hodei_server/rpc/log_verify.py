@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from sqlalchemy import select
 
 from hodei.v1 import log_pb2 as wire
-from hodei_server.db.database import Transaction
 from hodei_server.db.jobs import job_row
 from hodei_server.db.schema import attempts, jobs
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.errors import InvalidRequestError, NotFoundError, Violation
 from hodei_server.domain.spec import check_tenant, check_text
 from hodei_server.logs.verify import verify_segments

@@ -20,7 +20,8 @@ from hodei.v1 import worker_pb2 as wire
 from hodei.v1 import worker_pb2_grpc
 from hodei_logstore.block import BlockError
 from hodei_providers.faults import fault_point
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import burn_otp, drain_worker, said_hello, worker_of_session
 from hodei_server.domain.errors import InvalidRequestError, UnauthenticatedError, Violation
 from hodei_server.domain.ids import new_token
@@ -30,7 +31,8 @@ from hodei_server.domain.workers import WorkerState
 from hodei_server.instruments import WORKER_START
 from hodei_server.logs.open_log import LogClosedError, LogOrderError
 from hodei_server.rpc.requests import refuse
-from hodei_server.rpc.worker_words import PROTOCOL_VERSION, check_held, check_protocol, check_reason
+from hodei_server.rpc.worker_hello import read_hello
+from hodei_server.rpc.worker_words import PROTOCOL_VERSION, check_protocol, check_reason
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt
@@ -41,8 +43,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: How many sessions that were given out wait for their first hello; what the same nonce is answered with.
 NONCE_MEMORY = 10_000
-#: Seconds a new connection has for its hello.
-HELLO_SECONDS = 30.0
 #: Ping intervals of silence after which a connection is given up.
 SILENT_INTERVALS = 3
 #: How often in a row a worker may break its stream off soon after its hello while its TCP connection holds.
@@ -119,7 +119,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         row = await self._authenticate(context)
         worker_id = row["worker_id"]
         try:
-            hello = await self._read_hello(context)
+            hello = await read_hello(context)
         except InvalidRequestError as error:
             self._sessions.refused("hello", str(error), worker_id=worker_id)
             raise
@@ -159,23 +159,6 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             self._sessions.refused("session", reason, peer=context.peer())
             raise UnauthenticatedError(reason)
         return row
-
-    async def _read_hello(self, context: aio.ServicerContext[Any, Any]) -> wire.WorkerHello:
-        try:
-            async with asyncio.timeout(HELLO_SECONDS):
-                message: Any = await context.read()
-        except TimeoutError:
-            raise InvalidRequestError([Violation("hello", "did not come in time")]) from None
-        if isinstance(message, InvalidRequestError):
-            raise message
-        if not isinstance(message, wire.ConnectRequest) or message.WhichOneof("message") != "hello":
-            raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
-        hello: wire.WorkerHello = message.hello
-        violations = [*check_text("hello.worker_version", hello.worker_version, 64)]
-        if hello.time_unix_nanos < 0:
-            violations.append(Violation("hello.time_unix_nanos", "is not negative"))
-        refuse([*violations, *check_protocol("hello.", hello), *check_held(hello.attempts)])
-        return hello
 
     async def _greet(self, session: Session, hello: wire.WorkerHello) -> None:
         worker_id = session.worker_id

@@ -31,6 +31,14 @@ class S3Group(SettingsGroup):
         64 << 20, ge=5 << 20, le=5 << 30, description="Larger objects go in parts of so many bytes."
     )
     s3_concurrency: int = Field(8, ge=1, le=100, description="Calls at once, for storing and for reading each.")
+    s3_cache: Size = Field(
+        64 << 20,
+        ge=16 << 20,
+        description="Bytes of compressed log from S3 that are kept for those who read on.",
+    )
+    s3_read_ahead: Size = Field(
+        64 << 20, ge=0, description="Bytes of log that are read from S3 before readers have come to them."
+    )
     s3_orphan_grace: Duration = Field(
         86400.0, gt=0, description="Objects that no log has, and uploads in parts that nobody ended, go after so long."
     )

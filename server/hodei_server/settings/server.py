@@ -26,6 +26,9 @@ class ServerGroup(SettingsGroup):
         description="Database, logs and workers' folders. Default: `$XDG_DATA_HOME/hodei` or `~/.local/share/hodei`.",
     )
     database_url: str = Field("", description="`postgresql://…`; SQLite under `data_dir` when empty.")
+    database_queue: int = Field(
+        10_000, ge=1, description="Writes that wait for the database, and reads; whoever has one more waits with it."
+    )
     durability: Literal["power", "process"] = Field(
         "power", description="What an acknowledgement survives: a power cut (fsync), or the server's process."
     )

@@ -12,8 +12,9 @@ from sqlalchemy.engine import RowMapping
 from hodei.checksum import decode_checksum
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
-from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.segments import SegmentState
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.states import Cause, JobState, ended_as
 from hodei_server.domain.workers import WorkerState
 from hodei_server.instruments import ATTEMPTS_ENDED

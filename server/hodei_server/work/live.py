@@ -11,7 +11,7 @@ from google.protobuf.duration_pb2 import Duration
 from hodei.checksum import encode_checksum
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
-from hodei_server.db.database import Transaction
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.states import Cause
 from hodei_server.logs.changes import Change, ChangesByKey

@@ -9,8 +9,9 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.job_queries import providers_that_failed
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import idle_workers, worker_groups
 from hodei_server.domain.fairness import Usage, limits_of
 from hodei_server.domain.states import JobState

@@ -20,8 +20,9 @@ from sqlalchemy.engine import RowMapping
 from hodei.clock import steady_time_ns
 from hodei.v1 import types_pb2 as wire
 from hodei_providers.contract import ProviderError
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.providers import ProviderState
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import NewWorker, counts_by_provider, insert_workers, unbound_workers, worker_row
 from hodei_server.domain.blame import Blame
 from hodei_server.domain.ids import new_worker_id

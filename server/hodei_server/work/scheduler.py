@@ -13,11 +13,12 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.attempts import Assignment, assign
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.decisions import insert_decision
 from hodei_server.db.job_queries import providers_that_failed, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import NewWorker, idle_workers, insert_workers, take_worker, worker_groups
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.fairness import FairQueue, Limits

@@ -18,11 +18,12 @@ from hodei_bench.databases import is_missing, postgresql
 from hodei_bench.decisions import FEW, MANY, PROVIDERS
 from hodei_bench.harness import Result, Setup, bench
 from hodei_providers.memory import MemoryProvider
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.schema import workers
 from hodei_server.db.schema_version import upgrade
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.ids import new_attempt_uid, new_job_id, new_worker_id
 from hodei_server.domain.workers import WorkerState
 from hodei_server.work.fleet import Fleet, FleetSettings

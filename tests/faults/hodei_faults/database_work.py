@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event, text
 
-from hodei_server.db.database import Transaction
+from hodei_server.db.transaction import Transaction
 
 
 def ask(database: Connection, question: Callable[[Transaction], object]) -> None:

@@ -14,10 +14,10 @@ from hodei_faults.machine import SchedulerMachine
 from hodei_providers.contract import Health
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.attempts import LogEnd, attempt_started, finish, keep_result, release_worker
-from hodei_server.db.database import Transaction
 from hodei_server.db.job_queries import next_wake
 from hodei_server.db.schema import attempts, job_events, jobs, log_segments, workers
 from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import begin_removal, confirm_removal, drain_worker, said_hello
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.measures import Measures

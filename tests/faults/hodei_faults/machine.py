@@ -12,10 +12,10 @@ from hypothesis.stateful import RuleBasedStateMachine, run_state_machine_as_test
 from sqlalchemy import Engine, delete
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Transaction
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import metadata
 from hodei_server.db.schema_version import upgrade
+from hodei_server.db.transaction import Transaction
 from hodei_server.work.scheduler import Scheduler
 from hodei_server.work.scheduler_settings import SchedulerSettings
 from hodei_server.work.sessions import Sessions

@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import insert, select, update
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db import database as database_module
+from hodei_server.db import transaction as transaction_module
 from hodei_server.db.attempts import Assignment, assign, attempt_started
 from hodei_server.db.clock import TOLERANCE_MICROS, clock_moved, confirm_clock, settle_clock, unconfirmed_micros
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job
 from hodei_server.db.schema import attempts, installation, jobs
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.ids import new_attempt_uid
 
 DAY = 86_400_000_000
@@ -90,8 +91,8 @@ async def test_a_clock_that_drifts_or_was_not_looked_at_since_the_boot_was_not_m
 
 async def test_a_database_whose_clock_jumps_judges_nothing(known: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     """W05, L21: its time is carried on from when it was opened; that it has jumped is told."""
-    real = database_module.database_time
-    monkeypatch.setattr(database_module, "database_time", lambda connection: real(connection) + 30 * DAY)
+    real = transaction_module.database_time
+    monkeypatch.setattr(transaction_module, "database_time", lambda connection: real(connection) + 30 * DAY)
     assert await known.write(lambda tx: expire_queued(tx, lambda _: 1)) == []
-    offset = await known.read(lambda tx: database_module.clock_offset(tx.connection))
+    offset = await known.read(lambda tx: transaction_module.clock_offset(tx.connection))
     assert await known.write(lambda tx: clock_moved(tx, BOOT, offset)) == pytest.approx(30 * DAY, abs=MINUTE)

@@ -6,9 +6,10 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.attempts import Assignment, assign
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.job_queries import oldest_queued, unfinished_counts
 from hodei_server.db.jobs import CancelWish, NewJob, insert_job, request_cancel
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import NewWorker, counts_by_state, insert_workers
 from hodei_server.domain.ids import new_job_id
 from hodei_server.domain.states import JobState

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from hodei.v1 import job_pb2
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.decisions import MOST_WAITING, insert_decision, list_decisions
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import mark_expired
+from hodei_server.db.transaction import Transaction
 
 
 async def test_a_job_that_waits_for_ever_does_not_fill_the_database(database: Database) -> None:

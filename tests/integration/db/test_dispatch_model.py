@@ -19,9 +19,9 @@ from hodei_faults.machine import SchedulerMachine, finished, pick, run_machine
 from hodei_providers.contract import Capabilities, Health, Resources
 from hodei_providers.memory import MemoryProvider
 from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
-from hodei_server.db.database import Transaction
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.providers import ProviderState
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import begin_removal, confirm_removal, said_hello
 from hodei_server.domain.breaker import Breaker
 from hodei_server.domain.fairness import Limits

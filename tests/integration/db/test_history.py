@@ -14,7 +14,6 @@ from hodei.v1 import worker_pb2 as worker_wire
 from hodei_bench.filled import copy_jobs
 from hodei_faults.database_work import measured_on, slack_of
 from hodei_server.db.attempts import Assignment, LogEnd, active_attempts, assign, finish, keep_result
-from hodei_server.db.database import Transaction
 from hodei_server.db.decisions import list_decisions
 from hodei_server.db.engine import open_engine
 from hodei_server.db.events import move
@@ -34,6 +33,7 @@ from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import attempts, job_events, job_labels, jobs, log_segments, workers
 from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.segments import closed_segments, segments_of
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import (
     NewWorker,
     confirm_removal,

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from sqlalchemy import select, text
 
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import jobs
 from hodei_server.db.schema_version import upgrade
+from hodei_server.db.transaction import Transaction
 
 #: Seconds for which somebody else keeps the database locked; more than SQLite waits for by itself.
 LOCKED = 6.0

@@ -14,7 +14,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.archive import removable_segments
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.job_listing import JobFilter, list_jobs
 from hodei_server.db.job_queries import events_after, next_wake, queue_page, queue_position
 from hodei_server.db.jobs import (
@@ -28,6 +28,7 @@ from hodei_server.db.jobs import (
 )
 from hodei_server.db.retention import expired_jobs, mark_expired
 from hodei_server.db.schema import attempts, job_events, jobs
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.states import JobState
 

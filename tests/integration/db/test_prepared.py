@@ -13,9 +13,9 @@ from sqlalchemy.exc import IntegrityError
 from hodei.v1 import job_pb2 as job_wire
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
-from hodei_server.db import database as database_module
+from hodei_server.db import transaction as transaction_module
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
-from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.decisions import MOST_WAITING, insert_decision
 from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import NewJob, insert_job, submitted_before
@@ -23,6 +23,7 @@ from hodei_server.db.prepared import PreparedStatements, prepared
 from hodei_server.db.schema import attempts, decisions, job_events, jobs, log_segments, metadata, workers
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
 
 
@@ -74,7 +75,7 @@ def contents(connection: Connection) -> dict[str, list[tuple[Any, ...]]]:
 
 def test_both_ways_store_and_answer_the_same(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every statement of a job's way, whether it changes something or finds nothing to change."""
-    monkeypatch.setattr(database_module, "database_time", lambda _connection: 1_000_000)
+    monkeypatch.setattr(transaction_module, "database_time", lambda _connection: 1_000_000)
     outcomes = []
     for directly in (False, True):
         with engine.connect() as connection:

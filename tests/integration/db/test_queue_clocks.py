@@ -9,11 +9,11 @@ from sqlalchemy import Engine, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei_faults.database_work import measured_on, slack_of
-from hodei_server.db.database import Transaction
 from hodei_server.db.job_queries import next_wake
 from hodei_server.db.jobs import NewJob, expire_queued, insert_job
 from hodei_server.db.schema import jobs
 from hodei_server.db.schema_version import upgrade
+from hodei_server.db.transaction import Transaction
 
 QUESTIONS: Mapping[str, Callable[[Transaction], object]] = {
     "queue timeouts": lambda tx: expire_queued(tx, lambda _: 1),

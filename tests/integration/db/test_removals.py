@@ -10,8 +10,9 @@ from sqlalchemy import select
 
 from hodei_providers.contract import Handle, LaunchRequest, Resources
 from hodei_providers.memory import MemoryProvider
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.schema import workers
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.changes import Change

@@ -14,11 +14,12 @@ from hodei.v1 import types_pb2 as wire
 from hodei_logstore.contract import SegmentInfo, SegmentKey, SegmentNotFoundError, StoreUnavailableError
 from hodei_logstore.memory import MemoryLogStore
 from hodei_server.db.attempts import Assignment, assign
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import expired_jobs
 from hodei_server.db.schema import jobs, log_segments
 from hodei_server.db.segments import Place, Segment, SegmentState, close_segment, mark_segments
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.logs.retention import EXPIRE_BATCH, REMOVE_BATCH, TIME_BUDGET, Retention
 from hodei_server.loops.sealing import sealing_loop

@@ -13,13 +13,14 @@ from sqlalchemy import delete, insert, select, text, update
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db.attempts import Assignment, LogEnd, assign, finish, keep_result
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import CancelWish, NewJob, expire_queued, insert_job, request_cancel
 from hodei_server.db.retention import remove_jobs
 from hodei_server.db.schema import job_secrets, jobs
 from hodei_server.db.schema_version import _config, upgrade
 from hodei_server.db.secrets import erase_ended, kept_secrets, kept_under_others
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
 from hodei_server.domain.secrets import SecretError
 from hodei_server.secrets.keys import SecretKeys

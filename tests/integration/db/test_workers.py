@@ -6,11 +6,12 @@ from sqlalchemy import select, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.attempts import Assignment, assign, release_worker
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import remove_jobs
 from hodei_server.db.schema import jobs, log_segments, workers
 from hodei_server.db.segments import Place
+from hodei_server.db.transaction import Transaction
 from hodei_server.db.workers import (
     NewWorker,
     begin_removal,

@@ -110,7 +110,7 @@ async def test_the_local_copy_stays_until_the_store_has_reported_size_and_checks
         return real(name)
 
     monkeypatch.setattr(store.bucket, "read_back", noted)
-    monkeypatch.setattr(store, "_must_not_lose", lambda _info: None)
+    monkeypatch.setattr(store.uploads, "_must_not_lose", lambda _info: None)
     if reported == "nothing":
         store.bucket.put(NAME, b"something else", zlib.crc32(b"something else"))
         monkeypatch.setattr(store.bucket, "put", lambda *_: None)

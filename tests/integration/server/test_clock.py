@@ -16,8 +16,8 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import Chunk, Client, ClientSettings
 from hodei_server.app import Server
 from hodei_server.db.clock import confirm_clock
-from hodei_server.db.database import Transaction
 from hodei_server.db.engine import open_engine
+from hodei_server.db.transaction import Transaction
 from hodei_server.settings import Settings
 
 DAY = 86400

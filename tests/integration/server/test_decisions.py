@@ -15,7 +15,7 @@ from hodei.v1 import job_pb2, provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings, InvalidRequestError
 from hodei_server.app import Server
-from hodei_server.db.database import Transaction
+from hodei_server.db.transaction import Transaction
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work.look import Look
 from hodei_server.work.placing import Choice, Placing

@@ -27,7 +27,7 @@ from hodei_providers.memory import (
     SaysNever,
 )
 from hodei_server.app import Server
-from hodei_server.db.database import Transaction
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain import breaker
 from hodei_server.settings import Settings
 from hodei_server.work import pools

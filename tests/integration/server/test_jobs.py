@@ -30,7 +30,8 @@ from hodei_client import (
 from hodei_client.settings import ClientSettings
 from hodei_faults.logs import read
 from hodei_server.app import Server
-from hodei_server.db.database import Database, Transaction
+from hodei_server.db.database import Database
+from hodei_server.db.transaction import Transaction
 from hodei_server.work.look import Look
 
 

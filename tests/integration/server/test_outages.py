@@ -14,7 +14,8 @@ from hodei.v1 import worker_pb2
 from hodei_client import Client
 from hodei_providers.process.provider import ProcessProvider
 from hodei_server.db import database as database_module
-from hodei_server.db.database import Database, DatabaseUnavailableError, Transaction
+from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.transaction import Transaction
 
 from .conftest import Impostor
 

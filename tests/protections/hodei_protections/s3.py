@@ -6,7 +6,7 @@ import functools
 
 from hodei_protections.protection import Protection
 
-STORE = "logstore/hodei_logstore/s3/store.py"
+UPLOADS = "logstore/hodei_logstore/s3/uploads.py"
 BUCKET = "logstore/hodei_logstore/s3/bucket.py"
 ERRORS = "logstore/hodei_logstore/s3/errors.py"
 ARCHIVER = "server/hodei_server/loops/archive.py"
@@ -40,7 +40,7 @@ S3: tuple[Protection, ...] = (
     _Protection(
         "L20",
         "the disk's copy stays until S3 has reported the same size and checksum",
-        STORE,
+        UPLOADS,
         "        if reported is None or not self._same(name, reported, wanted):\n",
         "        if reported is None and wanted is None:\n",
         f"{STORES}::test_the_local_copy_stays_until_the_store_has_reported_size_and_checksum[another checksum]",
@@ -49,8 +49,8 @@ S3: tuple[Protection, ...] = (
     _Protection(
         "L20",
         "where S3 reports no checksum the object is read back",
-        STORE,
-        "        return (reported if reported.crc is not None else self.bucket.read_back(name)) == wanted\n",
+        UPLOADS,
+        "        return (reported if reported.crc is not None else self._bucket.read_back(name)) == wanted\n",
         "        return reported.crc is None or reported == wanted\n",
         f"{STORES}::test_the_local_copy_stays_until_the_store_has_reported_size_and_checksum[nothing]",
         "other bytes of the same size count as archived",
@@ -67,7 +67,7 @@ S3: tuple[Protection, ...] = (
     _Protection(
         "L20",
         "an object that holds another segment of the same name is never replaced",
-        STORE,
+        UPLOADS,
         "            self._must_not_lose(index.info)\n",
         "",
         f"{STORES}::test_another_segment_of_the_same_name_is_never_replaced",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from hodei_logstore.contract import SegmentKey
-from hodei_logstore.s3 import remote
+from hodei_logstore.s3 import S3Config, remote
 from hodei_logstore.s3.remote import RemoteSegments
 
 MIB = 1 << 20
@@ -24,7 +24,7 @@ class CountingBucket:
     """Has any bytes of any object."""
 
     def __init__(self) -> None:
-        self.config = SimpleNamespace(concurrency=CONCURRENCY)
+        self.config = S3Config("bucket", concurrency=CONCURRENCY)
         self.fetched = 0
         self._lock = threading.Lock()
 
