@@ -88,6 +88,17 @@ CAUSES = {
         Most of it is the start of Python and the import of gRPC, which the limit shows; the rest are the command's own
         modules, the connection, and for `run` the job itself.
     """,
+    "decisions-postgresql.": """
+        Two fifths of a decision are the UPDATE that moves its job: one round trip to the database's processes, which
+        share the two processors, through SQLAlchemy and the driver; a fifth are the inserts of attempts, events,
+        segments and decisions, one call for each table and look; the choice with its record is a sixth (cProfile,
+        2026-11-30). On SQLite the same steps are calls within the process. More would need one UPDATE that moves all
+        jobs of a look.
+    """,
+    "decisions-stored.": """
+        Processor time: a third is the choice, a tenth its record, a quarter SQLite's statements, a fifth what each look
+        costs once, above all reading which workers there are (cProfile, 2026-11-30); then the commit.
+    """,
     "docker.warm": """
         No container is made for it: it costs what a job on a warm worker costs anywhere (see one job at a time above),
         and the engine's network between worker and server. That aim is in milliseconds, too.
