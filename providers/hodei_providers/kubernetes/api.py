@@ -35,6 +35,8 @@ ATTEMPTS = 4
 BACKOFF_SECONDS = 0.25
 #: A server that asks for more patience than this gets it from the caller, who asks again later.
 MAX_RETRY_AFTER = 10.0
+#: For as long a call waits for its turn at most: by the rate, so many wait at once.
+MAX_TURN_SECONDS = 30.0
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 #: Who made a field, for server-side apply.
@@ -242,11 +244,20 @@ class Api:
         return str(self._client.configuration.host)
 
     async def _pace(self) -> None:
-        """Keep to the rate; a burst of one second's calls is let through."""
+        """Keep to the rate; a burst of one second's calls is let through.
+
+        :raise ProviderUnavailableError: more calls wait for their turn than come to it soon.
+        """
         now = time.monotonic()
-        self._next_call = max(self._next_call, now - 1.0) + 1.0 / self._config.api_rate
-        if self._next_call > now:
-            await asyncio.sleep(self._next_call - now)
+        turn = max(self._next_call, now - 1.0) + 1.0 / self._config.api_rate
+        if turn - now > MAX_TURN_SECONDS:
+            raise ProviderUnavailableError(
+                f"calls of the API wait for {MAX_TURN_SECONDS:g} s already: HODEI_K8S_API_RATE lets through "
+                f"{self._config.api_rate:g} a second"
+            )
+        self._next_call = turn
+        if turn > now:
+            await asyncio.sleep(turn - now)
 
 
 def _object(text: bytes, asked: str) -> Manifest:

@@ -88,6 +88,7 @@ class KubernetesOptions:
         written="false",
     )
     namespace_prefix: str = _text("hodei-tenant-", "How these are called: the prefix and the tenant's name.")
+    max_namespaces: int = option(1000, "Tenants that get one; jobs of further ones wait.", positive, written="1000")
     pod_security_standard: PodSecurityStandard = option(  # noqa: RUF009 - it returns a field
         PodSecurityStandard.RESTRICTED,
         "What the namespace's admission enforces and pods keep: `privileged`, `baseline` or `restricted`.",

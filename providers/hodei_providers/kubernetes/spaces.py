@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
-from hodei_providers.contract import Description, Handle
+from hodei_providers.contract import Description, Handle, ProviderUnavailableError
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
@@ -41,10 +41,17 @@ class Spaces:
         self._of_worker: dict[str, str] = {}
 
     def of(self, worker_id: str, tenant: str) -> str:
-        """Return the namespace for a worker that is to be launched for a tenant."""
+        """Return the namespace for a worker that is to be launched for a tenant.
+
+        :raise ProviderUnavailableError: as many tenants have one as may have.
+        """
         namespace = self._config.namespace
         if self._config.dynamic_namespaces and tenant:
             namespace = f"{self._config.namespace_prefix}{tenant}"
+            if namespace not in self.known and len(self.known) > self._config.max_namespaces:
+                raise ProviderUnavailableError(
+                    f"{self._config.max_namespaces} tenants have a namespace already (HODEI_K8S_MAX_NAMESPACES)"
+                )
             self._add(namespace, tenant)
         self._of_worker[worker_id] = namespace
         return namespace

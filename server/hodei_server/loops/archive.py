@@ -28,6 +28,7 @@ from hodei_logstore.contract import (
     StoreUnavailableError,
 )
 from hodei_logstore.s3 import Archived, S3LogStore
+from hodei_logstore.s3.recent import Recent
 from hodei_server.db.archive import mark_archived, mark_place, waiting_segments
 from hodei_server.db.database import Database
 from hodei_server.db.segments import Place, Segment, SegmentState, segments_of
@@ -38,6 +39,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: Segments that are looked at at once.
 BATCH = 64
+#: Damaged ones that are passed over; where there are more, the oldest are looked at, and told, again.
+MAX_DAMAGED = 1000
 IDLE_SECONDS = 2.0
 #: Seconds before a bucket that failed is tried again, at first; then twice as long each time, up to the second.
 RETRY_SECONDS = 1.0
@@ -93,16 +96,16 @@ class Archiver:
         self._store = store
         self._database = database
         self._owner = owner
-        self._damaged: set[SegmentKey] = set()
+        self._damaged: Recent[SegmentKey, bool] = Recent(MAX_DAMAGED)
 
     async def run_once(self) -> int:
         """Move what waits, up to a batch; return how many segments have left the disk.
 
         :raise StoreUnavailableError: S3 fails; what was moved before is noted.
         """
-        limit = BATCH + len(self._damaged)
+        limit = BATCH + self._damaged.held
         waiting = await self._database.read(lambda tx: waiting_segments(tx, self._owner, limit))
-        waiting = [each for each in waiting if each.key not in self._damaged]
+        waiting = [each for each in waiting if not self._damaged.get(each.key)]
         logs = [list(group) for _, group in itertools.groupby(waiting, operator.attrgetter("attempt_uid"))]
         outcomes = await asyncio.gather(*(self._move_log(log) for log in logs), return_exceptions=True)
         failures = [each for each in outcomes if isinstance(each, BaseException)]
@@ -163,7 +166,7 @@ class Archiver:
             rows = await self._database.read(lambda tx: segments_of(tx, segment.attempt_uid))
             if any(each.key == segment.key and each.state is SegmentState.SEALED for each in rows):
                 _log.error("log.segment_damaged", attempt_uid=segment.attempt_uid, error=str(error))
-                self._damaged.add(segment.key)
+                self._damaged.put(segment.key, value=True)
             return None
         return dataclasses.replace(segment, stored_bytes=archived.info.stored_bytes)
 

@@ -190,3 +190,29 @@ async def test_calls_beyond_a_second_s_burst_wait_for_their_turn(serve: Serve, m
         for _ in range(30):
             await api.get("/api/v1/pods")
     assert clock[0] - 1000.0 >= (30 - 6) / 5.0
+
+
+async def test_calls_that_would_wait_for_too_long_are_refused(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """W28: by a clock that stands still, so many wait as have their turn in time, and no more."""
+    turn, waiting = asyncio.Event(), 0
+
+    async def sleep(_seconds: float) -> None:
+        nonlocal waiting
+        waiting += 1
+        await turn.wait()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    config = dataclasses.replace(await serve(answer), api_rate=4.0)
+    async with Api(config) as api:
+        monkeypatch.setattr("hodei_providers.kubernetes.api.time", SimpleNamespace(monotonic=lambda: 1000.0))
+        monkeypatch.setattr("hodei_providers.kubernetes.api.asyncio", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr("hodei_providers.kubernetes.api.MAX_TURN_SECONDS", 2.0)
+        calls = [asyncio.create_task(api.get("/api/v1/pods")) for _ in range(4 + 2 * 4)]
+        await asyncio.sleep(0)
+        assert waiting == 2 * 4
+        with pytest.raises(ProviderUnavailableError, match="HODEI_K8S_API_RATE"):
+            await anext(api.watch("/api/v1/pods", seconds=60))
+        turn.set()
+        await asyncio.gather(*calls)

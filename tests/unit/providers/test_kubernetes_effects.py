@@ -85,6 +85,8 @@ ELSEWHERE: Mapping[str, str] = {
     "dynamic_namespaces": "integration/kubernetes/test_tenants.py::"
     "test_each_tenants_jobs_run_in_a_namespace_of_its_own",
     "namespace_prefix": "integration/kubernetes/test_tenants.py::test_each_tenants_jobs_run_in_a_namespace_of_its_own",
+    "max_namespaces": "unit/providers/test_kubernetes_watching.py::"
+    "test_namespaces_of_tenants_have_a_bound_and_those_that_have_one_keep_it",
     "ensure": "integration/kubernetes/test_admission.py::"
     "test_what_the_pod_security_standard_refuses_is_waited_for_until_it_is_settled",
     "server_identity": "integration/kubernetes/test_repairs.py::"

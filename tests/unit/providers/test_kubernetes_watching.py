@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 
 from hodei_faults.played_api import playing
-from hodei_providers.contract import Description, Handle, WorkerPhase
+from hodei_providers.contract import Description, Handle, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.listing import TRIES, list_all
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -145,3 +146,15 @@ async def test_what_namespaces_tell_waits_for_whoever_hears_it(tmp_path: Path) -
                 await asyncio.sleep(0)
             # Beside these: what was taken, what is about to be, and what waits for room.
             assert NEWS <= watch.told <= NEWS + 3
+
+
+def test_namespaces_of_tenants_have_a_bound_and_those_that_have_one_keep_it() -> None:
+    """L08: each is watched, repaired and remembered; a further tenant's launch says which setting bounds them."""
+    nobody: Any = None
+    config = KubernetesConfig(dynamic_namespaces=True, max_namespaces=2, namespace_prefix="of-")
+    spaces = Spaces(nobody, config)
+    assert [spaces.of(f"w-{tenant}", tenant) for tenant in ("a", "b")] == ["of-a", "of-b"]
+    with pytest.raises(ProviderUnavailableError, match="HODEI_K8S_MAX_NAMESPACES"):
+        spaces.of("w-c", "c")
+    assert spaces.of("w-a2", "a") == "of-a"
+    assert set(spaces.known) == {config.namespace, "of-a", "of-b"}
