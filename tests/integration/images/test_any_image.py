@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
+from hodei_providers.docker.config import DockerConfig
 
 #: The first test that needs an image waits until it is built.
 pytestmark = pytest.mark.timeout(900)
@@ -35,6 +36,16 @@ RUN printf '#include <stdio.h>\\nint main(void) { puts("of musl"); }' > /hello.c
 FROM scratch
 COPY --from=build /image /
 ENV PATH=/
+"""
+
+#: Tells the limits that the kernel keeps, of version 2 or of version 1.
+LIMITS = "cd /sys/fs/cgroup; cat cpu.max memory.max 2>&- || cat cpu/cpu.cfs_[pq]*_us memory/memory.limit_in_bytes"
+#: The worker's image with a project in it, whose test that is.
+PROJECT = f"""
+USER 0
+RUN apt-get update && apt-get install -y --no-install-recommends make && rm -rf /var/lib/apt/lists/*
+USER 1000:1000
+RUN printf 'test:\\n\\t@%s\\n' '{LIMITS}' > Makefile
 """
 
 
@@ -109,3 +120,11 @@ def test_hodei_run_names_an_image(site: Any, worker_image: str) -> None:
         "run", "--image", "busybox:stable", "--memory", "64Mi", "--cpu", "0.5", "--", "sh", "-c", "exit 7"
     )
     assert done.returncode == 7, done.stderr
+
+
+def test_a_projects_tests_run_within_the_limits_that_are_asked_for(docker: Any, site: Any, worker_image: str) -> None:
+    """As the first thing that a platform engineer tries; the memory has the agent's overhead on top."""
+    site.serve(HODEI_DOCKER_ENABLED="1", HODEI_WORKER_IMAGE=docker.build(f"FROM {worker_image}\n{PROJECT}"))
+    said = site.job("--provider", "docker", "--cpu", "0.5", "--memory", "256Mi", "--", "make", "test")
+    memory = (256 << 20) + DockerConfig().memory_overhead
+    assert sorted(map(int, said.split())) == [50_000, 100_000, memory]
