@@ -19,6 +19,9 @@ writable by the user that the container runs as, and to nowhere else.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import PurePosixPath
+
 #: Where the folder is, in the worker's image and in every container that it is brought to.
 AGENT_FOLDER = "/opt/hodei-agent"
 #: Runs the agent: the whole command of a container, or the beginning of one with options of ``hodei worker``.
@@ -45,3 +48,15 @@ def copy_command(target: str) -> tuple[str, ...]:
     :param target: where a volume is mounted in that container, writable.
     """
     return (*AGENT_COMMAND, "--copy-agent", target)
+
+
+def scratch_folders(folders: Iterable[str], mounted: Iterable[str]) -> list[str]:
+    """Return the folders that a container has for itself, and may empty between jobs.
+
+    :param mounted: where settings have mounted something, which others may have, too.
+    """
+    return [
+        folder
+        for folder in folders
+        if folder and not any(PurePosixPath(folder).is_relative_to(each) for each in mounted)
+    ]

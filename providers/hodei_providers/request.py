@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,11 +61,13 @@ class LaunchRequest:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     report: Callable[[str], None] = dataclasses.field(default=say_nothing, compare=False, repr=False)
 
-    def worker_environment(self, directory: str) -> dict[str, str]:
+    def worker_environment(self, directory: str, scratch: Sequence[str] = ()) -> dict[str, str]:
         """Return the worker's variables, but for its token and the authority, which each provider brings in its way.
 
         :param directory: the worker's own, as it sees it.
+        :param scratch: more folders that nobody but this worker has: a worker of several jobs empties them in between.
         """
+        emptied = {"HODEI_SCRATCH_FOLDERS": ":".join(scratch)} if scratch and self.max_jobs != 1 else {}
         return {
             **self.environment,
             "HODEI_WORKER_ID": self.worker_id,
@@ -73,6 +75,7 @@ class LaunchRequest:
             "HODEI_SERVER_ADDRESS": self.server_address,
             "HODEI_WORKER_DIR": directory,
             "HODEI_MAX_JOBS": str(self.max_jobs),
+            **emptied,
         }
 
 

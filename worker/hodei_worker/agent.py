@@ -19,6 +19,7 @@ from hodei_worker.attempt import DEFAULT_GRACE, Attempt
 from hodei_worker.backoff import Backoff
 from hodei_worker.connection import SILENT_INTERVALS, Connection, ConnectionLostError, open_stream
 from hodei_worker.health import HealthFile
+from hodei_worker.leavings import Leavings
 from hodei_worker.process import descendants
 from hodei_worker.registration import PROTOCOL_VERSION, REFUSALS, SessionOverError, register
 from hodei_worker.settings import WorkerSettings
@@ -35,6 +36,7 @@ class Agent:
 
     def __init__(self, settings: WorkerSettings) -> None:
         self._settings = settings
+        self._leavings = Leavings(settings.scratch_folders)
         self._health = HealthFile(settings.directory)
         self._wake = asyncio.Event()
         self._connection: Connection | None = None
@@ -196,7 +198,7 @@ class Agent:
             refused = wire.RunRefused(attempt_uid=run.attempt_uid, epoch=run.epoch, reason=reason)
             self._send(wire.ConnectRequest(run_refused=refused))
             return
-        attempt = Attempt(run, self._settings, self._wake.set, lambda: self._offset)
+        attempt = Attempt(run, self._settings, self._leavings, changed=self._wake.set, offset=lambda: self._offset)
         self._attempt = attempt
         self._running = self._tasks.create_task(self._run_attempt(attempt), name=f"attempt {attempt.uid}")
 

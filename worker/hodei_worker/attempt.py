@@ -13,10 +13,10 @@ from pathlib import Path
 
 from hodei.checksum import decode_checksum, encode_checksum
 from hodei.clock import steady_time_ns
-from hodei.folders import remove_folder
 from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
+from hodei_worker.leavings import Leavings
 from hodei_worker.oom import OomCounter, own_counter_file
 from hodei_worker.outbox import Outbox, Spool
 from hodei_worker.output import Output, open_pipe
@@ -35,6 +35,7 @@ HOLD_SECONDS = 0.005
 class Attempt:
     """Runs one attempt.
 
+    :param leavings: removes what the job leaves on disk.
     :param changed: called when there is something to send.
     :param offset: nanoseconds between this clock and the server's.
     :ivar started: what to tell the server of the process's start.
@@ -42,7 +43,13 @@ class Attempt:
     """
 
     def __init__(
-        self, run: wire.RunAttempt, settings: WorkerSettings, changed: Callable[[], None], offset: Callable[[], int]
+        self,
+        run: wire.RunAttempt,
+        settings: WorkerSettings,
+        leavings: Leavings,
+        *,
+        changed: Callable[[], None],
+        offset: Callable[[], int],
     ) -> None:
         self.uid = run.attempt_uid
         self.epoch = run.epoch
@@ -55,6 +62,7 @@ class Attempt:
         self.abandoned = False
         self._run = run
         self._settings = settings
+        self._leavings = leavings
         self._changed = changed
         self._scratch = settings.directory / f"scratch-{run.attempt_uid}"
         self.outbox = Outbox(
@@ -93,9 +101,7 @@ class Attempt:
                 timer.cancel()
             self.output.close()
             self._secret_files.remove()
-            if not _removed_empty(self._scratch):
-                # It takes seconds where a job has left many files; the server is answered meanwhile.
-                await asyncio.to_thread(remove_folder, self._scratch)
+            await self._leavings.remove(self._scratch)
         if error is not None and self._stop_cause is None:
             self.output.say(f"hodei: {error}")
         self.result = self._make_result(error, left_open=left_open, oom=oom.grown())
@@ -277,12 +283,3 @@ class Attempt:
         """Remove what is kept of it."""
         with contextlib.suppress(OSError):
             self.outbox.close()
-
-
-def _removed_empty(folder: Path) -> bool:
-    """Remove a folder, if it is empty, as most jobs leave it; return whether it was."""
-    try:
-        folder.rmdir()
-    except OSError:
-        return False
-    return True

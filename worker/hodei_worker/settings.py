@@ -36,6 +36,7 @@ class WorkerSettings:
     :param directory: for what overflows memory, for the jobs' scratch folders, and for whether the server is there.
     :param job_environment: what jobs start from: all that the container's image says, or a part of the worker's own.
     :param job_directory: where jobs run that don't say: the image's own, or None for their scratch folder.
+    :param scratch_folders: the worker's alone, too: what a job has put there goes with it.
     :param max_jobs: how many jobs to run before going; 0 is without end.
     :param log_memory: of a log that is not acknowledged, what is kept in memory.
     :param spool_limit: what overflows to disk at most; then the job waits on a full pipe.
@@ -55,6 +56,7 @@ class WorkerSettings:
     directory: Path
     job_environment: Mapping[str, str]
     job_directory: Path | None
+    scratch_folders: tuple[Path, ...]
     max_jobs: int
     log_memory: int
     spool_limit: int
@@ -97,6 +99,7 @@ def read_settings(
         directory=directory or Path(tempfile.mkdtemp(prefix="hodei-worker-")),
         job_environment=_job_environment(environment, in_container=in_container),
         job_directory=Path.cwd() if in_container else None,
+        scratch_folders=tuple(map(Path, filter(None, environment.get("HODEI_SCRATCH_FOLDERS", "").split(":")))),
         max_jobs=read("HODEI_MAX_JOBS", "1", _count) if max_jobs is None else max_jobs,
         log_memory=read("HODEI_LOG_MEMORY_BYTES", str(8 << 20), _memory),
         spool_limit=read("HODEI_SPOOL_BYTES", str(1 << 30), _count),

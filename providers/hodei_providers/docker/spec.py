@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER
+from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, scratch_folders
 from hodei_providers.contract import LaunchRequest, Resources, UnsupportedRequestError
 from hodei_providers.docker.config import DockerConfig
 
@@ -20,6 +20,8 @@ NAME_PREFIX = "hodei-"
 #: overflows of a log goes to disk there; on a tmpfs it would count as the job's memory.
 STATE_MOUNT = "/hodei"
 STATE_FOLDER = f"{STATE_MOUNT}/worker"
+#: Every container has these for itself.
+SCRATCH = ("/tmp", "/dev/shm")  # noqa: S108 - see above
 TOKEN = "otp"  # noqa: S105 - a file's name
 AUTHORITY = "ca.pem"
 #: What the engine keeps of the agent's own output, for what comes before it is connected. Hodei has the job's log.
@@ -113,7 +115,7 @@ def container_spec(
     labels = labels_of(request, config.container_labels)
     spec: dict[str, Any] = {
         "Image": request.image or config.worker_image,
-        "Env": [f"{name}={value}" for name, value in _environment(request).items()],
+        "Env": [f"{name}={value}" for name, value in _environment(request, config, image).items()],
         "Labels": labels,
         "Cmd": [],
         "Healthcheck": {"Test": ["NONE"]},  # Hodei sees for itself, and a check would take the job's memory
@@ -127,8 +129,9 @@ def container_spec(
     return spec
 
 
-def _environment(request: LaunchRequest) -> dict[str, str]:
-    environment = request.worker_environment(STATE_FOLDER)
+def _environment(request: LaunchRequest, config: DockerConfig, image: ImageFacts) -> dict[str, str]:
+    scratch = scratch_folders((*SCRATCH, image.directory.rstrip("/")), [each.target for each in config.mounts])
+    environment = request.worker_environment(STATE_FOLDER, scratch)
     environment["HODEI_OTP_TOKEN_FILE"] = f"{STATE_FOLDER}/{TOKEN}"
     if request.ca_pem is not None:
         environment["HODEI_TLS_CA"] = f"{STATE_FOLDER}/{AUTHORITY}"

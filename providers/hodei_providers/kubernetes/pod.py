@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hodei.quantities import format_size, parse_size
-from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
+from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command, scratch_folders
 from hodei_providers.contract import LaunchRequest, Purpose
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
@@ -21,6 +21,7 @@ from hodei_providers.kubernetes.layout import (
     CREDENTIALS,
     FOLDER,
     HOME,
+    SCRATCH,
     TOKEN,
     TRUST,
 )
@@ -197,8 +198,9 @@ def _agent_container(request: LaunchRequest, config: KubernetesConfig, *, strict
 
 
 def _environment(request: LaunchRequest, config: KubernetesConfig, owner: Owner) -> Iterator[Manifest]:
+    scratch = scratch_folders(SCRATCH, [str(mount["mountPath"]) for mount in config.volume_mounts])
     values = {
-        **request.worker_environment(FOLDER),
+        **request.worker_environment(FOLDER, scratch),
         # The cluster waits for no job: it is asked to end at once, and has what the pod's own grace leaves.
         "HODEI_TERM_GRACE": str(_grace_seconds(request, config) - DRAIN_SECONDS),
     }

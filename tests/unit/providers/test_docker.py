@@ -98,6 +98,15 @@ def test_a_users_image_gets_the_agent_and_no_token_is_in_what_the_engine_shows()
     assert "Entrypoint" not in spec()
 
 
+def test_only_a_worker_of_several_jobs_empties_folders_and_none_that_others_may_have() -> None:
+    """What a setting mounts there, or above, is not the container's alone."""
+    name = "HODEI_SCRATCH_FOLDERS"
+    assert name not in str(spec()["Env"])
+    assert f"{name}=/tmp:/dev/shm:/home/hodei" in spec(max_jobs=2)["Env"]
+    mounts = tuple(Mount("/a", target, read_only=False) for target in ("/home", "/tmp/", "/dev/shm/deeper"))
+    assert f"{name}=/dev/shm" in spec(DockerConfig(mounts=mounts), max_jobs=0)["Env"]
+
+
 def test_labels_of_ours_can_not_be_overridden() -> None:
     """W12: whose a container is, nobody else says."""
     config = DockerConfig(container_labels={"hodei.installation": "another", "team": "ops"})

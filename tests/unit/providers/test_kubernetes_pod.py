@@ -185,6 +185,16 @@ def test_the_worker_is_told_who_and_where_it_is() -> None:
     )
 
 
+def test_a_pod_of_several_jobs_empties_folders_and_none_that_others_may_have() -> None:
+    """What a setting mounts there is not the pod's alone."""
+    assert "HODEI_SCRATCH_FOLDERS" not in environment(pod())
+    several = make_request(max_jobs=2)
+    assert environment(pod(several))["HODEI_SCRATCH_FOLDERS"] == "/tmp:/dev/shm:/home/hodei"
+    claim = {"name": "a", "persistentVolumeClaim": {"claimName": "a"}}
+    mounted = pod(several, volumes=[claim], volume_mounts=[{"name": "a", "mountPath": "/dev/shm"}])
+    assert environment(mounted)["HODEI_SCRATCH_FOLDERS"] == "/tmp:/home/hodei"
+
+
 def test_every_writable_folder_is_sized_and_the_spool_is_larger_than_its_bound() -> None:
     """A full folder must not be the node's trouble; a worker writes up to 1 GiB of logs."""
     made = pod()

@@ -15,8 +15,9 @@ import pytest
 from hodei.folders import remove_folder
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
-from hodei_worker import attempt as attempt_module
+from hodei_worker import leavings as leavings_module
 from hodei_worker.attempt import Attempt
+from hodei_worker.leavings import Leavings
 from hodei_worker.settings import read_settings
 
 MakeAttempt = Callable[..., Attempt]
@@ -45,7 +46,7 @@ def make_attempt(tmp_path: Path) -> MakeAttempt:
             "PATH": os.environ["PATH"],
         }
         run = wire.RunAttempt(job_id="j", attempt_uid="a", epoch=1, spec=types_wire.JobSpec(argv=argv))
-        return Attempt(run, read_settings(given | environment), lambda: None, lambda: 0)
+        return Attempt(run, read_settings(given | environment), Leavings(()), changed=lambda: None, offset=lambda: 0)
 
     return make
 
@@ -107,7 +108,7 @@ async def test_the_worker_does_other_things_while_many_files_are_removed(
         assert looped.wait(10.0), "the loop waits"
         return remove_folder(folder)
 
-    monkeypatch.setattr(attempt_module, "remove_folder", slow)
+    monkeypatch.setattr(leavings_module, "remove_folder", slow)
     attempt = make_attempt("touch", "file")
     await attempt.run()
     assert attempt.result is not None
