@@ -61,6 +61,10 @@ soak seconds="600" *arguments:
 soak-k8s jobs="100":
     HODEI_K8S_TEST=1 HODEI_TEST_K8S_JOBS={{jobs}} {{bin}}/pytest -q tests/integration/kubernetes/test_many_jobs.py
 
+# the same on the Docker engine; none ends before all of them run
+soak-docker jobs="100":
+    HODEI_TEST_DOCKER_JOBS={{jobs}} {{bin}}/pytest -q tests/integration/docker/test_many_jobs.py
+
 # build both images for this machine, tagged `latest` and with the version
 images: (_images "docker build")
 

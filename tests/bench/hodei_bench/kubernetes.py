@@ -11,11 +11,9 @@ import sys
 import time
 from collections.abc import AsyncIterator
 
-from hodei.v1 import types_pb2 as wire
 from hodei_bench.docker import IMAGE
-from hodei_bench.echoes import ECHO, IMPORTS, burst, ended, one_job
+from hodei_bench.echoes import ECHO, IMPORTS, burst, ended, one_job, whole_logs
 from hodei_bench.harness import Result, Setup, bench, repeat
-from hodei_client import STDOUT, Chunk, Client
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.api import Api
 
@@ -23,7 +21,6 @@ from hodei_providers.kubernetes.api import Api
 AT_ONCE = 8
 #: Of the node, for each; a hundred find room on a small one.
 ASKED = {"cpu": "10m", "memory": "32Mi", "ephemeral-storage": "16Mi"}
-LINES = 2000
 
 
 class BarePods:
@@ -106,24 +103,6 @@ class BarePods:
         began = time.perf_counter()
         await asyncio.gather(*(one() for _ in range(count)))
         return count / (time.perf_counter() - began)
-
-
-async def whole_logs(client: Client, count: int) -> float:
-    """Submit jobs at once that each write a log of their own, and compare all of them; return how many a second."""
-    began = time.perf_counter()
-    script = f"echo begin $0; seq 1 {LINES}; echo end $0"
-    ids = [await client.submit(["sh", "-c", script, str(number)]) for number in range(count)]
-    outcomes = await asyncio.gather(*(client.wait(job_id) for job_id in ids))
-    took = time.perf_counter() - began
-    numbers = "".join(f"{line}\n" for line in range(1, LINES + 1))
-    for number, job_id in enumerate(ids):
-        events = client.logs(job_id)
-        data = b"".join([each.data async for each in events if isinstance(each, Chunk) and each.stream == STDOUT])
-        if data.decode() != f"begin {number}\n{numbers}end {number}\n":
-            raise RuntimeError(f"the log of job {job_id} is not whole")
-        if outcomes[number].state != wire.JOB_STATE_SUCCEEDED or not (await client.receipt(job_id)).complete:
-            raise RuntimeError(f"job {job_id} ended as {outcomes[number]}")
-    return count / took
 
 
 @contextlib.asynccontextmanager
