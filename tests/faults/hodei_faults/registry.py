@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import platform
+import secrets
 import signal
 import sys
 import tarfile
@@ -24,6 +25,9 @@ from typing import Self
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+#: Of all that is sent, and what there is between them where there is time. The engine tells of each twentieth.
+PIECES = 15
+PIECE_SECONDS = 0.5
 #: All that begin so are the same image.
 TAGS = "/v2/hodei/image/manifests/1"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -59,10 +63,15 @@ class Registry:
 
     :param saved: the image, as ``docker save`` writes it.
     :param user: the name and password it wants, with a colon between; none when empty.
-    :ivar name: of the image, at this registry.
+    :ivar port: where it serves; it may be ended and begin again there.
+    :ivar asked: the paths of what it was asked for.
+    :ivar hurried: once cleared, what it sends comes in pieces, long after each other, until it is set again.
     """
 
     def __init__(self, saved: bytes, user: str = "") -> None:
+        self.asked: list[str] = []
+        self.hurried = threading.Event()
+        self.hurried.set()
         self.blobs: dict[str, bytes] = {}
         self.expected = "Basic " + base64.b64encode(user.encode()).decode() if user else ""
         with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
@@ -73,15 +82,14 @@ class Registry:
                 return file.read()
 
             entry = json.loads(read("manifest.json"))[0]
-            layers = [self._keep(gzip.compress(read(name), 1), LAYER) for name in entry["Layers"]]
-            config = self._keep(read(entry["Config"]), CONFIG)
+            layers = [self._keep(_compressed(read(name)), LAYER) for name in entry["Layers"]]
+            # Another image than the one that was saved, which the engine has: it would fetch nothing.
+            described = json.loads(read(entry["Config"])) | {"comment": secrets.token_hex(8)}
+            config = self._keep(json.dumps(described).encode(), CONFIG)
         self.manifest = json.dumps(
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
         ).encode()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
-        self.host = f"127.0.0.1:{self._server.server_port}"
-        self.name = f"{self.host}/hodei/image:1"
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+        self.port = 0
 
     def _keep(self, blob: bytes, kind: str) -> dict[str, object]:
         digest = "sha256:" + hashlib.sha256(blob).hexdigest()
@@ -90,6 +98,9 @@ class Registry:
 
     def __enter__(self) -> Self:
         """Begin to serve."""
+        self._server = ThreadingHTTPServer(("127.0.0.1", self.port), self._handler())
+        self.port = self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
         self._thread.start()
         return self
 
@@ -112,6 +123,7 @@ class Registry:
 
             def do_GET(self) -> None:
                 """Answer."""
+                registry.asked.append(self.path)
                 if registry.expected and self.headers.get("Authorization") != registry.expected:
                     self._answer(401, b'{"errors": [{"code": "UNAUTHORIZED", "message": "authentication required"}]}')
                 elif self.path == "/v2/":
@@ -136,7 +148,11 @@ class Registry:
                     self.send_header("Docker-Content-Digest", registry.manifest_digest)
                 self.end_headers()
                 if self.command == "GET":
-                    self.wfile.write(body)
+                    size = max(64 << 10, len(body) // PIECES)
+                    for begin in range(0, len(body), size):
+                        if begin:
+                            registry.hurried.wait(PIECE_SECONDS)
+                        self.wfile.write(body[begin : begin + size])
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""
@@ -144,9 +160,29 @@ class Registry:
         return Handler
 
     @property
+    def host(self) -> str:
+        """Return where it is, as images' names begin."""
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def name(self) -> str:
+        """Return what the image is called here."""
+        return f"{self.host}/hodei/image:1"
+
+    @property
+    def name_by_content(self) -> str:
+        """Return what it is called by its manifest's digest."""
+        return f"{self.host}/hodei/image@{self.manifest_digest}"
+
+    @property
     def manifest_digest(self) -> str:
         """Return what names the manifest's content."""
         return "sha256:" + hashlib.sha256(self.manifest).hexdigest()
+
+
+def _compressed(layer: bytes) -> bytes:
+    """Compress a layer to what no engine has seen yet: it keeps what it has fetched, and fetches that no more."""
+    return gzip.compress(layer, 1, mtime=secrets.randbits(31))
 
 
 if __name__ == "__main__":

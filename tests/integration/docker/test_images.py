@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import SYSTEM, Chunk, Client, ClientSettings
+from hodei_client import SYSTEM, Client, ClientSettings
 from hodei_faults.containers import container_of, docker
-from hodei_faults.logs import read
+from hodei_faults.logs import read, until_said
 from hodei_faults.registry import Registry
+from hodei_providers.docker import images
 from hodei_providers.docker.config import DockerConfig
 from hodei_providers.docker.spec import agent_volume_name
 from hodei_server.app import Server
@@ -58,6 +60,22 @@ async def test_a_pull_is_told_at_the_beginning_of_the_log(client: Client, regist
     assert f"image {registry.name}: pulled in" in told
     assert await read(client, job) == b"from the image\n"
     assert (await client.receipt(job)).complete
+
+
+async def test_a_pull_that_takes_long_tells_how_far_it_is(client: Client, registry: Registry) -> None:
+    """W01, W02: while it goes on, in layers and bytes."""
+    registry.hurried.clear()
+    job = await client.submit(["true"], image=registry.name)
+    await until_said(client, job, "MB fetched")
+    registry.hurried.set()
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+    told = (await read(client, job, SYSTEM)).decode()
+    line = re.search(r"image (\S+): (\d) of 1 layers there, (\S+) MB of (\S+) MB fetched", told)
+    assert line is not None, told
+    name, whole, done, size = line.groups()
+    assert (name, whole) == (registry.name, "0")
+    assert 0 < float(done) < float(size)
+    assert f"image {registry.name}: pulled in" in told
 
 
 async def test_an_image_that_does_not_exist_fails_its_job_at_once(client: Client, registry: Registry) -> None:
@@ -118,18 +136,26 @@ async def test_a_registry_that_does_not_answer_is_waited_for_until_the_start_tim
     assert "can't be pulled yet" in (await read(client, job, SYSTEM)).decode()
 
 
-async def test_what_is_cancelled_while_its_image_is_waited_for_is_never_launched(client: Client, saved: bytes) -> None:
-    """W16: although the registry comes back."""
+async def test_what_is_cancelled_while_its_image_is_waited_for_is_never_launched(
+    client: Client, saved: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W16: although the registry comes back, as a job shows that has gone on waiting for it."""
+    monkeypatch.setattr(images, "RETRY_SECONDS", (0.2,))
     with Registry(saved) as gone:
         pass
     job = await client.submit(["true"], image=gone.name)
-    async with asyncio.timeout(30):
-        async for event in client.logs(job):
-            if isinstance(event, Chunk) and b"can't be pulled yet" in event.data:
-                break
+    other = await client.submit(["true"], image=gone.name_by_content)
+    for waiting in (job, other):
+        await until_said(client, waiting, "can't be pulled yet")
     await client.cancel(job)
     assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+    with gone:
+        # Until then, what still wanted the first one's image would have asked for it, as often.
+        assert (await client.wait(other)).state == wire.JOB_STATE_SUCCEEDED
+        assert [path for path in gone.asked if path.endswith("/manifests/1")] == []
+    docker("rmi", gone.name_by_content, check=False)
     assert container_of(job) == ""
+    assert (await client.get(job)).attempts[-1].outcome.cause == wire.CAUSE_CANCELLED
 
 
 async def test_an_agents_volume_that_somebody_has_removed_is_filled_again(client: Client, config: DockerConfig) -> None:
