@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import SYSTEM, Client, ClientSettings, PreconditionError
+from hodei_client import STDERR, SYSTEM, Client, ClientSettings, PreconditionError
 from hodei_faults.containers import container_of, docker, inspect, leftovers
 from hodei_faults.logs import read
 from hodei_providers.docker.config import DockerConfig
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
+#: What a job's environment has beside what its image says.
+GIVEN = {"HODEI_JOB_ID", "HODEI_ATTEMPT", "HODEI_ATTEMPT_UID", "HODEI_WORKER_ID", "TRACEPARENT"}
+#: Tells what a process was given and what it knows.
+OF_A_PROCESS = ("environ", "maps", "mem", "auxv")
 MakeSettings = Callable[..., Settings]
 WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
 
@@ -96,15 +101,52 @@ async def test_a_child_that_holds_the_output_open_holds_up_nothing(client: Clien
     assert await read(client, job) == b"done\n"
 
 
-async def test_a_job_finds_no_token(client: Client) -> None:
-    """W24: not in its environment, not in the agent's, not as a file."""
-    script = "env; cat /proc/1/environ; find /hodei -name otp; cat /hodei/worker/otp; cat /proc/1/mem; exit 0"
-    job = await client.submit(["sh", "-c", script])
+async def test_a_job_in_a_users_image_starts_from_what_the_image_says_and_nothing_of_the_agents(
+    client: Client, tmp_path: Path
+) -> None:
+    """W24: its environment is what `docker run` gives, with a job's names; no library or file of the agent is open."""
+    (tmp_path / "Dockerfile").write_text(
+        "FROM debian:stable-slim\nENV PATH=/opt/own/bin:/usr/bin:/bin LD_LIBRARY_PATH=/opt/own/lib LD_PRELOAD= A=b\n"
+    )
+    image = f"hodei-own:{tmp_path.name.lower()}"
+    docker("build", "-q", "-t", image, str(tmp_path))
+    try:
+        plain = docker("run", "--rm", image, "cat", "/proc/self/environ").rstrip("\0").split("\0")
+        job = await client.submit(["cat", "/proc/self/environ", "/proc/self/maps"], image=image)
+        opened = await client.submit(["sh", "-c", "ls -l /proc/$$/fd; touch /opt/hodei-agent/x"], image=image)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert (await client.wait(opened)).cause == wire.CAUSE_EXIT_CODE
+    finally:
+        docker("rmi", "-f", image, check=False)
+    *variables, maps = (await read(client, job)).decode().split("\0")
+    found = dict(each.split("=", 1) for each in variables)
+    assert set(found) - {each.partition("=")[0] for each in plain} == GIVEN
+    assert {each for each in plain if not each.startswith("HOSTNAME=")} <= set(variables)
+    assert "ld-linux" in maps
+    assert "hodei" not in maps
+    descriptors = re.findall(r" (\d+) -> (\S+)", (await read(client, opened)).decode())
+    assert [number for number, _ in descriptors] == ["0", "1", "2"]
+    assert b"Read-only" in await read(client, opened, STDERR)
+
+
+@pytest.mark.parametrize("image", ["", "busybox:stable"])
+async def test_a_job_finds_no_token_and_cannot_look_into_the_agent(client: Client, image: str) -> None:
+    """W24: not in its environment, not as a file, and not in the agent, of the same user; as root neither."""
+    # What can be opened of the job's own process, which is as any other, can't be opened of the agent.
+    opening = (
+        f"for pid in $$ 1; do for name in {' '.join(OF_A_PROCESS)}; do "
+        "(: < /proc/$pid/$name) 2> /dev/null && echo opened $pid $name; done; done; "
+    )
+    script = f"env; find /hodei -name otp; cat /hodei/worker/otp; {opening} echo me $$; tr '\\0' ' ' </proc/1/cmdline"
+    job = await client.submit(["sh", "-c", script], image=image)
     assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-    text = await read(client, job)
-    assert b"OTP" not in text
-    assert b"/otp" not in text
-    assert b"HODEI_SERVER_ADDRESS" not in text
+    text = (await read(client, job)).decode()
+    for word in ("OTP", "/otp", "HODEI_SERVER_ADDRESS"):
+        assert word not in text
+    lines = text.splitlines()
+    (own,) = [line.removeprefix("me ") for line in lines if line.startswith("me ")]
+    assert [line for line in lines if line.startswith("opened")] == [f"opened {own} {name}" for name in OF_A_PROCESS]
+    assert "hodei" in lines[-1]
 
 
 async def test_a_worker_that_ends_before_it_connects_leaves_its_words_in_the_log(
