@@ -27,10 +27,10 @@ WaitFor = Callable[[Callable[[], object]], Awaitable[None]]
 
 #: Says that it runs; the first time it stays until it is ended.
 TWICE = "echo run >> /mnt/shared/runs; [ $(wc -l < /mnt/shared/runs) -gt 1 ] || sleep 600"
-#: Says that it runs, and stays until it is told to go on.
-WAITING = (
-    "echo before; touch /mnt/shared/started-$HODEI_JOB_ID; "
-    "while [ ! -e /mnt/shared/go ]; do sleep 0.1; done; echo after"
+#: Numbers lines until it is told to end, then says how many there were.
+COUNTING = (
+    "i=0; while [ ! -e /mnt/shared/go ]; do i=$((i + 1)); echo $i; echo >>/mnt/shared/lines-$HODEI_JOB_ID; sleep 0.2; "
+    "done; echo $i lines"
 )
 
 
@@ -57,26 +57,6 @@ async def test_a_container_that_is_ended_from_outside_is_noticed_and_its_job_run
     assert first in lost
     assert last == wire.CAUSE_EXIT_CODE
     await wait_for(lambda: not container_of(job))
-
-
-async def test_a_restart_of_the_server_adopts_its_containers(
-    make_settings: MakeSettings, shared: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """W11, W14, W26: twenty of them go on; each job runs once and its log is whole."""
-    monkeypatch.setenv("HODEI_DOCKER_MAX_WORKERS", "20")
-    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
-        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
-        jobs = [await client.submit(["sh", "-c", WAITING]) for _ in range(20)]
-        await wait_for(lambda: len(list(shared.glob("started-*"))) == 20)
-        before = {job: container_of(job) for job in jobs}
-    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
-        assert {job: container_of(job) for job in jobs} == before
-        (shared / "go").touch()
-        for job in jobs:
-            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
-            assert len((await client.get(job)).attempts) == 1
-            assert await read(client, job) == b"before\nafter\n"
-            assert (await client.receipt(job)).complete
 
 
 @pytest.fixture
@@ -108,6 +88,32 @@ async def test_a_server_that_dies_while_it_launches_leaves_nothing_undone(
     assert len((await client.get(job)).attempts) == 1
     assert await read(client, job) == b"hello\n"
     await wait_for(lambda: not leftovers(f"hodei.job={job}"))
+
+
+async def test_a_server_that_is_killed_adopts_its_containers_when_it_is_back(
+    server_process: tuple[ServerProcess, Client], shared: Path, wait_for: WaitFor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W11, W14, W26: twenty of them go on meanwhile; each job runs once, and its log has every line once."""
+    monkeypatch.setenv("HODEI_DOCKER_MAX_WORKERS", "20")
+    process, client = server_process
+    await process.start()
+    jobs = [await client.submit(["sh", "-c", COUNTING]) for _ in range(20)]
+    await wait_for(lambda: len(list(shared.glob("lines-*"))) == 20)
+    before = {job: container_of(job) for job in jobs}
+    await process.kill()
+    killed = {job: len((shared / f"lines-{job}").read_text()) for job in jobs}
+    # Each says more while nobody hears it.
+    await wait_for(lambda: all(len((shared / f"lines-{job}").read_text()) > killed[job] for job in jobs))
+    await process.start()
+    assert {job: container_of(job) for job in jobs} == before
+    (shared / "go").touch()
+    for job in jobs:
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert len((await client.get(job)).attempts) == 1
+        lines = (await read(client, job)).decode().splitlines()
+        assert lines == [*map(str, range(1, len(lines))), f"{len(lines) - 1} lines"]
+        assert (await client.receipt(job)).complete
+    await wait_for(lambda: not any(leftovers(f"hodei.job={job}") for job in jobs))
 
 
 async def test_the_engine_may_stop_and_start_under_running_jobs(
