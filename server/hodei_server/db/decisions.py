@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from sqlalchemy import bindparam, delete, insert, select
@@ -43,16 +44,28 @@ _OLDEST_KEPT = (
 _DELETE_OLDER = prepared(delete(decisions).where(_waiting, decisions.c.number < _OLDEST_KEPT))
 
 
-def insert_decision(tx: Transaction, job_id: str, decision: bytes, tenant: str, attempt_uid: str | None) -> None:
-    """Write a decision down; its time is the transaction's.
+@dataclasses.dataclass(frozen=True, slots=True)
+class NewDecision:
+    """A decision to be written down.
 
-    :param decision: an encoded `hodei.v1.Decision`.
+    :param encoded: a `hodei.v1.Decision`.
     :param attempt_uid: that begins with it; None where the job waits on: older ones of that kind may go for it.
     """
-    if attempt_uid is None:
-        tx.execute(_DELETE_OLDER, {"id": job_id})
-    row = {"job_id": job_id, "tenant": tenant, "attempt_uid": attempt_uid, "at": tx.now}
-    tx.insert_later(_INSERT, row | {"decision": decision})
+
+    job_id: str
+    tenant: str
+    attempt_uid: str | None
+    encoded: bytes
+
+
+def insert_decisions(tx: Transaction, new: Sequence[NewDecision]) -> None:
+    """Write decisions of several jobs down; their time is the transaction's."""
+    waiting = [{"id": each.job_id} for each in new if each.attempt_uid is None]
+    if waiting:
+        tx.execute(_DELETE_OLDER, waiting)
+    for each in new:
+        row = {"job_id": each.job_id, "tenant": each.tenant, "attempt_uid": each.attempt_uid, "at": tx.now}
+        tx.insert_later(_INSERT, row | {"decision": each.encoded})
 
 
 def list_decisions(

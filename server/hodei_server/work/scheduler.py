@@ -14,7 +14,7 @@ from sqlalchemy.engine import RowMapping
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.database import Database
-from hodei_server.db.decisions import insert_decision
+from hodei_server.db.decisions import NewDecision, insert_decisions
 from hodei_server.db.job_queries import providers_that_failed, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
@@ -193,7 +193,7 @@ class Scheduler:
         draining = [name for name, state in self.states.items() if state is ProviderState.DRAINING and name not in busy]
         drained = [name for name in draining if end_drain(tx, name)]
         whole = time.monotonic() - self._whole_at >= BEHIND_SECONDS
-        look = Look([], [], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
+        look = Look([], [], [], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
         beyond: collections.Counter[str] = collections.Counter()
         for job in queue:
             one = self._give_one(tx, job, placing, queue, look)
@@ -208,6 +208,7 @@ class Scheduler:
         else:
             whole = True
         insert_workers(tx, look.launched)
+        insert_decisions(tx, look.decided)
         crowded, in_the_way = frozenset(placing.crowded), placing.in_the_way()
         return dataclasses.replace(look, whole=whole, free=placing.free, crowded=crowded, in_the_way=in_the_way)
 
@@ -228,7 +229,7 @@ class Scheduler:
             if len(look.waiting) < MOST_A_LOOK and not self._remembered.knows(job_id, gist):
                 look.waiting[job_id] = gist
                 decision = encoded_decision(job_id, spec, choice, self.prices, reason=capped or "")
-                insert_decision(tx, job_id, decision, tenant, None)
+                look.decided.append(NewDecision(job_id, tenant, None, decision))
             return None
         attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
         if place.worker_id is not None:
@@ -266,7 +267,7 @@ class Scheduler:
             reason=why,
             avoid=frozenset(failed),
         )
-        insert_decision(tx, job_id, decision, tenant, attempt_uid)
+        look.decided.append(NewDecision(job_id, tenant, attempt_uid, decision))
         return Given(row, tenant, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
 
     def launch(self, live: LiveAttempt) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hodei.v1 import job_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_server.db.database import Database
-from hodei_server.db.decisions import MOST_WAITING, insert_decision, list_decisions
+from hodei_server.db.decisions import MOST_WAITING, NewDecision, insert_decisions, list_decisions
 from hodei_server.db.jobs import NewJob, insert_job
 from hodei_server.db.retention import mark_expired
 from hodei_server.db.transaction import Transaction
@@ -22,8 +22,8 @@ async def test_a_job_that_waits_for_ever_does_not_fill_the_database(database: Da
     await database.write(submit)
 
     async def insert(decision: job_pb2.Decision, attempt_uid: str | None) -> None:
-        encoded = decision.SerializeToString()
-        await database.write(lambda tx: insert_decision(tx, decision.job_id, encoded, "default", attempt_uid))
+        new = NewDecision(decision.job_id, "default", attempt_uid, decision.SerializeToString())
+        await database.write(lambda tx: insert_decisions(tx, [new]))
 
     for number in range(MOST_WAITING + 7):
         for job_id in jobs[: 1 if number else 2]:

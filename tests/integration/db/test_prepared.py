@@ -16,7 +16,7 @@ from hodei.v1 import worker_pb2 as worker_wire
 from hodei_server.db import transaction as transaction_module
 from hodei_server.db.attempts import Assignment, LogEnd, assign, attempt_started, finish, keep_result, release_worker
 from hodei_server.db.database import Database, DatabaseUnavailableError
-from hodei_server.db.decisions import MOST_WAITING, insert_decision
+from hodei_server.db.decisions import MOST_WAITING, NewDecision, insert_decisions
 from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import NewJob, insert_job, submitted_before
 from hodei_server.db.prepared import PreparedStatements, prepared
@@ -48,7 +48,7 @@ def run_a_job(tx: Transaction) -> list[Any]:
     for number in range(MOST_WAITING + 2):
         tx.flush()
         decision = job_wire.Decision(job_id="job", reason=f"full {number}").SerializeToString()
-        insert_decision(tx, "job", decision, "default", None)
+        insert_decisions(tx, [NewDecision("job", "default", None, decision)])
     answers.append(take_worker(tx, "w1", "attempt", "default"))
     answers.append(take_worker(tx, "w1", "other", "default"))
     answers.append(assign(tx, Assignment("job", "attempt", "process", "w1", "server", 60_000_000)))
