@@ -28,6 +28,8 @@ _FIELDS = (
     (re.compile(r"range of cpus|nanocpus", re.IGNORECASE), "resources.cpu_millis"),
     (re.compile(r"minimum memory limit", re.IGNORECASE), "resources.memory_bytes"),
 )
+#: What an engine answers that is just ending, in any words beside these.
+_ENDING = re.compile(r"failed to update store|database not open|shutting down", re.IGNORECASE)
 #: What no repetition heals: the container can't be started with this image or these settings.
 _HOPELESS = re.compile(
     r"oci runtime|executable file not found|no such file or directory|unknown or invalid runtime|unable to find user",
@@ -47,7 +49,7 @@ def provider_error(error: BaseException, doing: str) -> ProviderError:
         return ProviderUnavailableError(f"{doing}: the engine can't be reached: {words}")
     message, status = " ".join(str(error.message).split()), int(error.status)
     text = f"{doing}: {message}"
-    if status == NOT_CONNECTED:
+    if status == NOT_CONNECTED or _ENDING.search(message):
         return ProviderUnavailableError(text)
     for pattern, field in _FIELDS:
         if pattern.search(message):

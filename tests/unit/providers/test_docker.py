@@ -167,6 +167,12 @@ def test_an_end_is_told_by_its_type(
     [
         (aiodocker.DockerError(900, "Cannot connect [No such file or directory]"), ProviderUnavailableError),
         (aiodocker.DockerError(500, "something broke"), ProviderUnavailableError),
+        # Of an engine that was just ending.
+        (
+            aiodocker.DockerError(500, "failed to update store: open : no such file or directory"),
+            ProviderUnavailableError,
+        ),
+        (aiodocker.DockerError(404, "get hodei-w1: database not open"), ProviderUnavailableError),
         (aiodocker.DockerError(500, "OCI runtime create failed: exec: no"), LaunchRejectedError),
         (aiodocker.DockerError(404, "network x not found"), LaunchRejectedError),
         (aiodocker.DockerError(400, "invalid mount config"), LaunchRejectedError),
