@@ -15,7 +15,8 @@ pytestmark = pytest.mark.timeout(900)
 
 #: A root that can't be written to, one writable folder, no privileges: how providers run it.
 CONFINED = ("--read-only", "--tmpfs", "/tmp:mode=1777", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
-TOOLS = ("cc", "gcc", "ld", "make", "go", "musl-gcc", "python3", "pip", "pip3")
+#: What builds or installs; asdf and what it fetches plugins with come by a build argument only.
+TOOLS = ("cc", "gcc", "ld", "make", "go", "musl-gcc", "python3", "pip", "pip3", "asdf", "git", "curl")
 MIB = 1 << 20
 
 
