@@ -6,7 +6,7 @@ import asyncio
 
 from hodei_server.db.database import Database
 from hodei_server.db.job_queries import next_wake
-from hodei_server.work.scheduler import BEHIND_SECONDS, Scheduler
+from hodei_server.work.scheduler import BEHIND_SECONDS, MOST_GIVEN, Scheduler
 
 #: Seconds between looks where nothing has called for one.
 SWEEP_SECONDS = 5.0
@@ -18,8 +18,11 @@ async def dispatch_loop(scheduler: Scheduler, database: Database) -> None:
     while True:
         freed = {moves.idle.next_move(), scheduler.fleet.room.next_move()}
         submitted = scheduler.wake.next_move()
-        await scheduler.dispatch()
-        timeout = BEHIND_SECONDS if scheduler.behind else SWEEP_SECONDS
+        timeout = SWEEP_SECONDS
+        if await scheduler.dispatch() >= MOST_GIVEN:
+            timeout = 0.0
+        elif scheduler.behind:
+            timeout = BEHIND_SECONDS
         if moves.delayed:
             moves.delayed = False
             wake, now = await database.read(lambda tx: (next_wake(tx), tx.now))

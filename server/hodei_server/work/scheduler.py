@@ -44,6 +44,8 @@ from hodei_server.work.turns import queue_of
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+#: Jobs given out in one transaction: what else is to be written waits for no more than these.
+MOST_GIVEN = 500
 #: Seconds between looks at those behind the last one that has found a place, where there is no room for them.
 BEHIND_SECONDS = 1.0
 
@@ -144,7 +146,7 @@ class Scheduler:
         )
 
     async def dispatch(self) -> int:
-        """Give out what can be given out; return how many jobs that were."""
+        """Give out what can be given out; return how many jobs that were: from `MOST_GIVEN` on there may be more."""
         connected = self._sessions.connected()
         look = await self._database.write(lambda tx: self._give(tx, connected))
         self.full = look.free <= 0
@@ -199,6 +201,9 @@ class Scheduler:
             one = self._give_one(tx, job, placing, queue, look)
             if one is not None:
                 look.given.append(one)
+                if len(look.given) >= MOST_GIVEN:
+                    whole = False
+                    break
             if placing.free <= 0:
                 if not whole:
                     break
