@@ -140,6 +140,28 @@ async def latencies(setup: Setup, server: RunningServer, count: int, profile: st
             return [await one_job(client) for _ in range(count)]
 
 
+async def ready_times(server: RunningServer, count: int, ready: int) -> list[float]:
+    """Run jobs one after the other, each on a worker of a full pool.
+
+    :param ready: workers that wait in it.
+    :return: milliseconds by the server's clock, from each decision until it was written down that the process runs.
+    """
+    found = []
+    async with server.client() as client:
+        for _ in range(count):
+            workers: dict[str, bool] = {}
+            while sum(workers.values()) < ready or len(workers) > ready:
+                await asyncio.sleep(0.01)
+                workers = {each.worker_id: each.warm and each.connected async for each in client.workers()}
+            job_id = await client.submit(ECHO)
+            await client.wait(job_id)
+            (attempt,) = (await client.get(job_id)).attempts
+            if attempt.worker_id not in workers:
+                raise RuntimeError(f"job {job_id} has run on a worker that did not wait for it")
+            found.append((attempt.start_time.ToNanoseconds() - attempt.create_time.ToNanoseconds()) / 1e6)
+    return found
+
+
 @bench("latency", durable=True)
 async def latency(setup: Setup) -> list[Result]:
     """One job at a time on an idle server: from submission to its end with its output in hand."""
@@ -150,6 +172,7 @@ async def latency(setup: Setup) -> list[Result]:
         fresh = await latencies(setup, server, few)
     async with setup.server(worker_max_jobs="1", HODEI_PROVIDER_PROCESS_POOL_MIN_READY="3") as server:
         pooled = await latencies(setup, server, few)
+        ready = await ready_times(server, few, 3)
     forked = [seconds * 1e3 for seconds in await asyncio.to_thread(fork_exec_times, many)]
     called = [seconds * 1e3 for seconds in await unary_times(many)]
     fork, call = percentile(forked, 50), percentile(called, 50)
@@ -174,6 +197,12 @@ async def latency(setup: Setup) -> list[Result]:
             peer=fork + call,
             peer_name="fork and exec, a call",
             note="a new worker process for each job, from a pool of 3 that is filled meanwhile",
+        ),
+        Result(
+            "latency.ready-to-running-p50",
+            percentile(ready, 50),
+            "ms",
+            note="by the server's clock, from the decision to RUNNING on a worker that waits in a full pool of 3",
         ),
         Result("latency.fork-exec-p50", fork, "ms", note="a limit"),
         Result("latency.unary-call-p50", call, "ms", note="a limit"),

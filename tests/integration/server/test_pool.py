@@ -3,21 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
+from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_server.app import Server
+from hodei_server.loops.leases import Leases
 from hodei_server.settings import Settings, SettingsError
 from hodei_server.work import pools
 
 MakeSettings = Callable[..., Settings]
+
+
+LookAgain = Callable[[], Awaitable[None]]
+
+
+@pytest.fixture
+def look_again(monkeypatch: pytest.MonkeyPatch) -> LookAgain:
+    """Return what waits until pools, and workers that may be let go, were looked at three times more."""
+    looks: collections.Counter[str] = collections.Counter()
+    fill, check = pools.Pools.fill, Leases.check
+
+    async def counted_fill(self: pools.Pools) -> None:
+        await fill(self)
+        looks["fill"] += 1
+
+    async def counted_check(self: Leases, rows: Sequence[RowMapping]) -> None:
+        await check(self, rows)
+        looks["check"] += 1
+
+    monkeypatch.setattr(pools.Pools, "fill", counted_fill)
+    monkeypatch.setattr(Leases, "check", counted_check)
+
+    async def again() -> None:
+        before = looks.copy()
+        async with asyncio.timeout(60):
+            while min(looks[name] - before[name] for name in ("fill", "check")) < 3:
+                await asyncio.sleep(0.02)
+
+    return again
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +67,17 @@ async def warm(client: Client, count: int) -> set[str]:
             found = {worker.worker_id for worker in workers if worker.warm and worker.connected}
             if len(found) == len(workers) == count:
                 return found
+            await asyncio.sleep(0.02)
+
+
+async def held(client: Client, *, busy: int, warm: int) -> None:
+    """Wait until there are so many workers with a job and so many warm ones, and no others."""
+    async with asyncio.timeout(60):
+        while True:
+            workers = [worker async for worker in client.workers()]
+            running = sum(worker.state == provider_pb2.WORKER_STATE_BUSY for worker in workers)
+            if (running, sum(worker.warm for worker in workers), len(workers)) == (busy, warm, busy + warm):
+                return
             await asyncio.sleep(0.02)
 
 
@@ -125,6 +168,62 @@ async def test_the_next_server_has_the_pool_of_the_one_before(make_settings: Mak
     assert list(provider.iterdir()) == []
 
 
+async def test_a_pool_starts_no_more_than_its_most(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, look_again: LookAgain
+) -> None:
+    """W44: busy ones count. Jobs have their workers all the same: it bounds the pool, not them."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "8")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MAX", "3")
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await held(client, busy=0, warm=2)
+        jobs = [await client.submit(["sleep", "600"]) for _ in range(2)]
+        await held(client, busy=2, warm=1)
+        await look_again()
+        await held(client, busy=2, warm=1)
+        jobs += [await client.submit(["sleep", "600"]) for _ in range(2)]
+        await held(client, busy=4, warm=0)
+        await look_again()
+        await held(client, busy=4, warm=0)
+        for job in jobs[:2]:
+            await client.cancel(job, force=True)
+        await held(client, busy=2, warm=1)
+
+
+@pytest.mark.parametrize(("own", "of_all", "stay"), [("0s", "1h", False), ("1h", "0s", True)])
+async def test_workers_beyond_the_pool_go_once_they_have_waited_for_its_idle_timeout(
+    make_settings: MakeSettings,
+    monkeypatch: pytest.MonkeyPatch,
+    look_again: LookAgain,
+    own: str,
+    of_all: str,
+    *,
+    stay: bool,
+) -> None:
+    """Down to what the pool is to have; the provider's own timeout wins over that of all."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "1")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_IDLE_TIMEOUT", own)
+    settings = make_settings(worker_max_jobs="0", worker_idle_timeout=of_all)
+    async with (
+        Server(settings, ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        used = set()
+        await held(client, busy=0, warm=1)
+        for tenant in ("a", "b"):
+            job = await client.submit(["true"], tenant=tenant)
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+            used.add(await worker_of(client, job))
+        assert len(used) == 2
+        if not stay:
+            assert not await warm(client, 1) & used
+            return
+        await look_again()
+        assert used < {worker.worker_id async for worker in client.workers()}
+
+
 @pytest.mark.parametrize("state", [provider_pb2.PROVIDER_STATE_DRAINING, provider_pb2.PROVIDER_STATE_DISABLED])
 async def test_a_provider_that_takes_nothing_keeps_no_pool(
     make_settings: MakeSettings, state: provider_pb2.ProviderState.ValueType
@@ -142,29 +241,17 @@ async def test_a_provider_that_takes_nothing_keeps_no_pool(
 
 
 async def test_a_worker_that_cannot_be_launched_is_tried_again_with_patience(
-    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, look_again: LookAgain
 ) -> None:
     """W28, W44: after a failure the provider is left alone for a while, and nothing of the attempt is left."""
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", str(tmp_path / "nothing"))
     monkeypatch.setattr(pools, "FIRST_BACK_OFF_SECONDS", 3600.0)
-    looks = 0
-    fill = pools.Pools.fill
-
-    async def counted(self: pools.Pools) -> None:
-        nonlocal looks
-        await fill(self)
-        looks += 1
-
-    monkeypatch.setattr(pools.Pools, "fill", counted)
     async with (
         Server(make_settings(), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await warm(client, 0)
-        seen = looks
-        async with asyncio.timeout(60):
-            while looks < seen + 3:
-                await asyncio.sleep(0.02)
+        await look_again()
         assert len([each async for each in client.workers(include_gone=True)]) == 2
     assert list((server.settings.data_dir / "providers" / "process" / "workers").iterdir()) == []
 
