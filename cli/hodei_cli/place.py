@@ -75,6 +75,9 @@ def place_command(ctx: click.Context, /, *, dry_run: bool, recorded: bool, outpu
     hodei place --recorded > decisions.json
 
     hodei place --replay decisions.json --strategy lowest-cost
+
+    A replay tells what would have changed in cost, by the time that attempts ran, and in waiting: the seconds that
+    starts were expected to take. Of queues it tells nothing: it chooses among the providers that had room.
     """
     file = options.pop("replay")
     if [dry_run, recorded, file is not None].count(True) != 1:

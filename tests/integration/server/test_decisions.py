@@ -201,12 +201,18 @@ async def test_the_command_plans_records_and_replays(pair: tuple[Server, Client]
     file.write_text(await hodei(server, "place", "--recorded"))
     shown = json.loads(await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost", "-o", "json"))
     assert (shown["decisions"], shown["changed"]) == (1, 0)
-    text = file.read_text().replace('"cost_per_hour": 36.0', '"cost_per_hour": 9999.0')
-    file.write_text(text)
+    (recorded,) = json.loads(file.read_text())
+    changed = {"cheap": {"cost_per_hour": 9999.0, "start_seconds": 2.0}, "dear": {"start_seconds": 7.5}}
+    for each in recorded["candidates"]:
+        each["inputs"] |= changed[each["provider"]]
+    file.write_text(json.dumps([recorded]))
     shown = json.loads(await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost", "-o", "json"))
-    assert shown["changed"] == 1
-    assert shown["cost"] < 0
-    assert (await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost")).count("would change") == 1
+    assert (shown["decisions"], shown["changed"], shown["start_seconds"]) == (1, 1, 5.5)
+    assert shown["cost"] == pytest.approx((3600 - 9999) * recorded["ran_seconds"] / 3600)
+    (change,) = shown["changes"]
+    assert (change["provider"], change["would"], change["start_seconds"]) == ("cheap", "dear", 5.5)
+    told = await hodei(server, "place", "--replay", str(file), "--strategy", "lowest-cost")
+    assert told.splitlines()[-1] == f"1 of 1 would change: cost {shown['cost']:+g}, waiting for starts +5.5 s"
 
 
 def table(lines: list[str]) -> list[dict[str, str]]:
