@@ -143,12 +143,33 @@ def test_data_can_be_read_by_programs(cli: Any) -> None:
     cli.run("wait", job, check=0)
     listed = json.loads(cli.run("list", "--label", "a=b", "--state", "succeeded", "-o", "json", check=0).stdout)
     assert [each["job_id"] for each in listed] == [job]
-    assert json.loads(cli.run("explain", job, "-o", "json", check=0).stdout)["state"] == "JOB_STATE_SUCCEEDED"
     assert json.loads(cli.run("providers", "-o", "json", check=0).stdout)[0]["name"] == "process"
     assert isinstance(json.loads(cli.run("workers", "--all", "-o", "json", check=0).stdout), list)
     assert json.loads(cli.run("logs", job, "--receipt", check=0).stdout)["complete"]
     for command in (["list"], ["get", job], ["watch", job], ["explain", job], ["providers"], ["workers"]):
         assert cli.run(*command, check=0).stdout
+
+
+def test_an_explanation_can_be_read_by_programs(cli: Any) -> None:
+    """W02: the winner, and of each provider the verdict, the score and what that was made of."""
+    spec = ("--strategy", "fastest-startup", "--timeout", "1m")
+    job = cli.run("submit", *spec, "--", "true", check=0).stdout.decode().strip()
+    cli.run("wait", job, check=0)
+    told = json.loads(cli.run("explain", job, "-o", "json", check=0).stdout)
+    assert told["state"] == "JOB_STATE_SUCCEEDED"
+    (decision,) = told["decisions"]
+    named = {"job_id": job, "attempt_number": 1, "provider": "process", "strategy": "fastest-startup"}
+    assert named.items() <= decision.items()
+    (verdict,) = decision["candidates"]
+    inputs = verdict.pop("inputs")
+    assert verdict == {"provider": "process", "eligible": True, "room": True, "score": -0.3, "reason": "it has room"}
+    assert inputs["start_seconds"] == 0.3
+    assert int(inputs["fits"]) >= 8
+    assert 0.9 < inputs["health"] <= 1
+    # What it would be now: a start was measured since.
+    (now,) = told["providers"]
+    assert now["inputs"]["start_samples"] == 1
+    assert now["score"] == -now["inputs"]["start_seconds"] != verdict["score"]
 
 
 def test_a_disabled_provider_takes_nothing_and_explain_says_so(cli: Any) -> None:

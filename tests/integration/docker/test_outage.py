@@ -113,6 +113,36 @@ async def test_jobs_of_an_engine_that_dies_under_load_are_done_by_another_provid
         await wait_for(lambda: not any(leftovers(f"hodei.job={job}") for job in on_docker))
 
 
+async def test_a_warm_worker_takes_a_job_while_its_engine_is_out_of_reach(
+    make_settings: MakeSettings, proxy: FaultyProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W36: it is there and connected; nothing is asked of the engine. A job that no worker fits waits, and says why."""
+    monkeypatch.setenv("HODEI_DOCKER_HOST", f"tcp://{proxy.address}")
+    monkeypatch.setenv("HODEI_PROVIDER_DOCKER_POOL_MIN_READY", "1")
+    monkeypatch.setattr("hodei_server.loops.health.SECONDS", 0.2)
+    settings = make_settings()
+    other = wire.JobSpec(argv=["true"], resources=wire.Resources(memory_bytes=128 << 20), retry=SOON)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        async with asyncio.timeout(60):
+            while not (ready := [each.worker_id async for each in client.workers() if each.warm and each.connected]):
+                await asyncio.sleep(0.05)
+        proxy.cut()
+        async with asyncio.timeout(60):
+            while not (await client.plan(other)).candidates[0].reason.startswith("it is not healthy: "):
+                await asyncio.sleep(0.05)
+        waiting = await client.submit(other)
+        job = await client.submit(["true"])
+        async with asyncio.timeout(60):
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        (attempt,) = (await client.get(job)).attempts
+        assert [attempt.worker_id] == ready
+        (decision,) = (await client.explain(job)).decisions
+        assert decision.candidates[0].reason == "a worker that fits waits there"
+        assert (await client.get(waiting)).state == wire.JOB_STATE_QUEUED
+        proxy.heal()
+        assert (await client.wait(waiting)).state == wire.JOB_STATE_SUCCEEDED
+
+
 @pytest.fixture
 def broken_image(tmp_path: Path, config: DockerConfig) -> Iterator[str]:
     """Return a worker's image whose workers end before they say hello."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import Client, ClientSettings
+from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_faults.containers import docker
 from hodei_faults.needs import engine_socket
 from hodei_faults.proxy import FaultyProxy
 from hodei_faults.starts import estimates_agree, inputs
+from hodei_providers.architecture import architecture_names
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -70,6 +73,27 @@ async def test_starts_are_measured_by_image_and_the_next_server_knows_them(make_
         assert [each.start_samples for each in after] == [1, 1, 0]
         assert [each.start_seconds for each in after] == pytest.approx([each.start_seconds for each in before])
         assert after[2].start_seconds == 1.0
+
+
+async def test_a_job_runs_in_its_region_and_on_its_architecture_only(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W38: the region is what a setting says, the architecture what the engine says of itself."""
+    monkeypatch.setenv("HODEI_DOCKER_REGIONS", "eu-west")
+    own = architecture_names(json.loads(docker("info", "--format", "{{json .Architecture}}")))[0]
+    settings = make_settings(providers="process,docker")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(wire.JobSpec(argv=["uname", "-m"], region="eu-west", architecture=own))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        (decision,) = (await client.explain(job)).decisions
+        assert (decision.provider, decision.candidates[1].reason) == ("docker", "region: it is not in eu-west")
+        printed = [
+            event.data async for event in client.logs(job) if isinstance(event, Chunk) and event.stream == STDOUT
+        ]
+        assert own in architecture_names(b"".join(printed).decode().strip())
+        plan = await client.plan(wire.JobSpec(argv=["true"], providers=["docker"], architecture="s390x"))
+        docker_verdict = next(each for each in plan.candidates if each.provider == "docker")
+        assert (docker_verdict.eligible, docker_verdict.reason.startswith("architecture: it has ")) == (False, True)
 
 
 async def test_an_attempt_costs_what_it_asked_for_as_long_as_it_ran(

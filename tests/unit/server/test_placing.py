@@ -6,6 +6,8 @@ import dataclasses
 import itertools
 from typing import Any
 
+import pytest
+
 from hodei.v1 import types_pb2 as wire
 from hodei.v1.job_pb2 import Decision
 from hodei_server.domain.candidates import Candidate
@@ -45,6 +47,18 @@ def test_a_ready_worker_is_taken_before_one_is_launched() -> None:
     places = [look.choose(PLAIN, "a").place for _ in range(4)]
     assert places == [Place("p", "w2"), Place("p", "w1"), Place("p", None), None]
     assert look.free == 0
+
+
+@pytest.mark.parametrize("change", [{"healthy": False, "health_message": "its breaker is open"}, {"max_workers": 1}])
+def test_a_ready_worker_takes_a_job_though_its_provider_would_launch_none(change: dict[str, Any]) -> None:
+    """Nothing more is asked of the provider; what an operator has closed takes no job at all."""
+    shut = dataclasses.replace(provider(held=1), **change)
+    chosen = Placing([shut], [idle("w1")], "fastest-startup").choose(PLAIN, "a")
+    assert chosen.place == Place("p", "w1")
+    assert [(each.room, each.reason) for each in chosen.verdicts] == [(True, "a worker that fits waits there")]
+    closed = dataclasses.replace(shut, enabled=False, closed="it is disabled")
+    chosen = Placing([closed], [idle("w1")], "fastest-startup").choose(PLAIN, "a")
+    assert (chosen.place, [each.reason for each in chosen.verdicts]) == (None, ["it is disabled"])
 
 
 def test_a_worker_stays_with_its_tenant() -> None:
