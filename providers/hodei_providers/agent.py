@@ -15,6 +15,9 @@ The container's working directory is that of jobs that name none.
 
 The files are readable and executable by everyone. What the agent writes goes to HODEI_WORKER_DIR, which must be
 writable by the user that the container runs as, and to nowhere else.
+
+A worker of several jobs empties its container's own folders of what each has left there; a provider names them in
+`LaunchRequest.worker_environment`, by `scratch_folders`.
 """
 
 from __future__ import annotations
