@@ -13,7 +13,7 @@ import json
 import os
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -165,7 +165,7 @@ class Api:
         """Call the API; what may be overload is tried again, as every call here may be made twice."""
         timeout = aiohttp.ClientTimeout(total=self._config.api_timeout)
         for attempt in range(1, ATTEMPTS + 1):
-            wait = BACKOFF_SECONDS * 2**attempt * random.random()  # noqa: S311 - jitter
+            asked = 0.0
             try:
                 async with self._open(verb, path, query, body, content_type=content_type, timeout=timeout) as response:
                     answer: bytes = await response.read()
@@ -175,12 +175,12 @@ class Api:
                     overloaded = response.status in {401, 429} or response.status >= 500
                     if response.status == 401:
                         await self._renew()
-                    wait = max(wait, _retry_after(response.headers))
+                    asked = _retry_after(response.headers)
             except ProviderUnavailableError as unreachable:
                 error, overloaded = unreachable, True
-            if not overloaded or attempt == ATTEMPTS or wait > MAX_RETRY_AFTER:
+            if not overloaded or attempt == ATTEMPTS or asked > MAX_RETRY_AFTER:
                 raise error
-            await asyncio.sleep(wait)
+            await asyncio.sleep(pause_seconds(attempt, asked))
         raise AssertionError  # the loop returns or raises
 
     @contextlib.asynccontextmanager
@@ -258,6 +258,18 @@ class Api:
         self._next_call = turn
         if turn > now:
             await asyncio.sleep(turn - now)
+
+
+def pause_seconds(attempt: int, asked: float = 0.0, chance: Callable[[], float] = random.random) -> float:
+    """Return how long to wait before a call is tried again: twice as long at most each time, and anything below.
+
+    So those that were refused together don't come back together.
+
+    :param attempt: how many there were.
+    :param asked: what the server asked for; it is waited for in any case, and those who wait so come apart, too.
+    :param chance: from 0 to 1.
+    """
+    return asked + BACKOFF_SECONDS * (1 << attempt) * chance()
 
 
 def _object(text: bytes, asked: str) -> Manifest:

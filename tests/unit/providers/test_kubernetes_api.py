@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,8 @@ from kubernetes.aio.client import ApiClient, Configuration
 from hodei_faults.played_api import Answer, playing
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes import KubernetesConfig
-from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes import api as module
+from hodei_providers.kubernetes.api import Api, pause_seconds
 
 EVENT = b'{"type": "MODIFIED", "object": {}}\n'
 
@@ -216,3 +218,41 @@ async def test_calls_that_would_wait_for_too_long_are_refused(serve: Serve, monk
             await anext(api.watch("/api/v1/pods", seconds=60))
         turn.set()
         await asyncio.gather(*calls)
+
+
+def test_pauses_double_at_most_and_those_of_many_spread_over_all_of_it() -> None:
+    """W04: whoever was refused together does not come back together, nor sooner than was asked for."""
+    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0)):
+        assert [pause_seconds(attempt, chance=lambda: 0.0), pause_seconds(attempt, chance=lambda: 1.0)] == [0.0, most]
+        chances = random.Random(attempt)  # noqa: S311 - the same each time
+        many = [pause_seconds(attempt, 7.0, chances.random) - 7.0 for _ in range(1000)]
+        # Each quarter has its share.
+        assert all(200 < sum(part <= each / most * 4 < part + 1 for each in many) < 300 for part in range(4))
+
+
+async def test_a_call_that_is_refused_waits_as_long_as_was_computed(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W04: before each of the attempts that follow, with what the answer asked for; 5xx as well as 429."""
+    answers = [429, 500, 503, 200]
+    computed: list[tuple[int, float]] = []
+    slept: list[float] = []
+
+    def compute(attempt: int, asked: float = 0.0) -> float:
+        computed.append((attempt, asked))
+        return attempt + asked / 10
+
+    async def note(seconds: float) -> None:
+        slept.append(seconds)
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        status = answers.pop(0)
+        return web.json_response({}, status=status, headers={"Retry-After": "5"} if status == 429 else {})
+
+    async with asyncio.timeout(30), Api(await serve(answer)) as api:
+        monkeypatch.setattr(module, "pause_seconds", compute)
+        monkeypatch.setattr(module, "asyncio", SimpleNamespace(sleep=note))
+        await api.get("/api/v1/pods")
+    assert not answers
+    assert computed == [(1, 5.0), (2, 0.0), (3, 0.0)]
+    assert slept == [1.5, 2.0, 3.0]

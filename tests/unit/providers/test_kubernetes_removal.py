@@ -140,3 +140,36 @@ async def test_a_pod_that_somebody_else_has_deleted_is_told_as_it_went(tmp_path:
             found = await provider.describe(HANDLE)
             assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, last is RUNNING)
             assert await provider.destroy(HANDLE) is (last is ENDED)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "says"),
+    [
+        ([{"type": "Ready", "status": "True"}], "runs on node node1"),
+        ([{"type": "Ready", "status": "Unknown", "message": "no word"}], "node node1 is not ready: no word"),
+        (
+            [{"type": "Ready", "status": "False", "reason": "KubeletNotReady"}],
+            "node node1 is not ready: KubeletNotReady",
+        ),
+        ([], "node node1 is not ready: nothing is known of it"),
+        (None, "runs on node node1"),
+    ],
+)
+async def test_a_pod_that_says_that_it_runs_on_a_lost_node_is_told_of_as_that(
+    tmp_path: Path, conditions: list[dict[str, str]] | None, says: str
+) -> None:
+    """W08: it says so for minutes; that is not its end: its worker may be heard. Who may not look is told less."""
+    cluster = OnePod(RUNNING)
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != "/api/v1/nodes/node1":
+            return await cluster.answer(request)
+        if conditions is None:
+            return web.json_response({"message": "you may not"}, status=403)
+        return web.json_response({"status": {"conditions": conditions}})
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="space", server_address="10.0.0.1:50052", ensure=False)
+        async with KubernetesProvider(config=config) as provider:
+            found = await provider.describe(HANDLE)
+    assert (found.phase, found.message) == (WorkerPhase.RUNNING, says)
