@@ -53,9 +53,10 @@ docs:
     {{bin}}/python -m hodei_server.settings --markdown > docs/configuration.md
     {{bin}}/python -m hodei_protections --page
 
-# kill tests for longer; prints the seed of a failing run; `just soak 600 --s3` with logs in S3
+# kill tests for longer; prints the seed of a failing run; `just soak 600 --s3` with logs in S3; then the memory of many
 soak seconds="600" *arguments:
     {{bin}}/python -m hodei_torture --seconds {{seconds}} {{arguments}}
+    HODEI_TEST_MEMORY_SCALE=4 {{bin}}/pytest -q -s tests/e2e/test_memory_of_many.py tests/integration/s3/test_memory.py
 
 # so many jobs at once on the cluster that KUBECONFIG names, each log compared; tells how long they took
 soak-k8s jobs="100":

@@ -16,6 +16,8 @@ MAX_MESSAGE_BYTES = 4 << 20
 #: Where gRPC itself refuses what workers send. Above the limit, so that the server sees a frame that is too large and
 #: says why the session ends; what is larger still ends the stream before anyone has seen it.
 MAX_FRAME_BYTES = 4 * MAX_MESSAGE_BYTES
+#: What a worker may have sent before the server reads on, beside the message that is being read.
+WINDOW_BYTES = 512 << 10
 #: How often an idle connection is pinged. Under a minute, as load balancers cut what is silent for longer.
 KEEPALIVE_SECONDS = 30
 KEEPALIVE_TIMEOUT_SECONDS = 20
@@ -50,6 +52,9 @@ SERVER_OPTIONS: tuple[tuple[str, int], ...] = (
 WORKER_LISTENER_OPTIONS: tuple[tuple[str, int], ...] = (
     *(option for option in SERVER_OPTIONS if option[0] != "grpc.max_receive_message_length"),
     ("grpc.max_receive_message_length", MAX_FRAME_BYTES),
+    # gRPC's own guess grows to megabytes for a worker that sends faster than it is read, and is in no setting's bound.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW_BYTES),
 )
 
 

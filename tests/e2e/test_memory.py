@@ -6,10 +6,11 @@ import os
 import re
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 import pytest
+
+from hodei_faults.processes import memory
 
 MIB = 1 << 20
 #: `just large-log` sets it to more.
@@ -20,12 +21,6 @@ SMALL_MIB = min(100, LOG_MIB // 4)
 ALLOWED = 12 * MIB
 #: What a stream at full speed takes beside the settings' bounds: gRPC's windows, blocks in the hands of threads.
 ON_THE_WAY = 64 * MIB
-
-
-def memory(pid: int, kind: str) -> int:
-    """Return a process's VmHWM (the most it ever had) or VmRSS (what it has), in bytes."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024
 
 
 def print_log(cli: Any, mib: int) -> None:

@@ -109,7 +109,9 @@ async def read_log(
                 if pieces > 1 and (end is None or cursor.sequence < end):
                     # Whoever takes a second piece reads on: the next is read while this one is on its way.
                     cursor.read_ahead(READ_BYTES)
-                yield piece if end is None else [trim(stored, stored.first_sequence, end) for stored in piece]
+                taken = [piece if end is None else [trim(stored, stored.first_sequence, end) for stored in piece]]
+                del piece
+                yield taken.pop()  # nothing here keeps it while it is on its way
                 continue
             if not follow:
                 break

@@ -142,10 +142,18 @@ class LogService:
             elif isinstance(piece, wire.LogStreamEnd):
                 yield wire.StreamLogsResponse(end=piece)
             else:
-                blocks = [stored.data if not streams else only(stored, streams) for stored in piece]
-                if any(blocks):
-                    LOG_SENT.inc(sum(map(len, blocks)))
-                    yield block_message(blocks)
+                message = self._message(piece, streams)
+                # While it is on its way to a client that takes its time, nothing else of it is kept.
+                del piece
+                if message:
+                    yield message
+
+    @staticmethod
+    def _message(piece: Sequence[StoredBlock], streams: Streams) -> bytes:
+        """Return what was read as it is sent; empty where nothing of it is of the wanted streams."""
+        blocks = [stored.data if not streams else only(stored, streams) for stored in piece]
+        LOG_SENT.inc(sum(map(len, blocks)))
+        return block_message(blocks) if any(blocks) else b""
 
     async def GetLogs(  # noqa: N802 - the wire's name
         self,

@@ -40,6 +40,12 @@ def worker_pids(data_dir: Path) -> list[int]:
     return found
 
 
+def memory(pid: int, kind: str) -> int:
+    """Return a process's VmHWM (the most it ever had) or VmRSS (what it has), in bytes."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{kind}:")) * 1024
+
+
 #: As the kernel numbers them in /proc/net/tcp, those that tell something of a process that holds one.
 TCP_STATES = {"01": "established", "08": "closed by the other side", "0A": "listening"}
 

@@ -76,6 +76,12 @@ class ServerProcess:
             self._process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
         return before
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
+
     async def died(self) -> int:
         """Wait for its end; return its exit code."""
         assert self._process is not None
