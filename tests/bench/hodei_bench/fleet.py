@@ -22,6 +22,8 @@ from hodei_client import Client
 PROCESSES = 4
 #: Seconds for which idle processor time is measured.
 IDLE_SECONDS = 20.0
+#: What `bare_streams` measures.
+SILENT = "a silent gRPC stream, each its own connection"
 PROGRAM = str(Path(__file__).with_name("fleet_process.py"))
 
 
@@ -112,23 +114,22 @@ async def idle(setup: Setup) -> list[Result]:
         cpu = (server.cpu_seconds() - cpu) / IDLE_SECONDS * 100
     stream_memory, stream_cpu = await bare_streams(count)
     note = f"{count:,} workers"
-    held = "a silent gRPC stream, each its own connection"
     return [
-        Result("idle.memory", memory, "bytes", peer=stream_memory, peer_name=held, note=f"{note}, for each"),
-        Result("idle.cpu", cpu, "%", peer=stream_cpu or None, peer_name=held, aim=5, note=f"{note}, of one processor"),
+        Result("idle.memory", memory, "bytes", peer=stream_memory, peer_name=SILENT, note=f"{note}, for each"),
+        Result("idle.cpu", cpu, "%", peer=stream_cpu or None, peer_name=SILENT, aim=5, note=f"{note}, of a processor"),
         Result("idle.launched", count / launched, "workers/s", more_is_better=True, note="a job started on each"),
     ]
 
 
-async def bare_streams(count: int) -> tuple[float, float]:
+async def bare_streams(count: int, seconds: float = IDLE_SECONDS / 2) -> tuple[float, float]:
     """Return the bytes that a bare server takes for a silent stream, and its processor time for all in percent."""
     async with peer_process("serve") as (process, address):
         before = memory_bytes(process.pid)
         async with peer_process("hold", address, str(count)):
             memory = (memory_bytes(process.pid) - before) / count
             cpu = cpu_seconds(process.pid)
-            await asyncio.sleep(IDLE_SECONDS / 2)
-            return memory, (cpu_seconds(process.pid) - cpu) / (IDLE_SECONDS / 2) * 100
+            await asyncio.sleep(seconds)
+            return memory, (cpu_seconds(process.pid) - cpu) / seconds * 100
 
 
 @bench("start", durable=True)

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import urllib.request
 from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
@@ -54,6 +55,13 @@ class RunningServer:
     def cpu_seconds(self) -> float:
         """Return the processor time the server's process has used, user and system."""
         return cpu_seconds(self.pid)
+
+    async def metric(self, name: str) -> float:
+        """Return a figure without labels that the server tells at HODEI_METRICS_LISTEN."""
+        url = f"http://{self.environment['HODEI_METRICS_LISTEN']}/metrics"
+        with await asyncio.to_thread(urllib.request.urlopen, url, timeout=60) as answer:
+            text = answer.read().decode()
+        return next(float(line.split()[1]) for line in text.splitlines() if line.startswith(f"{name} "))
 
     def worker_pids(self) -> list[int]:
         """Return the processes of its workers."""
