@@ -147,7 +147,8 @@ def _being_deleted(pod: Manifest, where: str) -> str:
 def _ended(handle: Handle, pod: Manifest) -> tuple[Description, str]:
     status = pod["status"]
     # Where the worker never ran, an init container that failed has ended the pod. Sidecars end after it, somehow.
-    others = sorted(_states(status, "terminated"), key=lambda end: end.get("exitCode", 0) == 0)
+    ran = "running" in _worker_state(status)
+    others = [] if ran else sorted(_states(status, "terminated"), key=lambda end: end.get("exitCode", 0) == 0)
     end = _worker_end(status) or (others[0] if others else {})
     finished_at = str(end.get("finishedAt") or "")
     code = end.get("exitCode")

@@ -180,6 +180,20 @@ def test_who_takes_an_object_away_does_not_confirm_that_its_worker_has_ended(
     assert has_ended(gone | {"spec": {}})
 
 
+def test_a_worker_that_nobody_has_seen_end_has_no_exit_code_of_what_came_before_it() -> None:
+    """W08: the agent was brought well, which says nothing of the worker that runs on."""
+    brought = {"name": "agent", "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+    status = {
+        "phase": "Failed",
+        "conditions": [COLLECTED],
+        "initContainerStatuses": [brought],
+        "containerStatuses": [{"name": "worker", "state": {"running": {}}}],
+    }
+    found = read_pod(pod(status)).description
+    assert (found.exit_code, found.reason, found.unconfirmed) == (None, ExitReason.EVICTED, True)
+    assert found.message == "DeletionByPodGC: PodGC: node no longer exists"
+
+
 def test_a_sidecar_neither_keeps_a_finished_pod_alive_nor_says_how_it_ended() -> None:
     """It is killed after the worker, and its code is nobody's."""
     sidecar = {"name": "proxy", "state": {"terminated": {"exitCode": 137, "reason": "Error"}}}
