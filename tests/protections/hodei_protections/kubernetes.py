@@ -74,7 +74,7 @@ KUBERNETES: tuple[Protection, ...] = (
         "W04",
         "an API that is busy is asked again no sooner than it says",
         f"{PROVIDER}/api.py",
-        "                    wait = max(wait, _retry_after(response.headers))\n",
+        "                    asked = _retry_after(response.headers)\n",
         "",
         f"{FAULTS}::test_an_api_that_is_busy_is_asked_again_when_it_says_so",
         "it is asked again within the second that it has asked for",
