@@ -153,6 +153,25 @@ async def test_a_container_finds_its_way_back(
         assert await read(client, job) == b"here\n"
 
 
+async def test_containers_reach_the_workers_listener_and_not_the_clients(
+    server: Server, client: Client, shared: Path, wait_for: WaitFor
+) -> None:
+    """The one opens at their gateway; the other stays where it is, on the loopback."""
+    job = await client.submit(["sh", "-c", WAITING], retry=NO_RETRY)
+    await wait_for((shared / "started").exists)
+    container = container_of(job)
+    environment = dict(each.split("=", 1) for each in inspect(container)["Config"]["Env"])
+    workers = parse_address(environment["HODEI_SERVER_ADDRESS"])
+    script = "(: > /dev/tcp/$0/$1) 2> /dev/null && echo open || echo closed"
+    said = [
+        docker("exec", container, "bash", "-c", script, workers.host, str(port)).strip()
+        for port in (workers.port, server.address.port)
+    ]
+    assert said == ["open", "closed"]
+    (shared / "go").touch()
+    assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
 async def test_a_network_that_is_not_there_is_told_at_the_start(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
