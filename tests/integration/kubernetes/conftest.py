@@ -22,6 +22,7 @@ import yaml
 from hodei_faults.api_proxy import ApiProxy
 from hodei_faults.cluster import untaint
 from hodei_faults.needs import lacks
+from hodei_faults.production import production_variables
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_server.settings import Settings
 
@@ -29,9 +30,11 @@ pytest.importorskip("kubernetes.aio", reason="the extra 'kubernetes' is not inst
 
 from hodei_faults.servers import settings_in
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import AlreadyThereError
 from hodei_providers.kubernetes.route import find_route
 
 MakeSettings = Callable[..., Settings]
+CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
 #: Small enough for many at once on one node.
 SMALL: Mapping[str, Any] = {
     "default_cpu_request": "50m",
@@ -218,3 +221,28 @@ async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Cal
     await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     yield make
     await api.delete(f"/api/v1/namespaces/{home}")
+
+
+@pytest.fixture
+async def weight(api: Any) -> AsyncIterator[int]:
+    """Return what the example's priority class weighs; the cluster has it meanwhile."""
+    name = production_variables()["HODEI_K8S_PRIORITY_CLASS"]
+    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
+    try:
+        await api.create(CLASSES, {**kind, "metadata": {"name": name}, "value": 7})
+    except AlreadyThereError:
+        yield int((await api.get(f"{CLASSES}/{name}"))["value"])  # the cluster's own
+        return
+    yield 7
+    await api.delete(f"{CLASSES}/{name}")
+
+
+@pytest.fixture
+async def pool_of_nodes(api: Any) -> AsyncIterator[None]:
+    """Have a node with the labels that the example selects."""
+    label, _, value = production_variables()["HODEI_K8S_NODE_SELECTOR"].partition("=")
+    node = (await api.get("/api/v1/nodes"))["items"][0]["metadata"]
+    path = f"/api/v1/nodes/{node['name']}"
+    await api.merge(path, {"metadata": {"labels": {label: value}}})
+    yield
+    await api.merge(path, {"metadata": {"labels": {label: node["labels"].get(label)}}})

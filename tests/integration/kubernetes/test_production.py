@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,42 +12,15 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
 from hodei_faults.cluster import output, pod_of, until
-from hodei_faults.production import production_variables
+from hodei_faults.production import production_variables, see_as_written
 from hodei_providers.config import given_options, read_config
 from hodei_providers.kubernetes import KubernetesConfig
-from hodei_providers.kubernetes.errors import AlreadyThereError
 from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.testing import make_request
 from hodei_server.app import Server
 
 EXAMPLE = production_variables()
-CLASSES = "/apis/scheduling.k8s.io/v1/priorityclasses"
-
-
-@pytest.fixture
-async def weight(api: Any) -> AsyncIterator[int]:
-    """Return what the example's priority class weighs; the cluster has it meanwhile."""
-    name = EXAMPLE["HODEI_K8S_PRIORITY_CLASS"]
-    kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
-    try:
-        await api.create(CLASSES, {**kind, "metadata": {"name": name}, "value": 7})
-    except AlreadyThereError:
-        yield int((await api.get(f"{CLASSES}/{name}"))["value"])  # the cluster's own
-        return
-    yield 7
-    await api.delete(f"{CLASSES}/{name}")
-
-
-@pytest.fixture
-async def pool_of_nodes(api: Any) -> AsyncIterator[None]:
-    """Have a node with the labels that the example selects."""
-    label, _, value = EXAMPLE["HODEI_K8S_NODE_SELECTOR"].partition("=")
-    node = (await api.get("/api/v1/nodes"))["items"][0]["metadata"]
-    path = f"/api/v1/nodes/{node['name']}"
-    await api.merge(path, {"metadata": {"labels": {label: value}}})
-    yield
-    await api.merge(path, {"metadata": {"labels": {label: node["labels"].get(label)}}})
 
 
 async def test_a_cluster_takes_what_the_example_for_production_makes_as_it_stands(
@@ -74,7 +47,7 @@ async def test_a_cluster_takes_what_the_example_for_production_makes_as_it_stand
         assert policy["spec"]["egress"][2:] == list(config.network_egress)
         asked = make_pod(make_request(), namespace, config, Owner(provider.name))
         taken = await api.create(f"{space}/pods", asked, dryRun="All")
-    check(taken, config.worker_image, weight)
+    see_as_written(taken, config.worker_image, weight)
 
 
 @pytest.mark.usefixtures("pool_of_nodes")
@@ -101,27 +74,9 @@ async def test_jobs_run_with_the_example_for_production(
 
         await until(waiting)
         held = await client.submit(["sleep", "600"])
-        check(await pod_of(api, namespace, held), settings.worker_image, weight)
+        see_as_written(await pod_of(api, namespace, held), settings.worker_image, weight)
         job = await client.submit(["echo", "hello"])
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         assert await output(client, job, STDOUT) == "hello\n"
         await client.cancel(held, force=True)
         assert (await client.wait(held)).state == wire.JOB_STATE_CANCELLED
-
-
-def check(pod: Mapping[str, Any], image: str, weight: int) -> None:
-    """See that the API server has taken a pod as the example says."""
-    spec, (worker,) = pod["spec"], pod["spec"]["containers"]
-    label, _, value = EXAMPLE["HODEI_K8S_NODE_SELECTOR"].partition("=")
-    assert spec["nodeSelector"] == {label: value}
-    assert {"key": "pool", "operator": "Equal", "value": "jobs", "effect": "NoSchedule"} in spec["tolerations"]
-    # The cluster's own admission has found the class.
-    assert (spec["priorityClassName"], spec["priority"]) == (EXAMPLE["HODEI_K8S_PRIORITY_CLASS"], weight)
-    assert spec["imagePullSecrets"] == [{"name": EXAMPLE["HODEI_K8S_IMAGE_PULL_SECRETS"]}]
-    assert spec["serviceAccountName"] == EXAMPLE["HODEI_K8S_SERVICE_ACCOUNT"]
-    assert (worker["image"], worker["imagePullPolicy"]) == (image, EXAMPLE["HODEI_K8S_IMAGE_PULL_POLICY"])
-    for resource in ("CPU", "MEMORY"):
-        for kind in ("REQUEST", "LIMIT"):
-            written = EXAMPLE[f"HODEI_K8S_DEFAULT_{resource}_{kind}"]
-            assert worker["resources"][f"{kind.lower()}s"][resource.lower()] == written
-    assert pod["metadata"]["labels"]["team"] == "platform"

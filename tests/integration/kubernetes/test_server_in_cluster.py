@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from hodei_client import UnavailableError
 from hodei_faults.cluster import pod_of, running, until
 from hodei_faults.kubectl import PATIENCE, Kubectl
 from hodei_faults.logs import read
+from hodei_faults.production import production_variables, see_as_written
 from hodei_providers.kubernetes.api import Api
 
 pytestmark = pytest.mark.timeout(800)
@@ -128,15 +129,19 @@ async def deploy(
 ) -> AsyncIterator[Callable[..., Awaitable[None]]]:
     """Return what brings up the server in this test's namespaces, with more options of the command that prints it."""
     image = os.environ.get("HODEI_TEST_SERVER_IMAGE", "hodei-jobs-server:latest")
-    variables = SMALL | {
+    own = {
         "HODEI_K8S_NAMESPACE": namespace,
         "HODEI_K8S_SERVER_NAMESPACE": place,
         "HODEI_WORKER_IMAGE": worker_image,
     }
 
     async def bring_up(
-        *options: str, secret: dict[str, Any] | None = None, volume: dict[str, Any] | None = None
+        *options: str,
+        secret: dict[str, Any] | None = None,
+        volume: dict[str, Any] | None = None,
+        settings: Mapping[str, str] = SMALL,
     ) -> None:
+        variables = {**settings, **own}
         parts = await printed("--add", "server", "--add", "hpa", "--server-image", image, *options, **variables)
         for part in parts:
             if part["kind"] == "ClusterRoleBinding":
@@ -250,6 +255,32 @@ async def test_images_are_pulled_ahead_to_every_node_and_let_go(
         return not (await api.get(f"/api/v1/namespaces/{namespace}/pods"))["items"]
 
     await until(are_gone)
+
+
+@pytest.mark.usefixtures("pool_of_nodes")
+async def test_the_server_runs_in_the_cluster_with_the_example_for_production(
+    kubectl: Kubectl, deploy: Callable[..., Awaitable[None]], api: Api, place: str, weight: int
+) -> None:
+    """W37: as its manifests are printed with these settings, and with a pool, which is set afterwards."""
+    address = {"HODEI_K8S_SERVER_ADDRESS": f"hodei-server.{place}.svc:50052"}
+    await deploy(volume={"name": "data", "emptyDir": {}}, settings=production_variables() | address)
+    pool = "HODEI_PROVIDER_KUBERNETES_POOL_MIN_READY=1"
+    await kubectl("-n", place, "set", "env", "deployment/hodei-server", pool)
+    await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
+    async with kubectl.forwarded(place) as client:
+
+        async def waiting() -> list[Any]:
+            return [each async for each in client.workers() if each.warm and each.connected]
+
+        await until(waiting)
+        held = await client.submit(["sleep", "600"])
+        pod = await pod_of(api, place.removesuffix("-server"), held)
+        see_as_written(pod, pod["spec"]["containers"][0]["image"], weight)
+        job = await client.submit(["echo", "hello"])
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert await read(client, job) == b"hello\n"
+        await client.cancel(held, force=True)
+        assert (await client.wait(held)).state == wire.JOB_STATE_CANCELLED
 
 
 @pytest.mark.parametrize("file", sorted(path.name for path in FOLDER.iterdir()))
