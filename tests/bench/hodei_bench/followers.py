@@ -21,7 +21,7 @@ for part in 0 1 2 3 4 5 6 7 8 9; do tail -n "+$((part * $2 + 1))" "$1" | head -n
 """
 
 
-@bench("followers")
+@bench("followers", durable=True)
 async def followers(setup: Setup) -> list[Result]:
     """A thousand followers of one live log; ten thousand follows of finished logs, a thousand at once."""
     seconds = 5.0 if setup.short else IDLE_SECONDS
