@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -224,7 +226,15 @@ async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Cal
 
 
 @pytest.fixture
-async def weight(api: Any) -> AsyncIterator[int]:
+def alone() -> Iterator[None]:
+    """Have to oneself what the whole cluster has only once: other processes run other files of these tests."""
+    with (Path(tempfile.gettempdir()) / "hodei-test-cluster.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture
+async def weight(api: Any, alone: None) -> AsyncIterator[int]:  # noqa: ARG001 - it is to be had first
     """Return what the example's priority class weighs; the cluster has it meanwhile."""
     name = production_variables()["HODEI_K8S_PRIORITY_CLASS"]
     kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
@@ -238,7 +248,7 @@ async def weight(api: Any) -> AsyncIterator[int]:
 
 
 @pytest.fixture
-async def pool_of_nodes(api: Any) -> AsyncIterator[None]:
+async def pool_of_nodes(api: Any, alone: None) -> AsyncIterator[None]:  # noqa: ARG001 - the same
     """Have a node with the labels that the example selects."""
     label, _, value = production_variables()["HODEI_K8S_NODE_SELECTOR"].partition("=")
     node = (await api.get("/api/v1/nodes"))["items"][0]["metadata"]
