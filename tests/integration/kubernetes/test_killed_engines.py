@@ -6,6 +6,7 @@ All that runs there is harmed.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import signal
@@ -64,15 +65,14 @@ ACCIDENTS = {
 
 
 @pytest.fixture(params=ACCIDENTS)
-async def accident(request: pytest.FixtureRequest, api: Any, worker_image: str) -> AsyncIterator[Accident]:
-    """Return what happens; the engine is started again in the end."""
+def accident(request: pytest.FixtureRequest, worker_image: str) -> Accident:
+    """Return what happens, where the machine has what that takes."""
     what = ACCIDENTS[request.param]
     missing = {what.stop, what.start} - os.environ.keys()
     if missing:
         lacks(f"{' and '.join(sorted(missing))} not set")
     need_image(worker_image)
-    yield what
-    await start(what, api)
+    return what
 
 
 async def start(accident: Accident, api: Any) -> None:
@@ -120,10 +120,16 @@ async def test_a_load_moves_away_from_an_engine_that_is_killed_and_nothing_runs_
         providers="process,docker,kubernetes",
         strategy="lowest-cost",
         lease="1s",
-        orphan_after="10s",
+        orphan_after="20s",
         start_timeout="90s",
     )
-    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+    async with (
+        Server(settings, ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+        contextlib.AsyncExitStack() as ends,
+    ):
+        # However this ends: what is left there is removed with the server.
+        ends.push_async_callback(start, accident, api)
         load = Load(client, runs, accident.provider)
         there = await load.run(RUNNING)
         dying, staying = there[: accident.die], there[accident.die :]
