@@ -11,7 +11,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client
-from hodei_faults.cluster import nothing_left, output, pod_of, run_command, running, until, workers_of
+from hodei_faults.cluster import causes, nothing_left, output, pod_of, run_command, running, until, workers_of
 from hodei_faults.needs import lacks
 from hodei_providers.contract import ProviderError
 
@@ -92,8 +92,16 @@ async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
     assert pods[outlives] in there
     await client.cancel(outlives)
     assert (await client.wait(outlives)).state == wire.JOB_STATE_CANCELLED
-    for job, attempts in ((ends, 1), (outlives, 1)):
-        assert len((await client.get(job)).attempts) == attempts
+    for job in (ends, outlives):
+        assert len((await client.get(job)).attempts) == 1
+    # What was tried while the API was away has made no pod, then or later.
+    tried = [f"hodei-worker-{attempt.worker_id}" for attempt in (await client.get(waits)).attempts]
+    events = (await api.get(f"/api/v1/namespaces/{namespace}/events"))["items"]
+    about = [event["involvedObject"] for event in events]
+    assert {(each["name"], each["uid"]) for each in about if each["name"] in tried} == {
+        (tried[-1], uid) for uid in [next(each["uid"] for each in about if each["name"] == tried[-1])]
+    }
+    assert await causes(client, waits) == [wire.CAUSE_PROVIDER_ERROR] * (len(tried) - 1) + [wire.CAUSE_EXIT_CODE]
     numbers = [str(number) for number in range(1, 31)]
     assert (await output(client, ends, STDOUT)).split() == [*numbers, "1"]
     assert (await client.receipt(ends)).complete
