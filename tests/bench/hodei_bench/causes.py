@@ -7,25 +7,29 @@ from __future__ import annotations
 
 CAUSES = {
     "jobs.finished": """
-        A job costs processor time, not waiting: the rows `processor-…`, and by part of the code the profile
-        [`jobs`](performance/profile.md#jobs). 500 jobs a second on two processors leave 4 ms to each, for server,
-        worker, client and the job's own process together. Of the time that the server runs Python (sampled on
-        2026-11-29), the event loop's thread has three fifths: two fifths of that are gRPC's and the loop's own (each
-        job is a call, three tasks of gRPC's and some twenty turns of the loop), a good quarter the messages of workers,
-        two to a worker and one or two from it, a tenth the submission. A quarter of the time is the thread's that
-        writes the database: some sixteen statements for each job, a third of it to give jobs out, as much to end them.
-        The rest is mostly the log: a file of its own for each job, which is made, written, synced with its folder and
-        renamed. Of the workers' share a third is the job's own process, the rest its start, pipes and messages. More
-        would need fewer messages (submissions in batches, several jobs in one message to a worker), the logs of short
-        jobs together in one file, an end that moves a job and its attempt once and not three times, several server
-        processes on one database, or a server that is not Python.
+        A job costs processor time: the rows `processor-…`, and by part of the code the profile
+        [`jobs`](performance/profile.md#jobs). They make three quarters of what two processors have; what the rest goes
+        to was not told apart (the kernel's own threads, the disk, turns in which one processor has nothing to do). 500
+        jobs a second on two processors leave 4 ms to each, for server, worker, client and the job's own process
+        together. Of the time that the server runs Python (sampled on 2026-11-29), the event loop's thread has three
+        fifths: two fifths of that are gRPC's and the loop's own (each job is a call, three tasks of gRPC's and some
+        twenty turns of the loop), a good quarter the messages of workers, two to a worker and one or two from it, a
+        tenth the submission. A quarter of the time is the thread's that writes the database: some sixteen statements
+        for each job, a third of it to give jobs out, as much to end them. The rest is mostly the log: a file of its own
+        for each job, which is made, written, synced with its folder and renamed. Of the workers' share a third is the
+        job's own process, the rest its start, pipes and messages. More would need fewer messages (submissions in
+        batches, several jobs in one message to a worker), the logs of short jobs together in one file, an end that
+        moves a job and its attempt once and not three times, several server processes on one database, or a server that
+        is not Python.
     """,
     "latency.": """
-        Most of the time of one job is processor time, not waiting: the profile
-        [`latency`](performance/profile.md#latency), beside the wall time above it. With nothing to share a transaction
-        with, each step has its own: several commits, several wake-ups of threads, and three calls of the client's
-        (submit, follow, wait). Less would need fewer steps that are durable each by itself. The aim is in milliseconds,
-        and machines differ: on one where fork and exec alone take 0.7 ms a job took 11 to 13 (2026-11-25).
+        By the profile [`latency`](performance/profile.md#latency) a good two fifths of one job's time are processor
+        time; the rest is steps that wait for each other: with nothing to share a transaction with each has its own, so
+        there are several commits and syncs, several wake-ups of threads and processes, and three calls of the client's
+        (submit, follow, wait). A third to a half of it lies between the decision and the worker's word that the job
+        runs (the row `ready-to-running-p50`). Less would need fewer steps that are durable each by itself. The aim is
+        in milliseconds, and machines differ: on one where fork and exec alone take 0.7 ms a job took 11 to 13
+        (2026-11-25).
     """,
     "line.": """
         A line passes the job's pipe, the worker, the server's disk (it is durable before it is shown) and the follower:
@@ -33,17 +37,18 @@ CAUSES = {
         less than the time a line takes, and the rest is waiting for the disk and for a free processor.
     """,
     "log.": """
-        Processor time, which the profile [`log`](performance/profile.md#log) tells by part of the code: beyond the two
-        hops that the limit takes, the worker reads pipes and numbers chunks, both ends and the client sum them up, and
-        the server writes each block to the disk and syncs it before it sends it on, and compresses segments that are
-        whole. On two processors four processes share the time that the bare relay has for itself. Less would need fewer
-        copies than Python's gRPC makes, or no checksum of all bytes. The limit's messages have 64 KiB, as the aim was
-        set by them; in messages as large as a worker's blocks (512 KiB) the bare hops take less than half of that (the
-        row `lines-in-blocks`), since a message costs gRPC more than its bytes do.
+        Processor time, which the profile [`log`](performance/profile.md#log) tells by part of the code (its shares: the
+        machine that it was made on was faster): beyond the two hops that the limit takes, the worker reads pipes and
+        numbers chunks, both ends and the client sum them up, and the server writes each block to the disk and syncs it
+        before it sends it on, and compresses segments that are whole. On two processors four processes share the time
+        that the bare relay has for itself. Less would need fewer copies than Python's gRPC makes, or no checksum of all
+        bytes, which is a tenth. The limit's messages have 64 KiB, as the aim was set by them; in messages as large as a
+        worker's blocks (512 KiB) the bare hops take less than half of that (the row `lines-in-blocks`), since a message
+        costs gRPC more than its bytes do.
     """,
     "log-cli.": """
         The command's own start and end, which the row `its-start` tells (`hodei run -- true`), are part of it: Python
-        and gRPC (see the command line below). Without them the ratio is that of `beyond-its-start`.
+        and gRPC (see the command line below), a job and its end. Without them the ratio is that of `beyond-its-start`.
     """,
     "many.": """
         The ratio of the rates is that of the processor time: the profile [`many`](performance/profile.md#many) beside

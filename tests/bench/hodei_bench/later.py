@@ -14,10 +14,11 @@ def added(document: Mapping[str, Any], later: Mapping[str, Any]) -> dict[str, An
     when = {"date": later["date"], "load_before": later["machine"]["load_before"]}
     benches = list(dict.fromkeys(result["bench"] for result in later["results"]))
     kept = [result for result in document["results"] if result["bench"] not in benches]
+    places = {name: place for place, name in enumerate(later["titles"])}
     return {
         **document,
         "titles": {**document["titles"], **{name: later["titles"][name] for name in benches}},
-        "results": [*kept, *later["results"]],
+        "results": sorted([*kept, *later["results"]], key=lambda result: places.get(result["bench"], -1)),
         "failures": {**document["failures"], **later["failures"]},
         "seconds": {**document["seconds"], **later["seconds"]},
         "later": {**document.get("later", {}), **dict.fromkeys(benches, when)},
