@@ -10,6 +10,7 @@ from typing import Any
 from hodei.v1 import types_pb2 as wire
 from hodei_client import SYSTEM, Client
 from hodei_faults.logs import read
+from hodei_providers.contract import ProviderError
 
 #: Seconds in which a cluster has done whatever it does, on a busy machine too: a pod may take more than one minute.
 PATIENCE = 180.0
@@ -117,3 +118,16 @@ async def run_command(variable: str) -> None:
     process = await asyncio.create_subprocess_shell(os.environ[variable], stdin=nothing, stdout=nothing, stderr=nothing)
     async with asyncio.timeout(PATIENCE):
         assert await process.wait() == 0, os.environ[variable]
+
+
+async def start_again(variable: str, api: Any) -> None:
+    """Run the command that a variable names, and wait for the cluster's API to answer."""
+    await run_command(variable)
+
+    async def answers() -> bool:
+        try:
+            return "ok" in await api.text("/readyz")
+        except ProviderError:
+            return False
+
+    await until(answers)

@@ -11,9 +11,18 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client
-from hodei_faults.cluster import causes, nothing_left, output, pod_of, run_command, running, until, workers_of
+from hodei_faults.cluster import (
+    causes,
+    nothing_left,
+    output,
+    pod_of,
+    run_command,
+    running,
+    start_again,
+    until,
+    workers_of,
+)
 from hodei_faults.needs import lacks
-from hodei_providers.contract import ProviderError
 
 #: Seconds that the API is away for.
 AWAY = 60
@@ -29,20 +38,7 @@ async def stop_api(api: Any) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         await run_command("HODEI_TEST_API_STOP")
 
     yield stop
-    await start_api(api)
-
-
-async def start_api(api: Any) -> None:
-    """Start the API, and wait for it to answer."""
-    await run_command("HODEI_TEST_API_START")
-
-    async def answers() -> bool:
-        try:
-            return "ok" in await api.text("/readyz")
-        except ProviderError:
-            return False
-
-    await until(answers)
+    await start_again("HODEI_TEST_API_START", api)
 
 
 async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
@@ -83,7 +79,7 @@ async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
     assert (await client.get(outlives)).state == wire.JOB_STATE_RUNNING
     assert (await client.get(waits)).state in {wire.JOB_STATE_QUEUED, wire.JOB_STATE_STARTING}
     await asyncio.sleep(max(0.0, back - asyncio.get_running_loop().time()))
-    await start_api(api)
+    await start_again("HODEI_TEST_API_START", api)
 
     assert (await client.wait(waits)).state == wire.JOB_STATE_SUCCEEDED
     assert await output(client, waits, STDOUT) == "hello\n"

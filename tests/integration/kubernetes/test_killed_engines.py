@@ -17,12 +17,11 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings, LogPlace
-from hodei_faults.cluster import PATIENCE, nothing_left, run_command, until
+from hodei_faults.cluster import PATIENCE, nothing_left, run_command, start_again, until
 from hodei_faults.containers import container_of, inspect, leftovers
 from hodei_faults.logs import read, until_said
 from hodei_faults.needs import lacks, need_image
 from hodei_faults.runs import LINES, Runs
-from hodei_providers.contract import ProviderError
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -75,19 +74,6 @@ def accident(request: pytest.FixtureRequest, worker_image: str) -> Accident:
     return what
 
 
-async def start(accident: Accident, api: Any) -> None:
-    """Start an engine, and wait for the API to answer."""
-    await run_command(accident.start)
-
-    async def answers() -> bool:
-        try:
-            return "ok" in await api.text("/readyz")
-        except ProviderError:
-            return False
-
-    await until(answers)
-
-
 @pytest.fixture
 async def runs(orders: Any) -> AsyncIterator[Runs]:
     """Return what hears jobs on all three engines."""
@@ -129,7 +115,7 @@ async def test_a_load_moves_away_from_an_engine_that_is_killed_and_nothing_runs_
         contextlib.AsyncExitStack() as ends,
     ):
         # However this ends: what is left there is removed with the server.
-        ends.push_async_callback(start, accident, api)
+        ends.push_async_callback(start_again, accident.start, api)
         load = Load(client, runs, accident.provider)
         there = await load.run(RUNNING)
         dying, staying = there[: accident.die], there[accident.die :]
@@ -155,7 +141,7 @@ async def test_a_load_moves_away_from_an_engine_that_is_killed_and_nothing_runs_
             await load.waits(job)
 
         assert all(runs.alive[job] == {1} for job in last)
-        await start(accident, api)
+        await start_again(accident.start, api)
         await load.succeed(*named)
         if not accident.outlives:
             # A daemon ends at its start what another one has left behind.
