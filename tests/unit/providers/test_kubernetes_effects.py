@@ -81,7 +81,7 @@ ELSEWHERE: Mapping[str, str] = {
     "kubeconfig": "integration/kubernetes/test_infrastructure.py::"
     "test_a_server_with_only_what_the_administrator_gave_runs_workers",
     "context": "integration/kubernetes/test_two_clusters.py::"
-    "test_jobs_go_to_the_cluster_that_they_name_and_both_are_seen_to",
+    "test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keeps_what_runs_there",
     "dynamic_namespaces": "integration/kubernetes/test_tenants.py::"
     "test_each_tenants_jobs_run_in_a_namespace_of_its_own",
     "namespace_prefix": "integration/kubernetes/test_tenants.py::test_each_tenants_jobs_run_in_a_namespace_of_its_own",
