@@ -8,13 +8,13 @@ from __future__ import annotations
 CAUSES = {
     "jobs.finished": """
         A job costs processor time: the rows `processor-…`, and by part of the code the profile
-        [`jobs`](performance/profile.md#jobs). They make three quarters of what two processors have; what the rest goes
-        to was not told apart (the kernel's own threads, the disk, turns in which one processor has nothing to do). 500
-        jobs a second on two processors leave 4 ms to each, for server, worker, client and the job's own process
-        together. Of the time that the server runs Python (sampled on 2026-11-29), the event loop's thread has three
-        fifths: two fifths of that are gRPC's and the loop's own (each job is a call, three tasks of gRPC's and some
-        twenty turns of the loop), a good quarter the messages of workers, two to a worker and one or two from it, a
-        tenth the submission. A quarter of the time is the thread's that writes the database: some sixteen statements
+        [`jobs`](performance/profile.md#jobs). They make seven to eight tenths of what two processors have; what the
+        rest goes to was not told apart (the kernel's own threads, the disk, turns in which one processor has nothing to
+        do). 500 jobs a second on two processors leave 4 ms to each, for server, worker, client and the job's own
+        process together. Of the time that the server runs Python (sampled on 2026-11-29), the event loop's thread has
+        three fifths: two fifths of that are gRPC's and the loop's own (each job is a call, three tasks of gRPC's and
+        some twenty turns of the loop), a good quarter the messages of workers, two to a worker and one or two from it,
+        a tenth the submission. A quarter of the time is the thread's that writes the database: some sixteen statements
         for each job, a third of it to give jobs out, as much to end them. The rest is mostly the log: a file of its own
         for each job, which is made, written, synced with its folder and renamed. Of the workers' share a third is the
         job's own process, the rest its start, pipes and messages. More would need fewer messages (submissions in
@@ -26,10 +26,8 @@ CAUSES = {
         By the profile [`latency`](performance/profile.md#latency) a good two fifths of one job's time are processor
         time; the rest is steps that wait for each other: with nothing to share a transaction with each has its own, so
         there are several commits and syncs, several wake-ups of threads and processes, and three calls of the client's
-        (submit, follow, wait). A third to a half of it lies between the decision and the worker's word that the job
-        runs (the row `ready-to-running-p50`). Less would need fewer steps that are durable each by itself. The aim is
-        in milliseconds, and machines differ: on one where fork and exec alone take 0.7 ms a job took 11 to 13
-        (2026-11-25).
+        (submit, follow, wait). Less would need fewer steps that are durable each by itself. The aim is in milliseconds,
+        and machines differ: on one where fork and exec alone take 0.7 ms a job took 11 to 13 (2026-11-25).
     """,
     "line.": """
         A line passes the job's pipe, the worker, the server's disk (it is durable before it is shown) and the follower:
