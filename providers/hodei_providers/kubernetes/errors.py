@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,6 +13,13 @@ from hodei_providers.contract import (
     ProviderUnavailableError,
     QuotaExceededError,
 )
+
+#: How what an administrator has added to the API refuses an object; its own words follow, and may be any.
+_DENIED = re.compile(
+    r"""admission webhook ".*?" denied the request|ValidatingAdmissionPolicy '.*?' with binding '.*?' denied request"""
+)
+#: How RBAC says who may not do what.
+_NO_RIGHT = re.compile(r'\buser ".*?" cannot \w+ ', re.IGNORECASE)
 
 
 class NotThereError(ProviderError):
@@ -43,12 +51,16 @@ def refusal(status: int, body: bytes) -> ProviderError:
     - 403 of a quota, 429: no room now.
     - 401, 403 for want of a right, 5xx: the cluster can't be used now.
 
+    A webhook refuses by a code and by words of its own choice; neither says what the API's own would say.
+
     :param body: a `Status` object, or whatever stands between this and the API has said.
     """
     told = _status(body)
     message = str(told.get("message") or body[:500].decode(errors="replace") or f"HTTP status {status}")
     reason = str(told.get("reason") or "")
     text = f"Kubernetes says: {message}"
+    if status < 500 and status != 429 and _DENIED.search(message):
+        return LaunchRejectedError(text)
     if status == 404:
         return NotThereError(text)
     if status == 409:
@@ -68,9 +80,9 @@ def _forbidden(text: str) -> ProviderError:
     if "exceeded quota" in text or "failed quota" in text:
         return QuotaExceededError(text)
     # RBAC's refusals name who can't do what; admission's name the object and the rule that it breaks.
-    if " cannot " in text or "unauthorized" in text.lower() or "attempting to grant" in text:
+    if _NO_RIGHT.search(text) or "unauthorized" in text.lower() or "attempting to grant" in text:
         return ForbiddenError(text)
-    if "because it is being terminated" in text or "service account" in text:
+    if "because it is being terminated" in text or "looking up service account" in text:
         return MissingError(text)
     return LaunchRejectedError(text)
 

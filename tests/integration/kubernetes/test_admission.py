@@ -92,13 +92,13 @@ def make_webhook(namespace: str, url: str, ca: bytes) -> dict[str, Any]:
 async def test_what_a_webhook_refuses_fails_with_its_words(
     make_settings: MakeSettings, api: Any, namespace: str, objection: list[str]
 ) -> None:
-    """W04: whose rule it was and why, in the outcome and in the log; nothing is left of the attempt."""
+    """W04: whose rule it was and why, in the outcome and in the log, in words that RBAC might use; nothing is left."""
     async with (
         Server(make_settings(), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
         # Configurations of webhooks reach the API server's own cache after a moment.
-        objection.append("no pods on a Friday")
+        objection.append('user "alice" cannot run pods on a Friday')
         async with asyncio.timeout(PATIENCE):
             while True:
                 job = await client.submit(["true"], retry=NEVER_AGAIN)
@@ -107,8 +107,8 @@ async def test_what_a_webhook_refuses_fails_with_its_words(
                     break
         assert outcome.cause == wire.CAUSE_UNSCHEDULABLE, outcome
         assert "calendar.hodei-test.example" in outcome.message
-        assert "no pods on a Friday" in outcome.message
-        assert "no pods on a Friday" in await output(client, job)
+        assert 'user "alice" cannot run pods on a Friday' in outcome.message
+        assert 'user "alice" cannot run pods on a Friday' in await output(client, job)
         objection.clear()
         job = await client.submit(["true"])
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED

@@ -12,7 +12,7 @@ from hodei_providers.contract import (
     ProviderUnavailableError,
     QuotaExceededError,
 )
-from hodei_providers.kubernetes.errors import ForbiddenError, GoneError, NotThereError, refusal
+from hodei_providers.kubernetes.errors import ForbiddenError, GoneError, MissingError, NotThereError, refusal
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,44 @@ def test_refusals_say_whether_trying_again_helps(
         assert isinstance(error, kind)
         assert error.retryable is retryable
         assert message in str(error)
+
+
+WEBHOOK = 'admission webhook "rules.example" denied the request: '
+POLICY = "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'rules' with binding 'all' denied request: "
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 409, 410, 422])
+@pytest.mark.parametrize("says", [WEBHOOK, POLICY])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "pods cannot run as root",
+        "you are unauthorized here",
+        "this team has exceeded quota of its own",
+        "its service account is not allowed; looking up service account",
+        'user "alice" cannot create pods',
+        "",
+    ],
+)
+def test_what_an_admission_controller_says_is_not_taken_for_the_apis_own_word(
+    status: int, says: str, words: str
+) -> None:
+    """W04: the job is refused, whatever the words and the code; nobody waits for a right or for room that is there."""
+    body = json.dumps({"kind": "Status", "message": says + words})
+    error = refusal(status, body.encode())
+    assert type(error) is LaunchRejectedError
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(("status", "retryable"), [(429, True), (500, True), (503, True)])
+def test_a_webhook_that_fails_itself_is_waited_for(*, status: int, retryable: bool) -> None:
+    """W04: it says so by the code, or does not answer at all."""
+    for message in (f"{WEBHOOK}my database is away", 'failed calling webhook "rules.example": connection refused'):
+        error = refusal(status, json.dumps({"message": message}).encode())
+        assert error.retryable is retryable
+
+
+def test_what_the_clusters_own_parts_say_of_an_account_that_is_gone_is_no_want_of_a_right() -> None:
+    """It can be made again."""
+    gone = 'pods "p" is forbidden: error looking up service account space/worker: serviceaccount "worker" not found'
+    assert isinstance(refusal(403, gone.encode()), MissingError)
