@@ -78,10 +78,13 @@ def _quantities(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
 
 
 def _numbers(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
-    least = {"max_pods": 1, "ttl_seconds_after_finished": 0, "toleration_seconds": 0, "termination_grace": 1}
-    for field, bound in least.items():
-        if getattr(config, field) < bound:
-            yield field, f"expected at least {bound}"
+    for bound, fields in (
+        (0, ("ttl_seconds_after_finished", "toleration_seconds")),
+        (1, ("max_pods", "max_namespaces", "termination_grace")),
+    ):
+        for field in fields:
+            if getattr(config, field) < bound:
+                yield field, f"expected at least {bound}"
     for field in ("api_timeout", "api_rate", "resync", "lost_node_timeout"):
         if not getattr(config, field) > 0:
             yield field, "expected more than 0"

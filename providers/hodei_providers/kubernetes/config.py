@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from hodei_providers.config import ConfigError, options_of
+from hodei_providers.declared_types import mistyped
 from hodei_providers.kubernetes.checks import violations
 from hodei_providers.kubernetes.options import KubernetesOptions
 
@@ -15,7 +16,7 @@ class KubernetesConfig(KubernetesOptions):
 
     Quantities are written as Kubernetes writes them: ``500m``, ``2``, ``1Gi``. In variables, maps are ``key=value,…``,
     lists are separated by commas, and what has a structure of its own is JSON, as in a pod's manifest. Built in code,
-    it takes the values themselves: enumerations, numbers, tuples, mappings.
+    it takes the values themselves: enumerations, numbers, tuples, mappings; those of another type are refused.
 
     :raise ConfigError: values can't be used; a line for each, with the variable and what was expected.
     """
@@ -24,7 +25,8 @@ class KubernetesConfig(KubernetesOptions):
         """Check every field."""
         wrong = [
             f"{self.prefix}{field.upper()}: {getattr(self, field)!r} can't be used: {expected}"
-            for field, expected in violations(self)
+            # Values of other types than these can't be judged any further.
+            for field, expected in list(mistyped(self)) or violations(self)
         ]
         if wrong:
             raise ConfigError("\n".join(wrong))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
@@ -123,6 +124,12 @@ def test_each_option_is_read_as_what_it_is() -> None:
         ("server_ca", "/nowhere/ca.pem"),
         ("server_cidr", "10.0.0.1"),
         ("server_namespace", ""),
+        ("priority_class", "No Class"),
+        ("runtime_class", "No Class"),
+        ("max_namespaces", "0"),
+        ("network_egress", "[1]"),
+        ("lost_node_timeout", "soon"),
+        ("ttl_seconds_after_finished", "-1"),
         ("max_pods", "0"),
         ("termination_grace", "0"),
         ("toleration_seconds", "-1"),
@@ -141,6 +148,48 @@ def test_what_cannot_be_used_is_named(name: str, text: str) -> None:
         return
     with pytest.raises(ConfigError, match=f"^HODEI_K8S_{name.upper()}: .*can't be used: .+"):
         read(**{name: text})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("pod_security_standard", "restricted", "PodSecurityStandard"),
+        ("image_pull_policy", "Always", "ImagePullPolicy"),
+        ("otp_delivery", "env", "OtpDelivery"),
+        ("image_user", "own", "ImageUser"),
+        ("namespace", None, "str"),
+        ("default_cpu_request", 2, "str"),
+        ("read_only_root", "false", "bool"),
+        ("ensure", 1, "bool"),
+        ("max_pods", "5", "int"),
+        ("max_pods", True, "int"),
+        ("termination_grace", 1.5, "int"),
+        ("api_timeout", "15s", "float"),
+        ("regions", "eu", "tuple[str, ...]"),
+        ("image_pull_secrets", ["registry"], "tuple[str, ...]"),
+        ("tolerations", {"key": "a"}, "tuple[Mapping[str, Any], ...]"),
+        ("volumes", ("data",), "tuple[Mapping[str, Any], ...]"),
+        ("affinity", "{}", "Mapping[str, Any]"),
+        ("quota", None, "Mapping[str, str]"),
+        ("pod_labels", {"replicas": 1}, "Mapping[str, str]"),
+    ],
+)
+def test_what_code_gives_is_of_the_type_that_is_declared(name: str, value: Any, expected: str) -> None:
+    """No enumeration is taken for its text: a pod that only looks restricted would be the worst of both."""
+    with pytest.raises(ConfigError) as caught:
+        KubernetesConfig(**{name: value})
+    assert str(caught.value) == f"HODEI_K8S_{name.upper()}: {value!r} can't be used: expected {expected}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_namespaces", 0), ("ttl_seconds_after_finished", -1), ("lost_node_timeout", 0.0), ("api_rate", float("nan"))],
+)
+def test_numbers_that_only_code_can_give_are_named_too(name: str, value: float) -> None:
+    """What reads variables lets none of these through."""
+    with pytest.raises(ConfigError, match=f"^HODEI_K8S_{name.upper()}: .*can't be used: expected"):
+        KubernetesConfig(**{name: value})  # type: ignore[arg-type]  # each by its own type
+    assert KubernetesConfig(api_timeout=15, cost_per_hour=1).api_timeout == 15
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:

@@ -191,7 +191,7 @@ def test_a_pod_of_several_jobs_empties_folders_and_none_that_others_may_have() -
     several = make_request(max_jobs=2)
     assert environment(pod(several))["HODEI_SCRATCH_FOLDERS"] == "/tmp:/dev/shm:/home/hodei"
     claim = {"name": "a", "persistentVolumeClaim": {"claimName": "a"}}
-    mounted = pod(several, volumes=[claim], volume_mounts=[{"name": "a", "mountPath": "/dev/shm"}])
+    mounted = pod(several, volumes=(claim,), volume_mounts=({"name": "a", "mountPath": "/dev/shm"},))
     assert environment(mounted)["HODEI_SCRATCH_FOLDERS"] == "/tmp:/home/hodei"
 
 
