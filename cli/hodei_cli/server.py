@@ -89,12 +89,14 @@ def upgrade_command() -> None:
 @db_command.command("current", short_help="Print the schema that the database has.")
 def current_command() -> None:
     """Print the database's schema, and the newest where that is another."""
-    from hodei_server.db.schema_version import current_revision, newest_revision  # noqa: PLC0415 - the same
+    from hodei_server.db.schema_version import SchemaVersionError, current_revision, require_newest  # noqa: PLC0415 - the same
 
-    current, newest = current_revision(open_database()), newest_revision()
-    click.echo(current or "none")
-    if current != newest:
-        click.echo(f"hodei: the newest is {newest}: run 'hodei db upgrade'", err=True)
+    engine = open_database()
+    click.echo(current_revision(engine) or "none")
+    try:
+        require_newest(engine)
+    except SchemaVersionError as error:
+        click.echo(f"hodei: {error}", err=True)
 
 
 @db_command.command("confirm-clock", short_help="Let logs expire again once the clock was moved.")

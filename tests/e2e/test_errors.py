@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Any
 
 import pytest
@@ -74,6 +75,20 @@ def test_the_database_is_upgraded_by_name(offline: Any) -> None:
     newest = offline.run("db", "upgrade", check=0).stdout
     done = offline.run("db", "current", check=0)
     assert (done.stdout, done.stderr) == (newest, b"")
+
+
+def test_a_database_of_a_newer_hodei_is_told_in_one_line_by_every_command(offline: Any) -> None:
+    """None says to upgrade, which would not help."""
+    offline.run("db", "upgrade", check=0)
+    database = sqlite3.connect(offline.folder / "data" / "hodei.db")
+    database.execute("UPDATE alembic_version SET version_num = '9999'")
+    database.commit()
+    database.close()
+    for code, *command in ((2, "server"), (125, "db", "upgrade"), (0, "db", "current"), (125, "db", "confirm-clock")):
+        told = offline.run(*command, check=code).stderr.decode()
+        assert "schema 9999" in told
+        assert "newer Hodei" in told
+        assert len(told.splitlines()) == 1
 
 
 def test_a_clock_is_confirmed_once_the_database_is_the_newest(offline: Any) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from sqlalchemy import text
 
+from hodei_faults.disk import SmallDisk, small_disks
+from hodei_faults.needs import lacks
 from hodei_server.db.check import differences
-from hodei_server.db.database import Database
+from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
 
@@ -41,3 +45,36 @@ def test_a_database_without_an_encoding_is_refused_by_its_name(database_url: str
 def test_migrations_make_the_tables(database: Database) -> None:
     """Autogenerate finds no difference."""
     assert differences(database.engine) == []
+
+
+def test_a_schema_of_a_newer_hodei_is_refused_by_both_versions(database_url: str) -> None:
+    """Whoever went back to an older version is told so; to upgrade would not help."""
+    engine = open_engine(database_url)
+    newest = upgrade(engine)
+    with engine.connect().execution_options(hodei_writer=True) as connection, connection.begin():
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    for refuse in (upgrade, require_newest):
+        with pytest.raises(SchemaVersionError, match=rf"schema 9999, which Hodei .* {newest}\): a newer Hodei has"):
+            refuse(engine)
+    engine.dispose()
+
+
+def test_a_file_that_is_no_database_is_told_by_its_name(tmp_path: Path) -> None:
+    """Such as one that a disk has damaged."""
+    file = tmp_path / "hodei.db"
+    file.write_bytes(b"no header of a database" * 100)
+    engine = open_engine(f"sqlite:///{file}")
+    with pytest.raises(DatabaseUnavailableError, match=rf"{file} can't be used: file is not a database"):
+        upgrade(engine)
+    engine.dispose()
+
+
+def test_a_disk_too_full_for_the_tables_is_told_in_a_line(tmp_path: Path) -> None:
+    """At the first start, before anything is there that could wait for room."""
+    if not small_disks():
+        lacks("mounting needs root")
+    with SmallDisk(tmp_path / "data", 96 << 10) as disk:
+        engine = open_engine(f"sqlite:///{disk.folder}/hodei.db")
+        with pytest.raises(DatabaseUnavailableError, match=rf"{disk.folder}/hodei.db can't be used: .*full"):
+            upgrade(engine)
+        engine.dispose()
