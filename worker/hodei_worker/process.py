@@ -109,7 +109,7 @@ class JobProcess:
                     stdin=stdin,
                     stdout=stdout,
                     stderr=stderr,
-                    cwd=directory,
+                    cwd=str(directory),  # an error names it as it is given
                     env=dict(environment),
                     start_new_session=True,
                 )
@@ -217,7 +217,7 @@ def _children(pid: int) -> Iterator[int]:
 
 
 def _exec_error(argv: Sequence[str], directory: Path, error: OSError | ValueError) -> ExecError:
-    if isinstance(error, OSError) and error.filename == str(directory) and not directory.is_dir():
+    if isinstance(error, OSError) and error.filename == str(directory) != argv[0]:
         return ExecError(f"the working directory {directory} can't be used: {error.strerror}", 126)
     if isinstance(error, FileNotFoundError):
         return ExecError(f"{argv[0]}: not found", 127)

@@ -70,6 +70,20 @@ async def test_a_process_whose_end_could_not_be_heard_of_does_not_run(
         os.kill(started[0], 0)
 
 
+@pytest.mark.parametrize(("name", "why"), [("missing", "No such file"), ("file", "Not a directory")])
+async def test_a_working_directory_that_can_not_be_used_is_told_and_not_the_program(
+    make_attempt: MakeAttempt, tmp_path: Path, name: str, why: str
+) -> None:
+    """The program is there, and "not found" would have its user look for it."""
+    (tmp_path / "file").touch()
+    attempt = make_attempt("true")
+    attempt._run.spec.working_directory = str(tmp_path / name)
+    await attempt.run()
+    assert attempt.result is not None
+    assert (attempt.result.cause, attempt.result.exit_code) == (types_wire.CAUSE_EXEC_FAILED, 126)
+    assert attempt.result.message.startswith(f"the working directory {tmp_path / name} can't be used: {why}")
+
+
 async def test_what_a_job_has_left_behind_ends_with_the_wait_for_a_server(
     make_attempt: MakeAttempt, tmp_path: Path
 ) -> None:
