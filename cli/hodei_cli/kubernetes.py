@@ -19,7 +19,7 @@ def k8s_command() -> None:
 @click.option(
     "--identity",
     default="",
-    show_default="the account hodei-server in HODEI_K8S_SERVER_NAMESPACE",
+    show_default="HODEI_K8S_SERVER_IDENTITY, else the account hodei-server in HODEI_K8S_SERVER_NAMESPACE",
     help="Whom the server is to the cluster: a user, or system:serviceaccount:NAMESPACE:NAME.",
 )
 @click.option(
@@ -86,7 +86,7 @@ def manifests_command(
             )
         given = settings.provider_config(provider)
     config = read_config(KubernetesConfig, given)
-    identity = identity or f"system:serviceaccount:{config.server_namespace}:hodei-server"
+    identity = identity or config.server_identity or f"system:serviceaccount:{config.server_namespace}:hodei-server"
     place = written_place(config)
     if tenant:
         if not is_dns_label(tenant):

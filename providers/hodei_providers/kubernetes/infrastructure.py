@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -19,8 +20,8 @@ from hodei_providers.kubernetes.manifests import make_namespace_parts, make_netw
 from hodei_providers.kubernetes.network import Place, find_place
 from hodei_providers.registry import ProviderSetupError
 
-#: Seconds after which what somebody may have deleted or edited is looked at again.
-REPAIR_SECONDS = 300.0
+#: Seconds after which what somebody may have deleted or edited is looked at again, and what could not be made.
+REPAIR_SECONDS, PROBLEM_SECONDS = 300.0, 30.0
 _PATHS = {
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
@@ -69,7 +70,7 @@ class Infrastructure:
         if not self._config.ensure:
             return
         async with self._locks.setdefault(namespace, asyncio.Lock()):
-            if not again and time.monotonic() - self._looked_at.get(namespace, -REPAIR_SECONDS) < REPAIR_SECONDS:
+            if not again and not self._is_due(namespace):
                 return
             if tenant:
                 await self._refuse_foreign(namespace)
@@ -81,12 +82,19 @@ class Infrastructure:
             if tenant:
                 problems += await self._copy_pull_secrets([namespace])
             if problems:
-                command = f"hodei k8s manifests --tenant {tenant}" if tenant else "hodei k8s manifests"
-                problems.append(f"an administrator can apply what '{command}' prints, or set HODEI_K8S_ENSURE=false")
+                whose = f"--tenant {tenant} " if tenant else ""
+                command = f"hodei k8s manifests {whose}--identity {shlex.quote(identity)}"
+                problems.append(f"an administrator can apply what `{command}` prints, or set HODEI_K8S_ENSURE=false")
             if unknown:
                 problems += [unknown, *await self._shut(namespace)]
             self.problems[namespace] = problems
             self._looked_at[namespace] = time.monotonic()
+
+    def _is_due(self, namespace: str) -> bool:
+        """Whether a namespace is to be looked at: one with problems soon, as an administrator may have settled them."""
+        before = self._looked_at.get(namespace)
+        wait = PROBLEM_SECONDS if self.problems.get(namespace) else REPAIR_SECONDS
+        return before is None or time.monotonic() - before >= wait
 
     async def _find_server(self) -> tuple[Place | None, str]:
         """Return where the server is, and why that is not known; each time anew, as names may lead elsewhere."""

@@ -1,10 +1,13 @@
-"""The command `kubectl`, as a cluster's administrator has it."""
+"""What a cluster's administrator has: the command `kubectl`, and what `hodei k8s manifests` prints for it."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -64,3 +67,15 @@ class Kubectl:
             with contextlib.suppress(ProcessLookupError):
                 process.terminate()
             await process.wait()
+
+
+async def printed(*arguments: str, **variables: str) -> list[dict[str, Any]]:
+    """Return what `hodei k8s manifests` prints with these variables alone."""
+    hodei = str(Path(sys.executable).with_name("hodei"))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
+    process = await asyncio.create_subprocess_exec(
+        hodei, "k8s", "manifests", *arguments, env=kept | variables, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    assert process.returncode == 0
+    return [part for part in yaml.safe_load_all(out) if part]

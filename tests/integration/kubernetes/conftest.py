@@ -12,6 +12,7 @@ import fcntl
 import json
 import os
 import secrets
+import shutil
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
@@ -23,6 +24,7 @@ import yaml
 
 from hodei_faults.api_proxy import ApiProxy
 from hodei_faults.cluster import untaint
+from hodei_faults.kubectl import Kubectl
 from hodei_faults.needs import lacks
 from hodei_faults.production import production_variables
 from hodei_providers.kubernetes import KubernetesConfig
@@ -68,6 +70,17 @@ async def api(worker_image: str) -> AsyncIterator[Api]:
     async with Api(KubernetesConfig(worker_image=worker_image)) as entered:
         await untaint(entered)
         yield entered
+
+
+@pytest.fixture
+def kubectl(worker_image: str) -> Kubectl:
+    """Return the command."""
+    assert worker_image
+    program = os.environ.get("HODEI_TEST_KUBECTL") or shutil.which("kubectl")
+    if program is None:
+        assert not os.environ.get("CI"), "kubectl is missing: put it on the PATH, or name it in HODEI_TEST_KUBECTL"
+        pytest.skip("kubectl is not installed")
+    return Kubectl(program)
 
 
 @pytest.fixture

@@ -10,8 +10,6 @@ import contextlib
 import json
 import os
 import secrets
-import shutil
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from hodei.transport import TlsFiles
 from hodei.v1 import types_pb2 as wire
 from hodei_client import UnavailableError
 from hodei_faults.cluster import pod_of, running, until
-from hodei_faults.kubectl import PATIENCE, Kubectl
+from hodei_faults.kubectl import PATIENCE, Kubectl, printed
 from hodei_faults.logs import read
 from hodei_faults.production import production_variables, see_as_written
 from hodei_providers.kubernetes.api import Api
@@ -36,29 +34,6 @@ SMALL = {
     "HODEI_K8S_DEFAULT_MEMORY_LIMIT": "512Mi",
     "HODEI_K8S_DEFAULT_STORAGE_REQUEST": "16Mi",
 }
-
-
-@pytest.fixture
-def kubectl(worker_image: str) -> Kubectl:
-    """Return the command."""
-    assert worker_image
-    program = os.environ.get("HODEI_TEST_KUBECTL") or shutil.which("kubectl")
-    if program is None:
-        assert not os.environ.get("CI"), "kubectl is missing: put it on the PATH, or name it in HODEI_TEST_KUBECTL"
-        pytest.skip("kubectl is not installed")
-    return Kubectl(program)
-
-
-async def printed(*arguments: str, **variables: str) -> list[dict[str, Any]]:
-    """Return what `hodei k8s manifests` prints."""
-    hodei = str(Path(sys.executable).with_name("hodei"))
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
-    process = await asyncio.create_subprocess_exec(
-        hodei, "k8s", "manifests", *arguments, env=kept | variables, stdout=asyncio.subprocess.PIPE
-    )
-    out, _ = await process.communicate()
-    assert process.returncode == 0
-    return [part for part in yaml.safe_load_all(out) if part]
 
 
 @pytest.fixture

@@ -151,3 +151,19 @@ def test_an_administrator_gets_what_one_tenants_namespace_needs() -> None:
     refused = CliRunner().invoke(cli, [*command, "Not a tenant"], env=variables)
     assert refused.exit_code == 2
     assert "--tenant" in refused.output
+
+
+def test_what_is_printed_is_bound_to_whom_the_command_or_a_setting_names() -> None:
+    """The command's word before the setting's, and the server's own account in the cluster without either."""
+    setting = {"HODEI_K8S_SERVER_IDENTITY": "system:serviceaccount:control:hodei"}
+    for arguments, variables, named in (
+        ([], {}, ("hodei", "hodei-server")),
+        ([], setting, ("control", "hodei")),
+        (["--identity", "system:serviceaccount:other:one"], setting, ("other", "one")),
+    ):
+        for more in ([], ["--tenant", "acme"]):
+            printed = CliRunner().invoke(cli, ["k8s", "manifests", *more, *arguments], env=variables)
+            parts = list(yaml.safe_load_all(printed.output))
+            subjects = [subject for part in parts for subject in part.get("subjects", [])]
+            assert subjects
+            assert {(subject["namespace"], subject["name"]) for subject in subjects} == {named}

@@ -1,0 +1,129 @@
+"""Servers with no more rights than an administrator gives them, by what `hodei k8s manifests` prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import shlex
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from hodei.v1 import types_pb2 as wire
+from hodei_client import STDOUT, Client, ClientSettings
+from hodei_faults.cluster import causes, nothing_left, output, path_of, pod_of, running, until, until_allowed
+from hodei_faults.kubectl import Kubectl, printed
+from hodei_providers.contract import Health, WorkerPhase
+from hodei_providers.kubernetes import KubernetesConfig, infrastructure
+from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.testing import destroyed, make_request
+from hodei_providers.testing import until as until_phase
+from hodei_server.app import Server
+
+Account = Callable[[str], Awaitable[str]]
+
+
+async def test_what_a_server_without_rights_asks_for_heals_it_once_it_is_applied(
+    kubectl: Kubectl, namespace: str, account: Account, played: KubernetesConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its health has the command, with whom the server is; nobody has to start it again."""
+    monkeypatch.setattr(infrastructure, "PROBLEM_SECONDS", 1.0)
+    config = dataclasses.replace(played, kubeconfig=await account("nobody"))
+    async with KubernetesProvider(config=config) as provider:
+        before = await provider.health()
+        assert not before.healthy
+        command = re.search("`hodei k8s manifests ([^`]*)`", before.message)
+        assert command is not None, before
+        parts = await printed(*shlex.split(command[1]), HODEI_K8S_NAMESPACE=namespace)
+        for part in parts:
+            if part["kind"] == "ClusterRoleBinding":
+                # Of this test's own name: others bind the same role to others.
+                part["metadata"]["name"] = f"{namespace}-printed"
+        try:
+            await kubectl.apply(parts)
+
+            async def is_well() -> Health | None:
+                health = await provider.health()
+                return health if health.healthy else None
+
+            health = await until(is_well)
+            handle = await provider.launch(make_request())
+            await until_phase(provider, handle, WorkerPhase.RUNNING)
+            await destroyed(provider, handle)
+
+            async def has_no_problem() -> bool:
+                return not (await provider.health()).degraded
+
+            await until(has_no_problem)
+            assert health.healthy
+        finally:
+            await kubectl("delete", "clusterrolebinding", f"{namespace}-printed", "--ignore-not-found")
+
+
+async def test_with_the_role_of_its_namespace_alone_a_server_runs_jobs(
+    make_settings: Callable[..., Any], api: Api, kubectl: Kubectl, namespace: str, account: Account
+) -> None:
+    """W08, W11: by HODEI_K8S_ENSURE=false; it makes nothing else, looks at nothing beyond it, and misses nothing."""
+    kubeconfig, identity = await account("bound"), f"system:serviceaccount:{namespace}-home:bound"
+    parts = await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace)
+    await kubectl.apply([part for part in parts if not part["kind"].startswith("ClusterRole")])
+    await until_allowed(api, identity, "create", "pods", namespace=namespace)
+    settings = make_settings(KUBECONFIG=kubeconfig, ENSURE="false")
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        found = await client.provider("kubernetes")
+        assert (found.healthy, found.health_message) == (True, ""), found
+        # One of root is refused its user: its pod, and its token's secret, are changed.
+        for image in ("", "busybox:stable"):
+            job = await client.submit(["sh", "-c", "echo hello; exit 3"], image=image, labels={"team": "a"})
+            outcome = await client.wait(job)
+            assert (outcome.cause, outcome.exit_code) == (wire.CAUSE_EXIT_CODE, 3), outcome
+            assert await output(client, job, STDOUT) == "hello\n"
+        script = "[ $HODEI_ATTEMPT -gt 1 ] || sleep 600"
+        job = await client.submit(["sh", "-c", script])
+        await running(client, job)
+        await api.delete(path_of(await pod_of(api, namespace, job)))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert await causes(client, job) == [wire.CAUSE_EVICTED, wire.CAUSE_EXIT_CODE]
+        await nothing_left(api, namespace)
+
+
+async def rules_of(api: Api, namespace: str, account: str, place: str, file: Path) -> list[Any]:
+    """Return what the cluster lets an account do in a place, as the account itself is told."""
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+    token = (await api.create(path, request))["status"]["token"]
+    admin = yaml.safe_load(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").read_text())
+    admin["users"] = [{"name": each["name"], "user": {"token": token}} for each in admin["users"]]
+    file.write_text(yaml.safe_dump(admin))
+    review = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": place}}
+    async with Api(KubernetesConfig(kubeconfig=str(file))) as theirs:
+        status = (await theirs.create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review))["status"]
+    rules = [*status["resourceRules"], *status["nonResourceRules"]]
+    return sorted(rules, key=str)
+
+
+@pytest.mark.usefixtures("account")
+async def test_the_workers_account_may_do_what_every_account_may_and_nothing_else(
+    make_settings: Callable[..., Any], api: Api, namespace: str, tmp_path: Path
+) -> None:
+    """W24: neither in its namespace nor elsewhere, by the cluster's own account of it."""
+    plain = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "plain"}}
+    await api.create(f"/api/v1/namespaces/{namespace}-home/serviceaccounts", plain)
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["sleep", "600"])
+        account = (await pod_of(api, namespace, job))["spec"]["serviceAccountName"]
+        for place in (namespace, "kube-system"):
+            theirs = await rules_of(api, namespace, account, place, tmp_path / "theirs")
+            nobodys = await rules_of(api, f"{namespace}-home", "plain", place, tmp_path / "nobodys")
+            assert theirs == nobodys
+            told = [resource for rule in theirs for resource in rule.get("resources", [])]
+            assert told
+            assert not {"pods", "secrets", "*"} & set(told)
