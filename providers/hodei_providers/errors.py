@@ -16,9 +16,11 @@ class ProviderError(Exception):
 
     :param message: one sentence for people.
     :param retryable: whether the same call may succeed later.
+    :ivar retry_after: for how many seconds the infrastructure asked to be left alone.
     """
 
     retryable: bool = True
+    retry_after: float = 0.0
 
     def __init__(self, message: str, *, retryable: bool | None = None) -> None:
         super().__init__(message)

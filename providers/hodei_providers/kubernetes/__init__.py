@@ -21,6 +21,7 @@ spaces           which namespaces workers are in
 infrastructure   makes sure that it is there
 state            what a pod's object says of its worker
 errors           what the API's refusals mean
+patience         for how long it is left alone
 api              calls of the cluster's API; the only module that knows the SDK
 listing          whole lists of it
 nodes            which of them are lost

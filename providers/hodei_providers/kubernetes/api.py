@@ -11,9 +11,8 @@ import collections
 import contextlib
 import json
 import os
-import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,15 +25,13 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import refusal
+from hodei_providers.kubernetes.patience import MAX_RETRY_AFTER, Patience, pause_seconds, retry_after
 from hodei_providers.registry import ProviderSetupError
 
 Manifest = dict[str, Any]
 
 #: Attempts at one call that the API answers by 429 or 5xx, or not at all; between them it backs off with jitter.
 ATTEMPTS = 4
-BACKOFF_SECONDS = 0.25
-#: A server that asks for more patience than this gets it from the caller, who asks again later.
-MAX_RETRY_AFTER = 10.0
 #: For as long a call waits for its turn at most: by the rate, so many wait at once.
 MAX_TURN_SECONDS = 30.0
 APPLY = "application/apply-patch+yaml"
@@ -58,6 +55,7 @@ class Api:
         #: closed before, it would leave that call waiting for ever.
         self._calling: collections.Counter[Any] = collections.Counter()
         self._next_call = 0.0
+        self._patience = Patience()
         self.calls: dict[tuple[str, int], int] = {}
 
     async def __aenter__(self) -> Self:
@@ -129,7 +127,9 @@ class Api:
         timeout = aiohttp.ClientTimeout(total=seconds + self._config.api_timeout, connect=self._config.api_timeout)
         async with self._open("GET", path, query, timeout=timeout) as response:
             if response.status != 200:
-                raise refusal(response.status, await response.read())
+                error = refusal(response.status, await response.read())
+                error.retry_after = retry_after(response.headers)
+                raise error
             rest = b""
             async for piece in response.content.iter_any():
                 *lines, rest = (rest + piece).split(b"\n")
@@ -164,8 +164,8 @@ class Api:
     ) -> bytes:
         """Call the API; what may be overload is tried again, as every call here may be made twice."""
         timeout = aiohttp.ClientTimeout(total=self._config.api_timeout)
+        self._patience.check(verb)
         for attempt in range(1, ATTEMPTS + 1):
-            asked = 0.0
             try:
                 async with self._open(verb, path, query, body, content_type=content_type, timeout=timeout) as response:
                     answer: bytes = await response.read()
@@ -175,12 +175,16 @@ class Api:
                     overloaded = response.status in {401, 429} or response.status >= 500
                     if response.status == 401:
                         await self._renew()
-                    asked = _retry_after(response.headers)
+                    if overloaded:
+                        error.retry_after = retry_after(response.headers)
             except ProviderUnavailableError as unreachable:
                 error, overloaded = unreachable, True
-            if not overloaded or attempt == ATTEMPTS or asked > MAX_RETRY_AFTER:
+            if error.retry_after > MAX_RETRY_AFTER:
+                self._patience.note(verb, error)
                 raise error
-            await asyncio.sleep(pause_seconds(attempt, asked))
+            if not overloaded or attempt == ATTEMPTS:
+                raise error
+            await asyncio.sleep(pause_seconds(attempt, error.retry_after))
         raise AssertionError  # the loop returns or raises
 
     @contextlib.asynccontextmanager
@@ -260,18 +264,6 @@ class Api:
             await asyncio.sleep(turn - now)
 
 
-def pause_seconds(attempt: int, asked: float = 0.0, chance: Callable[[], float] = random.random) -> float:
-    """Return how long to wait before a call is tried again: twice as long at most each time, and anything below.
-
-    So those that were refused together don't come back together.
-
-    :param attempt: how many there were.
-    :param asked: what the server asked for; it is waited for in any case, and those who wait so come apart, too.
-    :param chance: from 0 to 1.
-    """
-    return asked + BACKOFF_SECONDS * (1 << attempt) * chance()
-
-
 def _object(text: bytes, asked: str) -> Manifest:
     """Read an object of the API's.
 
@@ -284,13 +276,6 @@ def _object(text: bytes, asked: str) -> Manifest:
     if not isinstance(value, dict):
         raise ProviderUnavailableError(f"the API answers no object to {asked}")
     return value
-
-
-def _retry_after(headers: Mapping[str, str]) -> float:
-    try:
-        return float(headers.get("Retry-After", "0"))
-    except ValueError:
-        return 0.0
 
 
 async def _find_cluster(config: KubernetesConfig) -> Configuration:

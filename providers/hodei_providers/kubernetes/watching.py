@@ -25,13 +25,16 @@ from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_dele
 RETRY_SECONDS = (0.5, 10.0)
 
 
-async def pause(failures: int) -> None:
+async def pause(failures: int, asked: float = 0.0) -> None:
     """Wait before the API is asked again.
 
     :param failures: in a row.
+    :param asked: seconds that the API asked for; they come before.
     """
     first, most = RETRY_SECONDS
-    await asyncio.sleep(min(most, first * 2**failures) * (0.5 + random.random() / 2))  # noqa: S311 - jitter
+    # The power is bounded: a number that is too large for a float would end the watch.
+    back_off = min(most, first * 2.0 ** min(failures, 32))
+    await asyncio.sleep(asked + back_off * (0.5 + random.random() / 2))  # noqa: S311 - jitter
 
 
 class Troubles:
@@ -130,7 +133,7 @@ class PodWatch:
                     failures += 1
                     # That a watch has grown too old is no outage, if a new one has not.
                     if failures > 1 or not isinstance(error, GoneError):
-                        await pause(failures)
+                        await pause(failures, error.retry_after)
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()

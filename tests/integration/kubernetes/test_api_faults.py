@@ -123,6 +123,8 @@ async def test_an_api_that_asks_for_much_patience_is_left_alone(proxy: ApiProxy,
     request = make_request()
     with pytest.raises(QuotaExceededError, match="a fault"):
         await provider.launch(request)
+    with pytest.raises(QuotaExceededError, match="left alone for another"):
+        await provider.launch(make_request())
     assert len(times_of(proxy, "POST", "/pods")) == 1
     proxy.faults.clear()
     assert (await provider.describe(Handle(request.worker_id))).phase is WorkerPhase.MISSING

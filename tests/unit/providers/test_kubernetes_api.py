@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import dataclasses
 import json
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +18,7 @@ from hodei_faults.played_api import Answer, playing
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes import api as module
-from hodei_providers.kubernetes.api import Api, pause_seconds
+from hodei_providers.kubernetes.api import Api
 
 EVENT = b'{"type": "MODIFIED", "object": {}}\n'
 
@@ -90,7 +89,7 @@ async def test_credentials_that_can_t_be_read_again_are_an_outage(
 ) -> None:
     """W28: whoever writes them anew may be half-way; the next call reads them."""
     refused = [True]
-    monkeypatch.setattr("hodei_providers.kubernetes.api.BACKOFF_SECONDS", 0.0)
+    monkeypatch.setattr("hodei_providers.kubernetes.patience.BACKOFF_SECONDS", 0.0)
 
     async def answer(_: web.Request) -> web.StreamResponse:
         return web.json_response({"items": []}, status=401 if refused[0] else 200)
@@ -218,16 +217,6 @@ async def test_calls_that_would_wait_for_too_long_are_refused(serve: Serve, monk
             await anext(api.watch("/api/v1/pods", seconds=60))
         turn.set()
         await asyncio.gather(*calls)
-
-
-def test_pauses_double_at_most_and_those_of_many_spread_over_all_of_it() -> None:
-    """W04: whoever was refused together does not come back together, nor sooner than was asked for."""
-    for attempt, most in ((1, 0.5), (2, 1.0), (3, 2.0)):
-        assert [pause_seconds(attempt, chance=lambda: 0.0), pause_seconds(attempt, chance=lambda: 1.0)] == [0.0, most]
-        chances = random.Random(attempt)  # noqa: S311 - the same each time
-        many = [pause_seconds(attempt, 7.0, chances.random) - 7.0 for _ in range(1000)]
-        # Each quarter has its share.
-        assert all(200 < sum(part <= each / most * 4 < part + 1 for each in many) < 300 for part in range(4))
 
 
 async def test_a_call_that_is_refused_waits_as_long_as_was_computed(

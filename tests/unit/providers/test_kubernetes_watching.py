@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,6 +21,7 @@ from hodei_providers.kubernetes.errors import GoneError
 from hodei_providers.kubernetes.listing import TRIES, list_all
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.spaces import NEWS, Spaces
+from hodei_providers.kubernetes.watching import RETRY_SECONDS, pause
 
 POD = {
     "metadata": {
@@ -88,7 +90,7 @@ async def test_a_watch_that_is_too_old_again_and_again_is_begun_anew_with_pauses
 
     pauses: list[int] = []
 
-    async def pause(failures: int) -> None:
+    async def pause(failures: int, _asked: float) -> None:
         pauses.append(failures)
         if len(pauses) == 3:
             raise EnoughError
@@ -100,6 +102,46 @@ async def test_a_watch_that_is_too_old_again_and_again_is_begun_anew_with_pauses
             with pytest.raises(EnoughError):
                 await anext(provider.watch("installation"))
     assert (asked, pauses) == (4, [2, 3, 4])
+
+
+async def test_a_watch_that_is_refused_is_begun_again_no_sooner_than_the_api_has_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W04, W28: 429 with Retry-After, as a call's; each time, and with something on top."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "watch" in request.query:
+            return web.json_response({"message": "too many"}, status=429, headers={"Retry-After": "7"})
+        return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        if len(slept) == 3:
+            raise EnoughError
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="home", server_address="10.0.0.1:1", ensure=False)
+        async with KubernetesProvider(config=config) as provider:
+            monkeypatch.setattr("hodei_providers.kubernetes.watching.asyncio", SimpleNamespace(sleep=sleep))
+            with pytest.raises(EnoughError):
+                await anext(provider.watch("installation"))
+    assert all(each > 7.0 for each in slept)
+
+
+async def test_a_watch_that_fails_for_days_is_begun_again_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W28: its pauses have a bound."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("hodei_providers.kubernetes.watching.asyncio", SimpleNamespace(sleep=sleep))
+    for failures in (1, 100, 100_000):
+        await pause(failures)
+    assert 0 < slept[0] <= 1.0
+    assert max(slept) <= RETRY_SECONDS[1]
 
 
 async def test_a_list_that_grows_too_old_before_its_end_is_not_begun_for_ever(tmp_path: Path) -> None:
