@@ -151,6 +151,13 @@ class Provider(ABC):
         A handle with empty `data` is looked up by its worker id.
         """
 
+    async def why_ending(self, handle: Handle) -> str:
+        """Return who asks a worker to end, and why, as far as is known while it ends; by default as `describe` says.
+
+        :raise ProviderError: that can't be asked.
+        """
+        return (await self.describe(handle)).message
+
     @abstractmethod
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
         """End a worker and all it started, and remove what the provider kept for it. Idempotent.

@@ -27,6 +27,17 @@ async def read_events(api: Api, namespace: str, worker_id: str) -> Sequence[str]
     return [f"event {event.get('reason')}: {event.get('message')}" for event in events[-EVENTS:]]
 
 
+async def read_eviction(api: Api, namespace: str, worker_id: str) -> str:
+    """Return why a pod's kubelet evicts it: in an event at once, in its status once it has ended.
+
+    :return: empty where it does not.
+    :raise ProviderError: the cluster can't be asked.
+    """
+    selector = f"involvedObject.name={names.worker_name(worker_id)},reason=Evicted"
+    answer = await api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
+    return " ".join(str(event.get("message") or "").strip() for event in answer["items"] or [])
+
+
 async def read_output(api: Api, namespace: str, worker_id: str) -> Sequence[str]:
     """Return the last lines that were printed in a pod."""
     for container in (CONTAINER, AGENT_CONTAINER):

@@ -29,7 +29,7 @@ from hodei_providers.contract import (
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
-from hodei_providers.kubernetes.diagnosis import read_events, read_output
+from hodei_providers.kubernetes.diagnosis import read_events, read_eviction, read_output
 from hodei_providers.kubernetes.ends import Ends
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_providers.kubernetes.figures import Figures
@@ -291,6 +291,11 @@ class KubernetesProvider(Provider):
                     del self._diagnoses[next(iter(self._diagnoses))]
                 with contextlib.suppress(NotThereError):
                     await self._api.delete(await self._path(handle), uid=pod["metadata"]["uid"])
+
+    async def why_ending(self, handle: Handle) -> str:
+        """Return what the pod says, or the words of the kubelet that evicts it."""
+        said = await read_eviction(self._api, await self._spaces.find(handle), handle.worker_id)
+        return f"evicted by its node: {said}" if said else (await self.describe(handle)).message
 
     async def diagnose(self, handle: Handle) -> Sequence[str]:
         """Return a pod's state, its events and the last that was printed in it."""

@@ -12,7 +12,7 @@ from sqlalchemy.engine import RowMapping
 from hodei.checksum import decode_checksum
 from hodei.v1 import worker_pb2 as wire
 from hodei_server.db.attempts import LogEnd, finish, keep_result, release_worker
-from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.database import Database
 from hodei_server.db.segments import SegmentState
 from hodei_server.db.transaction import Transaction
 from hodei_server.domain.states import Cause, JobState, ended_as
@@ -125,10 +125,10 @@ class Completion:
 
     async def _tell_why(self, live: LiveAttempt, result: wire.AttemptResult) -> None:
         """Add what the provider knows of who has asked a worker to end: the worker itself does not know."""
-        with contextlib.suppress(TimeoutError, DatabaseUnavailableError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(WHY_SECONDS):
-                description = await self._fleet.describe(live.worker_id, live.provider)
-                result.message = printable(f"{result.message}: {description.message}")
+                why = await self._fleet.why_ending(live.worker_id, live.provider)
+                result.message = printable(f"{result.message}: {why}")
 
     @staticmethod
     async def _log_within(live: LiveAttempt, result: wire.AttemptResult, seconds: float) -> bool:

@@ -205,6 +205,16 @@ class Fleet:
         except ProviderError as error:
             return Description(handle, WorkerPhase.PENDING, message=str(error))
 
+    async def why_ending(self, worker_id: str, provider_name: str) -> str:
+        """Return who asks a worker to end, and why; as far as its provider can tell."""
+        provider = self.providers.get(provider_name)
+        if provider is None:
+            return f"provider {provider_name} is not configured"
+        try:
+            return await provider.why_ending(await self._handle(worker_id))
+        except (ProviderError, DatabaseUnavailableError) as error:
+            return str(error)
+
     async def diagnose(self, worker_id: str, provider_name: str) -> list[str]:
         """Return what could explain a worker's failure, a line each."""
         provider = self.providers.get(provider_name)

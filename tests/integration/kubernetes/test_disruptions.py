@@ -53,6 +53,19 @@ async def test_a_pod_that_is_deleted_before_it_starts_is_noticed(client: Client,
     await nothing_left(api, namespace)
 
 
+FILLS = "trap 'echo asked; exit 0' TERM; head -c 64m /dev/zero > /tmp/full; echo filled; while :; do sleep 0.2; done"
+
+
+async def test_a_job_that_fills_more_disk_than_it_has_is_evicted_and_told_what_it_has_filled(client: Client) -> None:
+    """W08: by its kubelet, in that one's own words; it is asked to end, and its log is whole."""
+    job = await client.submit(["sh", "-c", FILLS], resources=wire.Resources(disk_bytes=16 << 20), retry=NEVER_AGAIN)
+    outcome = await client.wait(job)
+    assert outcome.cause == wire.CAUSE_EVICTED, outcome
+    assert 'EmptyDir volume "hodei-tmp" exceeds the limit "16Mi"' in outcome.message
+    assert await output(client, job, STDOUT) in {"filled\n", "filled\nasked\n"}
+    assert (await client.receipt(job)).complete
+
+
 RESOURCE = "example.com/hodei-test"
 
 
