@@ -67,7 +67,7 @@ def show_command(ctx: click.Context, /, job: str, **options: Any) -> None:
     if sum(options[name] is not None for name in ("tail", "since", "after_sequence")) > 1:
         raise click.UsageError("--tail, --since and --after-sequence exclude each other")
     if options["tail"] is not None and options["tail"] < 0:
-        raise click.UsageError("--tail is not negative")
+        raise click.UsageError("--tail must not be negative")
     if options["follow"] and options["until"]:
         raise click.UsageError("--follow and --until exclude each other")
     if options["grep"] is None and (options["fixed_strings"] or options["ignore_case"]):

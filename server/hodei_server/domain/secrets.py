@@ -59,7 +59,7 @@ def check_secrets(spec: wire.JobSpec) -> Iterator[Violation]:
     """Yield what is wrong with a job's secrets, never with a word of a value."""
     secrets = spec.secrets
     if len(secrets) > MAX_SECRETS:
-        yield Violation("spec.secrets", f"has at most {MAX_SECRETS} entries")
+        yield Violation("spec.secrets", f"must have at most {MAX_SECRETS} entries")
         return
     names: set[str] = set()
     targets: set[tuple[str, str]] = set()
@@ -67,7 +67,8 @@ def check_secrets(spec: wire.JobSpec) -> Iterator[Violation]:
         field = f"spec.secrets[{place}]"
         if not _NAME.fullmatch(secret.name):
             yield Violation(
-                f"{field}.name", "is 1 to 253 letters, digits, '_', '-' and '.', and begins with none of the last two"
+                f"{field}.name",
+                "must be 1 to 253 letters, digits, '_', '-' and '.', and begin with none of the last two",
             )
         elif secret.name in names:
             yield Violation(f"{field}.name", f"{secret.name} is the name of another one")
@@ -85,21 +86,21 @@ def check_secrets(spec: wire.JobSpec) -> Iterator[Violation]:
 def _source(field: str, secret: wire.Secret) -> Iterator[Violation]:
     source = secret.WhichOneof("source")
     if source is None:
-        yield Violation(field, "has a value, a server_variable or a server_file")
+        yield Violation(field, "must have a value, a server_variable or a server_file")
     elif source == "value":
         for wrong in wrong_in_value(secret, secret.value):
             yield Violation(f"{field}.value", wrong)
     elif source == "server_variable" and not _VARIABLE.fullmatch(secret.server_variable):
-        yield Violation(f"{field}.server_variable", "is the name of a variable")
+        yield Violation(f"{field}.server_variable", "must be the name of a variable")
     elif source == "server_file" and not is_below(secret.server_file):
-        yield Violation(f"{field}.server_file", "is a file's path, relative and without '..'")
+        yield Violation(f"{field}.server_file", "must be a file's path, relative and without '..'")
 
 
 def _target(field: str, secret: wire.Secret, environment: Mapping[str, str]) -> Iterator[Violation]:
     kind, target = target_of(secret)
     if kind == "file":
         if not _FILE.fullmatch(target):
-            yield Violation(f"{field}.file", "is a file's name: 1 to 253 letters, digits, '-', '_' and '.'")
+            yield Violation(f"{field}.file", "must be a file's name: 1 to 253 letters, digits, '-', '_' and '.'")
         return
     field = f"{field}.{'variable' if secret.HasField('variable') else 'name'}"
     if not _VARIABLE.fullmatch(target):
@@ -127,11 +128,11 @@ def _elsewhere(spec: wire.JobSpec) -> Iterator[Violation]:
 def wrong_in_value(secret: wire.Secret, value: bytes) -> Iterator[str]:
     """Yield what is wrong with a value, wherever it is from."""
     if not value:
-        yield "is not empty"
+        yield "must not be empty"
     elif not long_enough(value):
         yield TOO_SHORT
     elif len(value) > MAX_BYTES:
-        yield f"has at most {MAX_BYTES} bytes"
+        yield f"must have at most {MAX_BYTES} bytes"
     if target_of(secret)[0] == "variable" and b"\0" in value:
         yield "holds a NUL, which no variable can: let it be a file"
 
@@ -140,9 +141,9 @@ def check_values(field: str, values: Iterable[bytes]) -> Iterator[Violation]:
     """Yield what is wrong with all values of a job together."""
     values = list(values)
     if sum(map(len, values)) > MAX_BYTES:
-        yield Violation(field, f"have at most {MAX_BYTES} bytes in all")
+        yield Violation(field, f"must have at most {MAX_BYTES} bytes in all")
     elif sum(len(value.splitlines()) for value in values) > MAX_LINES:
-        yield Violation(field, f"have at most {MAX_LINES} lines in all")
+        yield Violation(field, f"must have at most {MAX_LINES} lines in all")
 
 
 def is_below(path: str) -> bool:
@@ -183,9 +184,9 @@ def give_again(spec: wire.JobSpec, given: Iterable[wire.Secret]) -> tuple[list[V
         elif secret.name in seen:
             wrong.append(Violation(f"{field}.name", f"{secret.name} is given twice"))
         elif source is None:
-            wrong.append(Violation(field, "has a value, a server_variable or a server_file"))
+            wrong.append(Violation(field, "must have a value, a server_variable or a server_file"))
         elif secret.WhichOneof("target") is not None:
-            wrong.append(Violation(field, "has no target: it goes where the job has it"))
+            wrong.append(Violation(field, "must have no target: it goes where the job has it"))
         else:
             own[secret.name].MergeFrom(secret)
         seen.add(secret.name)

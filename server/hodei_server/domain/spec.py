@@ -58,15 +58,15 @@ def unknown_fields(message: Message, path: str = "") -> Iterator[Violation]:
 def check_text(field: str, text: str, most: int) -> Iterator[Violation]:
     """Yield what is wrong with one line for people: its length in characters, and control characters in it."""
     if len(text) > most:
-        yield Violation(field, f"has at most {most} characters")
+        yield Violation(field, f"must have at most {most} characters")
     if any(character < " " or character == "\x7f" for character in text[: most + 1]):
-        yield Violation(field, "holds no control characters")
+        yield Violation(field, "must hold no control characters")
 
 
 def check_labels(field: str, labels: Mapping[str, str]) -> Iterator[Violation]:
     """Yield what is wrong with labels."""
     if len(labels) > MAX_LABELS:
-        yield Violation(field, f"has at most {MAX_LABELS} entries")
+        yield Violation(field, f"must have at most {MAX_LABELS} entries")
         return
     for key, value in labels.items():
         yield from _label(field, key, value)
@@ -79,11 +79,11 @@ def _name(spec: wire.JobSpec) -> Iterator[Violation]:
 def _label(field: str, key: str, value: str) -> Iterator[Violation]:
     prefix, slash, name = key.rpartition("/")
     if not _LABEL_NAME.fullmatch(name) or len(name) > 63:
-        yield Violation(f"{field}[{key!r}]", "has a key of at most 63 letters, digits, '-', '_' and '.'")
+        yield Violation(f"{field}[{key!r}]", "must have a key of at most 63 letters, digits, '-', '_' and '.'")
     if slash and (not _DNS_NAME.fullmatch(prefix) or len(prefix) > 253):
         yield Violation(f"{field}[{key!r}]", "has a prefix that is no DNS name")
     if value and (not _LABEL_NAME.fullmatch(value) or len(value) > 63):
-        yield Violation(f"{field}[{key!r}]", "has a value of at most 63 letters, digits, '-', '_' and '.'")
+        yield Violation(f"{field}[{key!r}]", "must have a value of at most 63 letters, digits, '-', '_' and '.'")
 
 
 def _label_map(name: str) -> Rule:
@@ -96,23 +96,23 @@ def _label_map(name: str) -> Rule:
 def _annotations(spec: wire.JobSpec) -> Iterator[Violation]:
     size = sum(len(key.encode()) + len(value.encode()) for key, value in spec.annotations.items())
     if size > MAX_ANNOTATION_BYTES:
-        yield Violation("spec.annotations", f"has at most {MAX_ANNOTATION_BYTES} bytes in all")
+        yield Violation("spec.annotations", f"must have at most {MAX_ANNOTATION_BYTES} bytes in all")
     if "" in spec.annotations:
-        yield Violation("spec.annotations", "has no empty key")
+        yield Violation("spec.annotations", "must have no empty key")
 
 
 def _argument(field: str, argument: str) -> Iterator[Violation]:
     if "\0" in argument:
-        yield Violation(field, "holds no NUL")
+        yield Violation(field, "must hold no NUL")
     if len(argument.encode()) > MAX_ARGUMENT_BYTES:
-        yield Violation(field, f"has at most {MAX_ARGUMENT_BYTES} bytes: Linux runs no program with more")
+        yield Violation(field, f"must have at most {MAX_ARGUMENT_BYTES} bytes: Linux runs no program with more")
 
 
 def _argv(spec: wire.JobSpec) -> Iterator[Violation]:
     if bool(spec.argv) == spec.HasField("script"):
-        yield Violation("spec.argv", "or spec.script is given, one of the two")
+        yield Violation("spec.argv", "or spec.script must be given, one of the two")
     if spec.argv and not spec.argv[0]:
-        yield Violation("spec.argv[0]", "is the program and not empty")
+        yield Violation("spec.argv[0]", "must name the program")
     for place, argument in enumerate(spec.argv):
         yield from _argument(f"spec.argv[{place}]", argument)
 
@@ -121,17 +121,19 @@ def _script(spec: wire.JobSpec) -> Iterator[Violation]:
     if not spec.HasField("script"):
         return
     if not spec.script.text:
-        yield Violation("spec.script.text", "is not empty")
+        yield Violation("spec.script.text", "must not be empty")
     for place, argument in enumerate(spec.script.interpreter):
         if place == 0 and not argument:
-            yield Violation("spec.script.interpreter[0]", "is the program and not empty")
+            yield Violation("spec.script.interpreter[0]", "must name the program")
         yield from _argument(f"spec.script.interpreter[{place}]", argument)
 
 
 def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
     for name, value in spec.environment.items():
         if not _VARIABLE.fullmatch(name):
-            yield Violation(f"spec.environment[{name!r}]", "has a name of letters, digits and '_'")
+            yield Violation(
+                f"spec.environment[{name!r}]", "must have a name of letters, digits and '_' that begins with no digit"
+            )
         elif name.startswith("HODEI_"):
             yield Violation(f"spec.environment[{name!r}]", "begins with HODEI_, which is kept for Hodei itself")
         yield from _argument(f"spec.environment[{name!r}]", f"{name}={value}")
@@ -139,34 +141,34 @@ def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
 
 def _working_directory(spec: wire.JobSpec) -> Iterator[Violation]:
     if spec.working_directory and not spec.working_directory.startswith("/"):
-        yield Violation("spec.working_directory", "is absolute")
+        yield Violation("spec.working_directory", "must be absolute")
     yield from check_text("spec.working_directory", spec.working_directory, 4095)
 
 
 def _stdin(spec: wire.JobSpec) -> Iterator[Violation]:
     if len(spec.stdin) > MAX_STDIN_BYTES:
-        yield Violation("spec.stdin", f"has at most {MAX_STDIN_BYTES} bytes")
+        yield Violation("spec.stdin", f"must have at most {MAX_STDIN_BYTES} bytes")
 
 
 def _image(spec: wire.JobSpec) -> Iterator[Violation]:
     yield from check_text("spec.image", spec.image, 1024)
     if any(character.isspace() for character in spec.image):
-        yield Violation("spec.image", "holds no spaces")
+        yield Violation("spec.image", "must hold no spaces")
 
 
 def _resources(spec: wire.JobSpec) -> Iterator[Violation]:
     resources = spec.resources
     for name in ("cpu_millis", "memory_bytes", "disk_bytes", "gpu_count"):
         if getattr(resources, name) < 0:
-            yield Violation(f"spec.resources.{name}", "is not negative")
+            yield Violation(f"spec.resources.{name}", "must not be negative")
     if resources.gpu_type and not resources.gpu_count:
-        yield Violation("spec.resources.gpu_type", "goes with a gpu_count")
+        yield Violation("spec.resources.gpu_type", "needs a gpu_count")
     yield from check_text("spec.resources.gpu_type", resources.gpu_type, 63)
 
 
 def _priority(spec: wire.JobSpec) -> Iterator[Violation]:
     if not -1000 <= spec.priority <= 1000:
-        yield Violation("spec.priority", "lies between -1000 and 1000")
+        yield Violation("spec.priority", "must lie between -1000 and 1000")
 
 
 def check_duration(field: str, value: Duration, *, zero: bool = False) -> Iterator[Violation]:
@@ -178,9 +180,9 @@ def check_duration(field: str, value: Duration, *, zero: bool = False) -> Iterat
     if mixed or not -999_999_999 <= value.nanos <= 999_999_999:
         yield Violation(field, "is no valid duration: seconds and nanos differ in sign, or nanos are out of range")
     elif value.seconds < 0 or value.nanos < 0 or (not zero and not value.seconds and not value.nanos):
-        yield Violation(field, "is not negative" if zero else "is longer than nothing")
+        yield Violation(field, "must not be negative" if zero else "must be longer than nothing")
     elif value.seconds > MAX_SECONDS:
-        yield Violation(field, "is at most 365 days")
+        yield Violation(field, "must be at most 365 days")
 
 
 def _duration_of(name: str, *, zero: bool = False) -> Rule:
@@ -194,19 +196,19 @@ def _duration_of(name: str, *, zero: bool = False) -> Rule:
 def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
     retry = spec.retry
     if not 0 <= retry.max_attempts <= 100:
-        yield Violation("spec.retry.max_attempts", "lies between 0 and 100")
+        yield Violation("spec.retry.max_attempts", "must lie between 0 and 100")
     if retry.HasField("max_infrastructure_retries") and not 0 <= retry.max_infrastructure_retries <= 100:
-        yield Violation("spec.retry.max_infrastructure_retries", "lies between 0 and 100")
+        yield Violation("spec.retry.max_infrastructure_retries", "must lie between 0 and 100")
     for name in ("on_causes", "on_exit_codes"):
         if len(getattr(retry, name)) > MAX_CHOICES:
-            yield Violation(f"spec.retry.{name}", f"has at most {MAX_CHOICES} entries")
+            yield Violation(f"spec.retry.{name}", f"must have at most {MAX_CHOICES} entries")
             return
     for place, cause in enumerate(retry.on_causes):
         if cause not in wire.Cause.values() or cause in {wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED}:
-            yield Violation(f"spec.retry.on_causes[{place}]", "is a cause that can be retried")
+            yield Violation(f"spec.retry.on_causes[{place}]", "must be a cause that can be retried")
     for place, code in enumerate(retry.on_exit_codes):
         if not 1 <= code <= 255:
-            yield Violation(f"spec.retry.on_exit_codes[{place}]", "lies between 1 and 255")
+            yield Violation(f"spec.retry.on_exit_codes[{place}]", "must lie between 1 and 255")
     if retry.HasField("initial_backoff"):
         yield from check_duration("spec.retry.initial_backoff", retry.initial_backoff, zero=True)
     if retry.HasField("max_backoff"):
@@ -216,7 +218,7 @@ def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
 def _providers(spec: wire.JobSpec) -> Iterator[Violation]:
     for place, name in enumerate(spec.providers):
         if not name or len(name) > 63:
-            yield Violation(f"spec.providers[{place}]", "is a name of 1 to 63 characters")
+            yield Violation(f"spec.providers[{place}]", "must be a name of 1 to 63 characters")
 
 
 def _strategy(spec: wire.JobSpec) -> Iterator[Violation]:
@@ -232,18 +234,18 @@ def _custom_strategy(spec: wire.JobSpec) -> Iterator[Violation]:
 
 def _architecture(spec: wire.JobSpec) -> Iterator[Violation]:
     if spec.architecture and (not _DNS_LABEL.fullmatch(spec.architecture) or len(spec.architecture) > 63):
-        yield Violation("spec.architecture", "is a name as images have it, such as amd64 or arm64")
+        yield Violation("spec.architecture", "must be a name as images have it, such as amd64 or arm64")
 
 
 def _log_budget(spec: wire.JobSpec) -> Iterator[Violation]:
     if spec.log_budget_bytes and spec.log_budget_bytes < MIN_LOG_BUDGET:
-        yield Violation("spec.log_budget_bytes", f"is at least {MIN_LOG_BUDGET}, or 0 for the server's default")
+        yield Violation("spec.log_budget_bytes", f"must be at least {MIN_LOG_BUDGET}, or 0 for the server's default")
 
 
 def check_tenant(field: str, tenant: str) -> Iterator[Violation]:
     """Yield what is wrong with a tenant's name; the empty one means the default."""
     if tenant and (not _DNS_LABEL.fullmatch(tenant) or len(tenant) > 40):
-        yield Violation(field, "is a DNS label of at most 40 characters")
+        yield Violation(field, "must be a DNS label of at most 40 characters")
 
 
 #: The rule of each field; a test sees to it that none is missing.

@@ -161,7 +161,7 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         """Send every state change, from the first or from a version on, until the job has ended."""
         job_id = require("job_id", request.job_id)
         if request.after_version < 0:
-            raise InvalidRequestError([Violation("after_version", "is not negative")])
+            raise InvalidRequestError([Violation("after_version", "must not be negative")])
         limits = self._limits
         bounds = Bound("server", "", limits.in_all), Bound("client", peer_of(context), limits.per_client)
         with self._watches.counted(*bounds):

@@ -78,7 +78,7 @@ class LogLookup:
         require("job_id", job_id)
         refuse(check_text("attempt_uid", attempt_uid, 32))
         if attempt_uid and number:
-            raise InvalidRequestError([Violation("attempt_number", "goes with no attempt_uid")])
+            raise InvalidRequestError([Violation("attempt_number", "can't go with attempt_uid")])
         if number < 0:
             raise InvalidRequestError([Violation("attempt_number", "counts from 1")])
 

@@ -47,9 +47,9 @@ def check_range(request: ReadRequest) -> None:
     """
     begin, end = request.WhichOneof("from"), request.WhichOneof("until")
     if begin == "after_sequence" and request.after_sequence >= MAX_INTEGER:
-        raise InvalidRequestError([Violation(begin, f"is less than {MAX_INTEGER}")])
+        raise InvalidRequestError([Violation(begin, f"must be less than {MAX_INTEGER}")])
     if begin == "tail_lines" and not 0 <= request.tail_lines <= MAX_TAIL_LINES:
-        raise InvalidRequestError([Violation(begin, f"lies between 0 and {MAX_TAIL_LINES}")])
+        raise InvalidRequestError([Violation(begin, f"must lie between 0 and {MAX_TAIL_LINES}")])
     for field in ("since_time", "until_time"):
         if field in {begin, end}:
             check_time(field, getattr(request, field))
@@ -57,7 +57,7 @@ def check_range(request: ReadRequest) -> None:
         if field in {begin, end}:
             refuse(check_duration(field, getattr(request, field), zero=True))
     if end is not None and request.follow:
-        raise InvalidRequestError([Violation(end, "goes with no follow")])
+        raise InvalidRequestError([Violation(end, "can't go with follow")])
 
 
 async def find_start(lookup: LogLookup, request: ReadRequest, log: AttemptLog, streams: Streams) -> tuple[int, int]:

@@ -42,9 +42,9 @@ def check_search(request: wire.SearchLogsRequest) -> tuple[Pattern, Streams]:
     if not request.pattern:
         raise InvalidRequestError([Violation("pattern", "is missing")])
     if len(request.pattern) > MAX_PATTERN:
-        raise InvalidRequestError([Violation("pattern", f"has at most {MAX_PATTERN} characters")])
+        raise InvalidRequestError([Violation("pattern", f"must have at most {MAX_PATTERN} characters")])
     if "\n" in request.pattern:
-        raise InvalidRequestError([Violation("pattern", "lies within a line")])
+        raise InvalidRequestError([Violation("pattern", "must lie within a line")])
     try:
         pattern = Pattern(request.pattern, literal=request.literal, ignore_case=request.ignore_case)
     except PatternError as error:
@@ -57,7 +57,7 @@ def _position_violations(request: wire.SearchLogsRequest) -> list[Violation]:
     seen: set[int] = set()
     for position in request.positions.positions:
         if position.stream not in STREAMS or position.stream in seen:
-            found.append(Violation("positions", "name each stream once"))
+            found.append(Violation("positions", "must name each stream once"))
         seen.add(position.stream)
         if position.sequence > MAX_INTEGER or position.offset > MAX_OFFSET:
             found.append(Violation("positions", "lie in no chunk"))

@@ -28,7 +28,7 @@ async def verify_logs(lookup: LogLookup, request: wire.VerifyLogsRequest) -> Asy
     """
     refuse([*check_text("job_id", request.job_id, 128), *check_tenant("tenant", request.tenant)])
     if request.job_id and request.tenant:
-        raise InvalidRequestError([Violation("tenant", "goes with no job_id")])
+        raise InvalidRequestError([Violation("tenant", "can't go with job_id")])
     if request.job_id:
         job_id = request.job_id
         row = await lookup.read(lambda tx: job_row(tx, job_id))

@@ -54,7 +54,7 @@ class ProviderService(provider_pb2_grpc.ProviderServiceServicer):
         """Enable, drain or disable a provider."""
         name = self._known(request.name)
         if request.state not in wire.ProviderState.values() or not request.state:
-            raise InvalidRequestError([Violation("state", "is enabled, draining or disabled")])
+            raise InvalidRequestError([Violation("state", "must be enabled, draining or disabled")])
         state = ProviderState(request.state)
         await self._database.write(lambda tx: set_provider_state(tx, name, state))
         self._scheduler.states[name] = state

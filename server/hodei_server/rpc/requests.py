@@ -44,7 +44,7 @@ def page_size(value: int, *, default: int, most: int) -> int:
     :raise InvalidRequestError: out of range.
     """
     if not 0 <= value <= most:
-        raise InvalidRequestError([Violation("page_size", f"lies between 0 and {most}")])
+        raise InvalidRequestError([Violation("page_size", f"must lie between 0 and {most}")])
     return value or default
 
 

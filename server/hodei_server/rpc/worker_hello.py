@@ -30,10 +30,10 @@ async def read_hello(context: aio.ServicerContext[Any, Any]) -> wire.WorkerHello
     if isinstance(message, InvalidRequestError):
         raise message
     if not isinstance(message, wire.ConnectRequest) or message.WhichOneof("message") != "hello":
-        raise InvalidRequestError([Violation("hello", "is the first message of a connection")])
+        raise InvalidRequestError([Violation("hello", "must be the first message of a connection")])
     hello: wire.WorkerHello = message.hello
     violations = [*check_text("hello.worker_version", hello.worker_version, 64)]
     if hello.time_unix_nanos < 0:
-        violations.append(Violation("hello.time_unix_nanos", "is not negative"))
+        violations.append(Violation("hello.time_unix_nanos", "must not be negative"))
     refuse([*violations, *check_protocol("hello.", hello), *check_held(hello.attempts)])
     return hello

@@ -88,11 +88,11 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         """Burn a one-time token for a session."""
         violations = []
         if not request.worker_id or len(request.worker_id) > 63 or not request.worker_id.isprintable():
-            violations.append(Violation("worker_id", "is a name of 1 to 63 characters"))
+            violations.append(Violation("worker_id", "must be a name of 1 to 63 characters"))
         if not request.otp or len(request.otp) > 256 or not request.otp.isprintable():
-            violations.append(Violation("otp", "is a one-time token of at most 256 characters"))
+            violations.append(Violation("otp", "must be a one-time token of at most 256 characters"))
         if not 16 <= len(request.nonce) <= 64:
-            violations.append(Violation("nonce", "has 16 to 64 bytes"))
+            violations.append(Violation("nonce", "must have 16 to 64 bytes"))
         refuse([*violations, *check_protocol("", request), *check_text("worker_version", request.worker_version, 64)])
         key = (request.worker_id, request.nonce)
         token = self._given.get(key) or new_token()

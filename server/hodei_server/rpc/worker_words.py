@@ -49,19 +49,19 @@ def check_held(attempts: Sequence[wire.HeldAttempt]) -> Iterator[Violation]:
     """Yield what no worker can say of the attempts that it has."""
     field = "hello.attempts"
     if len(attempts) > MAX_HELD:
-        yield Violation(field, f"has at most {MAX_HELD} entries")
+        yield Violation(field, f"must have at most {MAX_HELD} entries")
         return
     if len({held.attempt_uid for held in attempts}) < len(attempts):
-        yield Violation(field, "names each attempt once")
+        yield Violation(field, "must name each attempt once")
     for place, held in enumerate(attempts):
         name = f"{field}[{place}]"
         if not held.attempt_uid:
             yield Violation(f"{name}.attempt_uid", "is missing")
         yield from check_text(f"{name}.attempt_uid", held.attempt_uid, MAX_UID)
         if held.epoch < 0:
-            yield Violation(f"{name}.epoch", "is not negative")
+            yield Violation(f"{name}.epoch", "must not be negative")
         if held.next_sequence > MAX_INTEGER:
-            yield Violation(f"{name}.next_sequence", f"is at most {MAX_INTEGER}")
+            yield Violation(f"{name}.next_sequence", f"must be at most {MAX_INTEGER}")
 
 
 def check_reason(reason: str) -> None:

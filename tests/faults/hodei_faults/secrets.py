@@ -41,18 +41,19 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
         [good, wire.Secret(name="T", value=value, file="f")],
         "secrets[1].name T is the name of another",
     )
-    yield "no source", [wire.Secret(name="T")], "secrets[0] has a value, a server_variable or a server_file"
-    yield "an empty value", [wire.Secret(name="T", value=b"")], "secrets[0].value is not empty"
+    yield "no source", [wire.Secret(name="T")], "secrets[0] must have a value, a server_variable or a server_file"
+    yield "an empty value", [wire.Secret(name="T", value=b"")], "secrets[0].value must not be empty"
     yield "a short value", [wire.Secret(name="T", value=b" 1234567 \n")], "secrets[0].value has fewer than 8 bytes"
     yield "a NUL in a variable", [wire.Secret(name="T", value=value + b"\0")], "secrets[0].value holds a NUL"
     yield "too large a value", [wire.Secret(name="T", value=b"x" * (MAX_BYTES + 1))], "spec.secrets"
     halves = [wire.Secret(name=f"T{number}", value=b"x" * (MAX_BYTES // 2 + 1), file=f"f{number}") for number in (1, 2)]
-    yield "too much in all", halves, "spec.secrets have at most 65536 bytes"
+    yield "too much in all", halves, "spec.secrets must have at most 65536 bytes"
     returns = wire.Secret(name="T", value=b"12345678\r" * 1001)
-    yield "too many lines by CR alone", [returns], "spec.secrets have at most 1000 lines"
-    yield "too many lines", [wire.Secret(name="T", value=b"12345678\n" * 1001)], "spec.secrets have at most 1000 lines"
+    yield "too many lines by CR alone", [returns], "spec.secrets must have at most 1000 lines"
+    lines = wire.Secret(name="T", value=b"12345678\n" * 1001)
+    yield "too many lines", [lines], "spec.secrets must have at most 1000 lines"
     many = [wire.Secret(name=f"T{number}", value=value) for number in range(MAX_SECRETS + 1)]
-    yield "too many", many, "spec.secrets has at most 64 entries"
+    yield "too many", many, "spec.secrets must have at most 64 entries"
     yield "no variable's name", [wire.Secret(name="a-b", value=value)], "secrets[0].name is no name of a variable"
     yield "no variable", [wire.Secret(name="T", value=value, variable="1T")], "secrets[0].variable is no name"
     yield (
@@ -67,9 +68,9 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
         [good, wire.Secret(name="U", value=value, variable="T")],
         "secrets[1].variable 'T' is another",
     )
-    yield "no file", [wire.Secret(name="T", value=value, file="")], "secrets[0].file is a file's name"
-    yield "a file elsewhere", [wire.Secret(name="T", value=value, file="../f")], "secrets[0].file is a file's name"
-    yield "the folder itself", [wire.Secret(name="T", value=value, file="..")], "secrets[0].file is a file's name"
+    yield "no file", [wire.Secret(name="T", value=value, file="")], "secrets[0].file must be a file's name"
+    yield "a file elsewhere", [wire.Secret(name="T", value=value, file="../f")], "secrets[0].file must be a file's name"
+    yield "the folder itself", [wire.Secret(name="T", value=value, file="..")], "secrets[0].file must be a file's name"
     twice = [wire.Secret(name=name, value=value, file="f") for name in "TU"]
     yield "a file twice", twice, "secrets[1].file 'f' is another one's"
     yield (

@@ -106,3 +106,14 @@ def test_an_unknown_field_is_refused_by_its_number() -> None:
 def test_all_violations_are_told_at_once() -> None:
     """A user mends a job once, not field by field."""
     assert len(check_spec(make(priority=5000, tenant="A", working_directory="x"))) == 3
+
+
+def test_a_refusal_says_what_must_be_and_not_that_it_is() -> None:
+    """Who reads "is absolute" of a path takes it for what is the case."""
+    found = check_spec(make(priority=5000, working_directory="x", run_timeout={}, retry={"on_causes": [99]}))
+    assert [violation.description for violation in found] == [
+        "must be absolute",
+        "must lie between -1000 and 1000",
+        "must be longer than nothing",
+        "must be a cause that can be retried",
+    ]
