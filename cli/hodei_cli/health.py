@@ -9,6 +9,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from hodei_cli.session import make_settings
 from hodei_client.connection import Connection, trace_of_environment
+from hodei_client.errors import NotFoundError
 
 
 @click.command("health")
@@ -26,6 +27,8 @@ def health_command(ctx: click.Context, /, service: str) -> None:
         try:
             stub = health_pb2_grpc.HealthStub(connection.channel)
             answer = await connection.call(stub.Check, health_pb2.HealthCheckRequest(service=service))
+        except NotFoundError:
+            raise click.ClickException(f"the server at {connection.server} serves no {service!r}") from None
         finally:
             await connection.channel.close()
         status: int = answer.status

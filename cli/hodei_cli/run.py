@@ -170,7 +170,10 @@ class Run:
 def run_command(ctx: click.Context, /, *, local: bool, **options: Any) -> int:
     """Submit a job, follow its log, and exit with its code.
 
-    hodei run -- python train.py
+    hodei run --workdir "$PWD" -- python train.py
+
+    No file of this place goes along but --script, --stdin and secrets: the job sees those of its image, or of its
+    worker's machine.
 
     Ctrl-C leaves the job running and says how to follow it again; a second one cancels it.
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import click
@@ -53,9 +54,12 @@ def config_command() -> None:
 @output_option
 def show_command(output: str) -> None:
     """Print every setting in force, without secrets."""
-    from hodei_server.settings import load_settings, show  # noqa: PLC0415 - needs the extra "server"
+    from hodei_server.settings import load_settings, show, unknown_variables  # noqa: PLC0415 - needs the extra "server"
 
-    shown = show(load_settings())
+    settings = load_settings()
+    for name in unknown_variables(os.environ, settings.nobodys_options):
+        click.echo(f"hodei: {name}: there is no such setting", err=True)
+    shown = show(settings)
     if output == "json":
         print_json(shown)
         return

@@ -23,8 +23,12 @@ CAUSES = [name.removeprefix("CAUSE_").lower() for name in wire.Cause.keys()[1:]]
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", "job_file", type=click.Path(dir_okay=False), help="A job as YAML; options win."),
-    click.option("--script", type=click.Path(exists=True, dir_okay=False), help="A script in place of a command."),
-    click.option("--interpreter", metavar="COMMAND", help="What runs the script [/bin/sh]."),
+    click.option(
+        "--script",
+        type=click.Path(exists=True, dir_okay=False),
+        help="A script in place of a command; its text goes along with the job.",
+    ),
+    click.option("--interpreter", metavar="COMMAND", help="What runs the script [by its line '#!', else /bin/sh]."),
     click.option("--image", metavar="IMAGE", help="A container image; on providers that run containers."),
     click.option(
         "-e",
@@ -37,7 +41,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
     click.option(
         "--workdir",
         metavar="FOLDER",
-        help="Where it runs, an absolute path. Without it the image's, or a scratch folder where there is none.",
+        help="Where it runs, an absolute path there. Without it the image's, or an empty folder where there is none.",
     ),
     click.option(
         "--stdin", "stdin_file", type=click.Path(allow_dash=True), help="A file that the job reads; - is this one's."
@@ -188,6 +192,8 @@ def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
             spec.script.text = Path(options["script"]).read_text(encoding="utf-8")
         except UnicodeDecodeError:
             raise click.UsageError(f"--script {options['script']}: a script is text in UTF-8") from None
+        if not spec.script.interpreter:
+            spec.script.interpreter[:] = _interpreter_of(spec.script.text)
     if options["interpreter"]:
         spec.script.interpreter[:] = options["interpreter"].split()
     if not spec.argv and not spec.script.text:
@@ -202,6 +208,12 @@ def _what_to_run(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:
     if options["stdin_file"]:
         file = options["stdin_file"]
         spec.stdin = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+
+
+def _interpreter_of(script: str) -> list[str]:
+    """Return what a script's first line names, as Linux reads it: a program and at most one argument."""
+    line = script.partition("\n")[0]
+    return line[2:].strip().split(maxsplit=1) if line.startswith("#!") else []
 
 
 def _secrets(spec: wire.JobSpec, options: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from hodei_cli.spec_options import JobCommand, build_spec, spec_options
 def submit_command(ctx: click.Context, /, **options: Any) -> None:
     """Submit a job and print its id.
 
-    hodei submit --name train -- python train.py
+    hodei submit --name train --workdir "$PWD" -- python train.py
 
     hodei submit -f job.yaml
     """

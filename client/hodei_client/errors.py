@@ -169,6 +169,11 @@ def from_rpc(error: aio.AioRpcError, server: str, trace_id: str = "") -> HodeiEr
         message = no_connection(server, message)
     elif not trailing and error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
         message = f"the server at {server} did not answer in time"
+    elif not trailing and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        message = (
+            f"the server at {server} does not know this call: it is no Hodei server, an older one, or the address is "
+            f"not the one for clients (HODEI_LISTEN of the server) ({message})"
+        )
     result = kind(message, code=error.code(), trace_id=trace_id)
     details = trailing.get(_DETAILS)
     if isinstance(details, bytes):

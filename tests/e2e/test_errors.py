@@ -17,6 +17,7 @@ import pytest
         (["list", "--state", "runing"], 2, b"did you mean running?"),
         (["list", "--bogus"], 2, b"--bogus"),
         (["run", "--bogus"], 125, b"--bogus"),
+        (["submit", "--cpu"], 2, b"see 'hodei submit --help'"),
         (["run"], 125, b"say what to run"),
         (["submit", "--timeout", "5 parsecs", "--", "true"], 2, b"write 90s"),
         (["submit", "--memory", "lots", "--", "true"], 2, b"write 512Mi"),
@@ -101,5 +102,7 @@ def test_a_clock_is_confirmed_once_the_database_is_the_newest(offline: Any) -> N
 def test_settings_are_shown_and_completion_is_printed(offline: Any) -> None:
     """Both without a server."""
     assert b"HODEI_DATA_DIR=" in offline.run("config", "show", check=0).stdout
+    offline.environment["HODEI_LEESE"] = "30s"
+    assert offline.run("config", "show", check=0).stderr == b"hodei: HODEI_LEESE: there is no such setting\n"
     for shell in ("bash", "zsh", "fish"):
         assert b"_HODEI_COMPLETE" in offline.run("completion", shell, check=0).stdout

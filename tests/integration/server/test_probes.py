@@ -75,7 +75,7 @@ async def test_hodei_health_says_whether_a_server_serves(server: Server) -> None
     assert await hodei_health(str(server.address), "hodei.v1.JobService") == (0, "serving\n", "")
     code, _, error = await hodei_health(str(server.address), "hodei.v1.NoService")
     assert code == 125
-    assert error
+    assert f"the server at {server.address} serves no 'hodei.v1.NoService'" in error
     code, _, error = await hodei_health("127.0.0.1:1")
     assert code == 125
     assert "127.0.0.1:1" in error

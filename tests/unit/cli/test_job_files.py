@@ -110,6 +110,25 @@ def test_a_variable_without_a_value_is_taken_from_here(monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
+    ("text", "arguments", "interpreter"),
+    [
+        ("#!/usr/bin/env python3\nprint()\n", [], ["/usr/bin/env", "python3"]),
+        ("#! /usr/bin/env -S python3 -u\n", [], ["/usr/bin/env", "-S python3 -u"]),
+        ("#!/bin/sh -e\n", ["--interpreter", "bash -x"], ["bash", "-x"]),
+        ("echo '#!/bin/false'\n", [], []),
+        ("#!\n", [], []),
+    ],
+)
+def test_a_script_says_by_its_first_line_what_runs_it(
+    tmp_path: Path, text: str, arguments: list[str], interpreter: list[str]
+) -> None:
+    """As where it is executed; a script in Python was handed to a shell."""
+    (tmp_path / "script").write_text(text)
+    spec = build("--script", str(tmp_path / "script"), *arguments)
+    assert (list(spec.script.interpreter), spec.script.text) == (interpreter, text)
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "say what to run"),
