@@ -11,7 +11,7 @@ from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2 as worker_wire
-from hodei_server.db.events import Shape, move
+from hodei_server.db.events import Shape, move, move_each
 from hodei_server.db.jobs import logs_expire_at
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, jobs, workers
@@ -107,38 +107,42 @@ class Assignment:
     remark: str = ""
 
 
-def assign(tx: Transaction, assignment: Assignment) -> RowMapping | None:
-    """Move a job from QUEUED to STARTING with a new attempt.
+def assign(tx: Transaction, assignments: Sequence[Assignment]) -> dict[str, RowMapping]:
+    """Move jobs, each of them once, from QUEUED to STARTING with a new attempt each.
 
-    :return: the job's row; None when it is not waiting any more (W16).
+    :return: the jobs' rows by their ids; those that are not waiting any more are left out (W16).
     """
-    row = move(
-        tx,
-        JobState.STARTING,
-        f"Starting on provider {assignment.provider}, worker {assignment.worker_id}{assignment.remark}",
-        job_id=assignment.job_id,
-        values={"attempt_uid": assignment.attempt_uid, "started_at": None},
-        shape=_ASSIGN,
-    )
-    if row is None:
-        return None
-    tx.insert_later(
-        _INSERT_ATTEMPT,
+    changes = [
         {
-            "attempt_uid": assignment.attempt_uid,
-            "job_id": assignment.job_id,
-            "job_number": row["number"],
-            "number": row["attempt_number"],
-            "state": int(JobState.STARTING),
-            "provider": assignment.provider,
-            "worker_id": assignment.worker_id,
-            "epoch": 1,
-            "created_at": tx.now,
-            "start_deadline": tx.now + assignment.start_timeout_micros,
-        },
-    )
-    insert_segment(tx, assignment.attempt_uid, 0, assignment.owner, known_new=True)
-    return row
+            "job_id": each.job_id,
+            "reason": f"Starting on provider {each.provider}, worker {each.worker_id}{each.remark}",
+            "attempt_uid": each.attempt_uid,
+            "started_at": None,
+        }
+        for each in assignments
+    ]
+    moved = {row["job_id"]: row for row in move_each(tx, JobState.STARTING, changes, shape=_ASSIGN)}
+    for each in assignments:
+        row = moved.get(each.job_id)
+        if row is None:
+            continue
+        tx.insert_later(
+            _INSERT_ATTEMPT,
+            {
+                "attempt_uid": each.attempt_uid,
+                "job_id": each.job_id,
+                "job_number": row["number"],
+                "number": row["attempt_number"],
+                "state": int(JobState.STARTING),
+                "provider": each.provider,
+                "worker_id": each.worker_id,
+                "epoch": 1,
+                "created_at": tx.now,
+                "start_deadline": tx.now + each.start_timeout_micros,
+            },
+        )
+        insert_segment(tx, each.attempt_uid, 0, each.owner, known_new=True)
+    return moved
 
 
 def active_attempts(tx: Transaction) -> Sequence[RowMapping]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from prometheus_client import Counter
 from sqlalchemy import ColumnElement, Update, bindparam, insert, select, update
 from sqlalchemy.engine import RowMapping
 
+from hodei_server.db.batches import Batch
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import attempts, job_events, jobs
 from hodei_server.db.secrets import erase_secrets
@@ -60,6 +61,21 @@ def _statement(sources: tuple[JobState, ...], key: str, columns: tuple[str, ...]
     )
 
 
+@functools.cache
+def _batch(sources: tuple[JobState, ...], columns: tuple[str, ...], shape: Shape) -> Batch:
+    """Return the UPDATE that moves several jobs, named by their ids."""
+    return Batch(
+        jobs,
+        ("job_id", *columns),
+        lambda given: (
+            update(jobs)
+            .where(jobs.c.job_id == given["job_id"], one_of(jobs.c.state, sources), *shape.only_if)
+            .values({name: given[name] for name in columns} | {"version": jobs.c.version + 1} | dict(shape.values))
+            .returning(*(jobs.c[name] for name in _MOVED))
+        ),
+    )
+
+
 def move(
     tx: Transaction,
     target: JobState,
@@ -93,6 +109,24 @@ def move(
         if row["has_secrets"] and target.terminal:
             erase_secrets(tx, row["job_id"])
     return row
+
+
+def move_each(
+    tx: Transaction, target: JobState, changes: Sequence[Mapping[str, Any]], *, shape: Shape = PLAIN
+) -> Sequence[RowMapping]:
+    """Move several jobs to a state that is no end, each of them as `move` does.
+
+    :param changes: of each job, each once: its ``job_id``, the ``reason``, and the same further columns of `jobs`.
+    :return: of the rows of those that were moved, in any order, what `_MOVED` names.
+    """
+    if not changes:
+        return []
+    columns = tuple(name for name in changes[0] if name != "job_id")
+    batch = _batch(sources_of(target), ("state", *columns), shape)
+    rows = batch.run(tx, [{"state": int(target), **each} for each in changes])
+    for row in rows:
+        record_event(tx, row, Cause.UNSPECIFIED)
+    return rows
 
 
 def record_event(tx: Transaction, row: Mapping[str, Any] | RowMapping, cause: Cause) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
+from hodei_server.db.batches import Batch
 from hodei_server.db.prepared import prepared
 from hodei_server.db.schema import workers
 from hodei_server.db.transaction import Transaction, one_of
@@ -87,13 +88,18 @@ _UNBOUND = select(
     workers.c.tenant == "",
     workers.c.removal_reason.is_(None),
 )
-_TAKE = prepared(
-    _update(
-        _state == int(WorkerState.IDLE),
-        state=int(WorkerState.BUSY),
-        attempt_uid=bindparam("to_attempt"),
-        tenant=bindparam("to_tenant"),
-    ).returning(workers.c.worker_id)
+_TAKE = Batch(
+    workers,
+    ("worker_id", "attempt_uid", "tenant"),
+    lambda given: (
+        update(workers)
+        .where(workers.c.worker_id == given["worker_id"], _state == int(WorkerState.IDLE))
+        .values(state=int(WorkerState.BUSY), attempt_uid=given["attempt_uid"], tenant=given["tenant"])
+        .returning(workers.c.worker_id)
+    ),
+)
+_GIVE_BACK = _update(
+    _attempt == bindparam("of_attempt"), _state == int(WorkerState.BUSY), state=int(WorkerState.IDLE), attempt_uid=None
 )
 _SET_OTP = _update(
     _state == int(WorkerState.STARTING),
@@ -179,13 +185,19 @@ def recent_starts(tx: Transaction) -> Sequence[RowMapping]:
     return list(reversed(tx.execute(_STARTS).mappings().all()))
 
 
-def take_worker(tx: Transaction, worker_id: str, attempt_uid: str, tenant: str) -> bool:
-    """Give an idle worker an attempt, and bind it to the job's tenant for good.
+def take_workers(tx: Transaction, taken: Sequence[tuple[str, str, str]]) -> frozenset[str]:
+    """Give idle workers an attempt each, and bind them to the jobs' tenants for good.
 
-    :return: False when it is not idle any more.
+    :param taken: the worker, the attempt, the tenant; each worker once.
+    :return: the workers that were idle yet: the others are left as they are.
     """
-    bound = {"id": worker_id, "to_attempt": attempt_uid, "to_tenant": tenant}
-    return tx.execute(_TAKE, bound).one_or_none() is not None
+    rows = _TAKE.run(tx, [dict(zip(("worker_id", "attempt_uid", "tenant"), each, strict=True)) for each in taken])
+    return frozenset(row["worker_id"] for row in rows)
+
+
+def give_back(tx: Transaction, worker_id: str, attempt_uid: str) -> None:
+    """Free a worker of an attempt that it was taken for in this transaction and that does not begin."""
+    tx.execute(_GIVE_BACK, {"id": worker_id, "of_attempt": attempt_uid})
 
 
 def set_otp(tx: Transaction, worker_id: str, otp: str, lifetime_micros: int) -> bool:

@@ -9,7 +9,6 @@ from typing import Any
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.decisions import NewDecision
-from hodei_server.db.workers import NewWorker
 from hodei_server.domain.reservations import Reservations
 from hodei_server.work.decisions import Gist
 
@@ -31,8 +30,7 @@ class Given:
 class Look:
     """What one look at the queue came to.
 
-    :param launched: workers that are to be launched for jobs that were given out.
-    :param decided: what was decided of jobs and is written down.
+    :param decided: why jobs wait, where that is written down.
     :param free: how many more jobs could find a place at most.
     :param crowded: providers that had no room for a job which they could run.
     :param in_the_way: idle workers that keep jobs from a full provider and that none of them can have.
@@ -44,7 +42,6 @@ class Look:
     """
 
     given: list[Given]
-    launched: list[NewWorker]
     decided: list[NewDecision]
     free: int
     crowded: frozenset[str]

@@ -12,14 +12,14 @@ import structlog
 from sqlalchemy.engine import RowMapping
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.attempts import Assignment, assign
+from hodei_server.db.attempts import Assignment
 from hodei_server.db.database import Database
 from hodei_server.db.decisions import NewDecision, insert_decisions
 from hodei_server.db.job_queries import providers_that_failed, queue_page, queued_tenants
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.providers import ProviderState, end_drain
 from hodei_server.db.transaction import Transaction
-from hodei_server.db.workers import NewWorker, idle_workers, insert_workers, take_worker, worker_groups
+from hodei_server.db.workers import NewWorker, idle_workers, worker_groups
 from hodei_server.domain.candidates import Candidate
 from hodei_server.domain.fairness import FairQueue, Limits
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
@@ -33,9 +33,10 @@ from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.decisions import MOST_A_LOOK, Remembered, encoded_decision, gist_of, moved
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.giving import Chosen, give
 from hodei_server.work.launching import Launching
 from hodei_server.work.live import LiveAttempt
-from hodei_server.work.look import Given, Look
+from hodei_server.work.look import Look
 from hodei_server.work.offers import candidate_of, prices_of, usage_of
 from hodei_server.work.placing import Choice, Placing
 from hodei_server.work.scheduler_settings import SchedulerSettings
@@ -195,13 +196,14 @@ class Scheduler:
         draining = [name for name, state in self.states.items() if state is ProviderState.DRAINING and name not in busy]
         drained = [name for name in draining if end_drain(tx, name)]
         whole = time.monotonic() - self._whole_at >= BEHIND_SECONDS
-        look = Look([], [], [], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
+        look = Look([], [], 0, frozenset(), [], reservations, waiting={}, left_off=left_off, drained=drained)
+        chosen: list[Chosen] = []
         beyond: collections.Counter[str] = collections.Counter()
         for job in queue:
-            one = self._give_one(tx, job, placing, queue, look)
+            one = self._choose(tx, job, placing, queue, look)
             if one is not None:
-                look.given.append(one)
-                if len(look.given) >= MOST_GIVEN:
+                chosen.append(one)
+                if len(chosen) >= MOST_GIVEN:
                     whole = False
                     break
             if placing.free <= 0:
@@ -212,14 +214,16 @@ class Scheduler:
                     queue.leave(job["tenant"])
         else:
             whole = True
-        insert_workers(tx, look.launched)
+        given = give(tx, chosen)
         insert_decisions(tx, look.decided)
         crowded, in_the_way = frozenset(placing.crowded), placing.in_the_way()
-        return dataclasses.replace(look, whole=whole, free=placing.free, crowded=crowded, in_the_way=in_the_way)
+        return dataclasses.replace(
+            look, given=given, whole=whole, free=placing.free, crowded=crowded, in_the_way=in_the_way
+        )
 
-    def _give_one(
+    def _choose(
         self, tx: Transaction, job: Mapping[Any, Any], placing: Placing, queue: FairQueue, look: Look
-    ) -> Given | None:
+    ) -> Chosen | None:
         spec = wire.JobSpec.FromString(job["spec"])
         job_id, tenant, failed = job["job_id"], job["tenant"], providers_that_failed(tx, job)
         capped = queue.cap(tenant, spec.resources)
@@ -237,20 +241,16 @@ class Scheduler:
                 look.decided.append(NewDecision(job_id, tenant, None, decision))
             return None
         attempt_uid, worker_id = new_attempt_uid(), place.worker_id or new_worker_id()
-        if place.worker_id is not None:
-            if not take_worker(tx, worker_id, attempt_uid, tenant):
-                return None
-        else:
-            look.launched.append(
-                NewWorker(
-                    worker_id=worker_id,
-                    provider=place.provider,
-                    tenant=tenant,
-                    resources=spec.resources.SerializeToString(deterministic=True),
-                    image=spec.image,
-                    max_jobs=self._settings.worker_max_jobs,
-                    attempt_uid=attempt_uid,
-                )
+        worker = None
+        if place.worker_id is None:
+            worker = NewWorker(
+                worker_id=worker_id,
+                provider=place.provider,
+                tenant=tenant,
+                resources=spec.resources.SerializeToString(deterministic=True),
+                image=spec.image,
+                max_jobs=self._settings.worker_max_jobs,
+                attempt_uid=attempt_uid,
             )
         queue.placed(tenant, spec.resources)
         timeout = int(self._settings.start_timeout * 1e6)
@@ -260,20 +260,16 @@ class Scheduler:
         assignment = Assignment(
             job_id, attempt_uid, place.provider, worker_id, self._settings.owner, timeout, f"; {why}" if why else ""
         )
-        row = assign(tx, assignment)
-        if row is None:
-            raise AssertionError(f"job {job_id} was waiting in this very transaction")
         decision = encoded_decision(
             job_id,
             spec,
             choice,
             self.prices,
-            attempt_number=row["attempt_number"],
+            attempt_number=job["attempt_number"] + 1,
             reason=why,
             avoid=frozenset(failed),
         )
-        look.decided.append(NewDecision(job_id, tenant, attempt_uid, decision))
-        return Given(row, tenant, attempt_uid, place.provider, worker_id, place.worker_id is None, waited)
+        return Chosen(assignment, tenant, NewDecision(job_id, tenant, attempt_uid, decision), worker, waited)
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""

@@ -32,7 +32,7 @@ async def known(database: Database) -> Database:
             insert_job(tx, NewJob(name, wire.JobSpec(argv=["true"]), "anonymous"))
         tx.execute(update(jobs).where(jobs.c.job_id != "ended").values(queue_deadline=tx.now + MINUTE))
         tx.execute(update(jobs).where(jobs.c.job_id == "ended").values(ended_at=tx.now, logs_expire_at=tx.now + MINUTE))
-        assert assign(tx, Assignment("running", uid, "process", "worker", "owner", MINUTE))
+        assert assign(tx, [Assignment("running", uid, "process", "worker", "owner", MINUTE)])
         assert settle_clock(tx, BOOT, database.offset) == 0
 
     uid = new_attempt_uid()

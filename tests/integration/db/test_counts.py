@@ -32,7 +32,7 @@ async def test_jobs_and_workers_are_counted_by_state(database: Database) -> None
     jobs = [new_job_id() for _ in range(3)]
     for job in jobs:
         await database.write(lambda tx, job=job: insert_job(tx, NewJob(job, wire.JobSpec(argv=["true"]), "anonymous")))  # type: ignore[misc]
-    await database.write(lambda tx: assign(tx, Assignment(jobs[0], "uid", "process", "w1", "server", 60_000_000)))
+    await database.write(lambda tx: assign(tx, [Assignment(jobs[0], "uid", "process", "w1", "server", 60_000_000)]))
     await database.write(lambda tx: insert_workers(tx, [NewWorker("w1", "process", "", b"", "", 1, None)]))
     assert await database.read(lambda tx: oldest_queued(tx) > 0)
     await database.write(lambda tx: request_cancel(tx, CancelWish(jobs[1]), lambda _: 1))

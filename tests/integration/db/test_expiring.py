@@ -38,7 +38,7 @@ async def add_job(
     spec = wire.JobSpec(argv=["true"], tenant=tenant)
     await database.write(lambda tx: insert_job(tx, NewJob(job_id, spec, "anonymous")))
     given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
-    assert await database.write(lambda tx: assign(tx, given)) is not None
+    assert await database.write(lambda tx: assign(tx, [given]))
     theirs = update(jobs).where(jobs.c.job_id == job_id)
     await database.write(lambda tx: tx.execute(theirs.values(logs_expire_at=expire_at, ended_at=ended_at)))
     await append_all(store, SegmentKey(uid, 0), [block(0, b"five\n")])

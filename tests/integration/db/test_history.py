@@ -81,7 +81,7 @@ QUESTIONS: dict[str, Callable[[Transaction], object]] = {
     "segments": lambda tx: (segments_of(tx, "attempt"), closed_segments(tx, "server", 10)),
     "retention": lambda tx: expired_jobs(tx, 10),
     "submit": lambda tx: insert_job(tx, NewJob("another", wire.JobSpec(argv=["true"], name="x"), "", "another")),
-    "dispatch": lambda tx: assign(tx, Assignment("newest", "next", "process", "w2", "server", 1)),
+    "dispatch": lambda tx: assign(tx, [Assignment("newest", "next", "process", "w2", "server", 1)]),
     "move": lambda tx: move(tx, JobState.CANCELLED, "", job_id="newest", cause=Cause.CANCELLED),
 }
 
@@ -92,7 +92,7 @@ def fill(database: Connection, count: int) -> None:
     spec = wire.JobSpec(argv=["true"], name="history", labels={"made": "by-hand"})
     insert_job(tx, NewJob("oldest", spec, "anonymous", "oldest"))
     insert_workers(tx, [NewWorker("w1", "process", "default", b"", "", 1, "attempt")])
-    assign(tx, Assignment("oldest", "attempt", "process", "w1", "server", 60_000_000))
+    assign(tx, [Assignment("oldest", "attempt", "process", "w1", "server", 60_000_000)])
     tx.flush()
     result = worker_wire.AttemptResult(attempt_uid="attempt", epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=0)
     keep_result(tx, result)

@@ -71,7 +71,7 @@ async def test_logs_that_no_attempt_has_go_after_a_grace(
     job_id, running = new_job_id(), new_attempt_uid()
     await database.write(lambda tx: insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous")))
     given = Assignment(job_id, running, "process", "w1", "server", 60_000_000)
-    assert await database.write(lambda tx: assign(tx, given)) is not None
+    assert await database.write(lambda tx: assign(tx, [given]))
     kept = await disk.log(running, 3, sealed=False)
     await disk.log(new_attempt_uid(), 3)
     await disk.log(new_attempt_uid(), sealed=False)

@@ -115,7 +115,7 @@ class JobMoves(JobRows):
         """W14, W16: a dispatcher that has read an old queue gives out nothing."""
         job = pick(data, (job for job in self.jobs if job.state is not JobState.QUEUED))
         given = Assignment(job.job_id, "late", "one", "late", "server", SECOND)
-        assert self.do(lambda tx: assign(tx, given)) is None
+        assert not self.do(lambda tx: assign(tx, [given]))
 
     @precondition(lambda self: self.jobs)
     @rule(seconds=st.sampled_from([0.5, 1, 3, 10]))

@@ -52,7 +52,7 @@ async def dispatch(database: Database, job_id: str) -> str:
     """Give a job an attempt and return its uid."""
     uid = new_attempt_uid()
     given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
-    assert await database.write(lambda tx: assign(tx, given)) is not None
+    assert await database.write(lambda tx: assign(tx, [given]))
     return uid
 
 
@@ -105,7 +105,7 @@ async def test_a_job_is_given_out_once(database: Database) -> None:
     uids = [new_attempt_uid() for _ in range(10)]
 
     def give(tx: Transaction, uid: str) -> bool:
-        return assign(tx, Assignment(job_id, uid, "process", "w1", "server", 1)) is not None
+        return bool(assign(tx, [Assignment(job_id, uid, "process", "w1", "server", 1)]))
 
     given = await asyncio.gather(*(database.write(functools.partial(give, uid=uid)) for uid in uids))
     assert sum(given) == 1
@@ -151,7 +151,7 @@ async def test_a_cancelled_job_is_neither_given_out_nor_queued_again(database: D
     await database.write(lambda tx: request_cancel(tx, CancelWish(waiting), log_ttl))
     assert await state(database, waiting) is JobState.CANCELLED
     given = Assignment(waiting, new_attempt_uid(), "process", "w1", "server", 1)
-    assert await database.write(lambda tx: assign(tx, given)) is None
+    assert not await database.write(lambda tx: assign(tx, [given]))
     running = await submit(database, retry={"max_attempts": 5})
     uid = await dispatch(database, running)
     await database.write(lambda tx: request_cancel(tx, CancelWish(running), log_ttl))

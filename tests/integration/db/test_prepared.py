@@ -24,7 +24,7 @@ from hodei_server.db.schema import attempts, decisions, job_events, jobs, log_se
 from hodei_server.db.schema_version import upgrade
 from hodei_server.db.segments import Segment, SegmentState
 from hodei_server.db.transaction import Transaction
-from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
+from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_workers
 
 
 @pytest.fixture
@@ -49,10 +49,10 @@ def run_a_job(tx: Transaction) -> list[Any]:
         tx.flush()
         decision = job_wire.Decision(job_id="job", reason=f"full {number}").SerializeToString()
         insert_decisions(tx, [NewDecision("job", "default", None, decision)])
-    answers.append(take_worker(tx, "w1", "attempt", "default"))
-    answers.append(take_worker(tx, "w1", "other", "default"))
-    answers.append(assign(tx, Assignment("job", "attempt", "process", "w1", "server", 60_000_000)))
-    answers.append(assign(tx, Assignment("job", "again", "process", "w1", "server", 60_000_000)))
+    answers.append(take_workers(tx, [("w1", "attempt", "default")]))
+    answers.append(take_workers(tx, [("w1", "other", "default")]))
+    answers += assign(tx, [Assignment("job", "attempt", "process", "w1", "server", 60_000_000)]).values()
+    answers.append(assign(tx, [Assignment("job", "again", "process", "w1", "server", 60_000_000)]))
     tx.flush()
     answers.append(attempt_started(tx, "attempt", 1, None))
     answers.append(attempt_started(tx, "attempt", 1, None))

@@ -68,7 +68,7 @@ async def _closed_segment(database: Database) -> SegmentKey:
     uid, job_id = new_attempt_uid(), new_job_id()
     await database.write(lambda tx: insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous")))
     given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
-    assert await database.write(lambda tx: assign(tx, given)) is not None
+    assert await database.write(lambda tx: assign(tx, [given]))
     await database.write(lambda tx: close_segment(tx, Segment(uid, 0, SegmentState.CLOSED, 5, size=10)))
     return SegmentKey(uid, 0)
 

@@ -59,7 +59,7 @@ async def ended(database: Database, job_id: str) -> None:
     for exit_code in (1, 0):
         uid = new_attempt_uid()
         given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
-        await database.write(lambda tx, given=given: assign(tx, given))  # type: ignore[misc]
+        await database.write(lambda tx, given=given: assign(tx, [given]))  # type: ignore[misc]
         assert await kept(database, job_id)
         result = worker_wire.AttemptResult(attempt_uid=uid, epoch=1, cause=wire.CAUSE_EXIT_CODE, exit_code=exit_code)
         end = LogEnd(next_sequence=0, complete=True, open_segment=None)

@@ -21,7 +21,7 @@ from hodei_server.db.workers import (
     recent_starts,
     said_hello,
     set_otp,
-    take_worker,
+    take_workers,
     worker_of_session,
 )
 from hodei_server.domain.ids import new_attempt_uid, new_job_id
@@ -37,7 +37,7 @@ def idle_worker(tx: Transaction, worker_id: str = "w1") -> None:
 async def test_a_worker_that_was_given_a_job_meanwhile_is_not_removed_as_idle(database: Database) -> None:
     """W20: whoever found it idle looked before; its job would be killed, and nobody would be told."""
     await database.write(idle_worker)
-    assert await database.write(lambda tx: take_worker(tx, "w1", "uid", "default"))
+    assert await database.write(lambda tx: take_workers(tx, [("w1", "uid", "default")]))
     assert await database.write(lambda tx: begin_removal(tx, "w1", "idle for too long", idle=True)) is None
     assert await database.read(lambda tx: tx.execute(select(workers.c.removal_reason)).scalar_one()) is None
     assert await database.write(lambda tx: begin_removal(tx, "w1", "lost")) is not None
@@ -69,7 +69,7 @@ async def test_workers_go_with_the_jobs_they_ran(database: Database) -> None:
         spec = wire.JobSpec(argv=["true"])
         await database.write(lambda tx, job=job, spec=spec: insert_job(tx, NewJob(job, spec, "anonymous")))  # type: ignore[misc]
         given = Assignment(job, new_attempt_uid(), "process", worker, "server", 60_000_000)
-        await database.write(lambda tx, given=given: assign(tx, given))  # type: ignore[misc]
+        await database.write(lambda tx, given=given: assign(tx, [given]))  # type: ignore[misc]
         await database.write(lambda tx, worker=worker: idle_worker(tx, worker))  # type: ignore[misc]
         if removed:
             await database.write(lambda tx, worker=worker: begin_removal(tx, worker, "done"))  # type: ignore[misc]

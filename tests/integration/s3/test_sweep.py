@@ -52,7 +52,7 @@ async def known_segment(database: Database, state: SegmentState, place: Place) -
     uid, job_id = new_attempt_uid(), new_job_id()
     await database.write(lambda tx: insert_job(tx, NewJob(job_id, wire.JobSpec(argv=["true"]), "anonymous")))
     given = Assignment(job_id, uid, "process", "w1", "server", 60_000_000)
-    assert await database.write(lambda tx: assign(tx, given)) is not None
+    assert await database.write(lambda tx: assign(tx, [given]))
     row = update(log_segments).where(log_segments.c.attempt_uid == uid)
     await database.write(lambda tx: tx.execute(row.values(state=int(state), place=int(place))))
     if state is SegmentState.EXPIRED:
