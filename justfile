@@ -152,9 +152,11 @@ build := if env("HODEI_BUILD_IMAGE", "") == "" { "" } else { " --image " + env("
 _job provider name options="":
     {{bin}}/hodei run --provider {{provider}} --name {{name}} {{options}} --script deploy/jobs/{{name}}.sh
 
-# a cluster on this machine; needs kind
+# a cluster on this machine; needs kind; HODEI_KIND_IMAGE=kindest/node:v1.34.0 just k8s-up: of that node image
 k8s-up:
-    kind get clusters | grep -qx hodei-test || kind create cluster --name hodei-test --wait 2m
+    kind get clusters | grep -qx hodei-test || kind create cluster --name hodei-test --wait 2m{{kind_image}}
+
+kind_image := if env("HODEI_KIND_IMAGE", "") == "" { "" } else { " --image " + env("HODEI_KIND_IMAGE") }
 
 # bring the worker's image, or others, to a cluster: that of k8s-up, or another by HODEI_REGISTRY or HODEI_K8S_IMPORT
 k8s-load-image *images="hodei-jobs-worker:latest":

@@ -15,6 +15,8 @@ from hodei_server.settings.values import PREFIX, SettingsError
 
 #: Read by the client and the worker, not by the server.
 _OTHERS = frozenset(["HODEI_SERVER", "HODEI_TENANT", "HODEI_CONFIG_FILE", "HODEI_TLS_CA", "HODEI_K8S_TEST"])
+#: Read by the checkout's recipes: who exports them starts servers from the same terminal.
+_RECIPES = frozenset(["HODEI_BUILD_IMAGE", "HODEI_K8S_IMPORT", "HODEI_KIND_IMAGE", "HODEI_ML_IMAGE", "HODEI_REGISTRY"])
 
 
 def load_settings(overrides: Mapping[str, str] | None = None) -> Settings:
@@ -49,7 +51,7 @@ def unknown_variables(environment: Mapping[str, str], nobodys: Iterable[str] = (
 
     :param nobodys: options of providers that there are not.
     """
-    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields} | _OTHERS | _RECIPES
     for kind in known_configs().values():
         known |= {enabling_variable(kind), *(info.variable for info in options_of(kind))}
     return sorted(

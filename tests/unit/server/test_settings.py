@@ -106,6 +106,16 @@ def test_typing_errors_in_variables_are_found() -> None:
     assert unknown_variables(environment) == ["HODEI_LISTNE"]
 
 
+def test_the_variables_of_the_recipes_are_no_typing_errors() -> None:
+    """A server that is started where they are exported doesn't complain of them."""
+    root = Path(__file__).parents[3]
+    text = (root / "justfile").read_text() + (root / "deploy" / "load-images.sh").read_text()
+    named = set(re.findall(r'env\("(HODEI_\w+)"|\$\{?(HODEI_\w+)', text))
+    variables = {first or second for first, second in named}
+    assert {"HODEI_KIND_IMAGE", "HODEI_K8S_IMPORT"} <= variables
+    assert unknown_variables(dict.fromkeys(variables, "x")) == []
+
+
 def test_the_page_in_the_docs_is_up_to_date() -> None:
     """docs/configuration.md is made from the settings."""
     page = Path(__file__).parents[3] / "docs" / "configuration.md"
