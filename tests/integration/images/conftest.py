@@ -17,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from hodei import __version__
 from hodei_faults.needs import lacks
 from hodei_faults.ports import free_port
 from hodei_providers.agent import copy_command
+from hodei_providers.docker.spec import agent_volume_name
 
 ROOT = Path(__file__).parents[3]
 HODEI = str(Path(sys.executable).with_name("hodei"))
@@ -67,6 +69,10 @@ class Engine:
         """Return what the engine knows of an image or a container."""
         found: list[dict[str, Any]] = json.loads(self("inspect", name))
         return found[0]
+
+    def image(self, name: str) -> str:
+        """Return the id of the image of a name; empty when there is none."""
+        return self.attempt("image", "inspect", "--format", "{{.Id}}", name).stdout.strip()
 
     def build(self, dockerfile: str, *, context: Path | None = None) -> str:
         """Build an image and return its name; of what was built under that name before nothing is kept.
@@ -117,6 +123,20 @@ def docker(_real_engine: None) -> Iterator[Engine]:
     engine = Engine()
     yield engine
     engine.clean()
+
+
+@pytest.fixture
+def borrowed_names(docker: Engine) -> Iterator[None]:
+    """Give the names of the images that a test builds by `just images` back to those that had them."""
+    names = [f"hodei-jobs-{part}:{tag}" for part in ("worker", "server") for tag in ("latest", __version__)]
+    before = {name: docker.image(name) for name in names}
+    yield
+    for name, image in before.items():
+        built = docker.image(name)
+        if image and built != image:
+            docker("tag", image, name)
+            docker.attempt("rmi", built)
+            docker.attempt("volume", "rm", agent_volume_name(built))
 
 
 @pytest.fixture(scope="session")
