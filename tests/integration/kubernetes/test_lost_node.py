@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import Client, ClientSettings
+from hodei_client import SYSTEM, Client, ClientSettings, LogPlace
 from hodei_faults import FaultyProxy
 from hodei_faults.cluster import (
     LONG_AT_FIRST,
@@ -27,7 +27,7 @@ from hodei_faults.cluster import (
     untaint,
     until,
 )
-from hodei_faults.logs import until_said
+from hodei_faults.logs import read, until_said
 from hodei_providers.kubernetes.errors import NotThereError
 from hodei_server.app import Server
 
@@ -150,6 +150,8 @@ def lose_pod(
             return not await ready(api, node)
 
         await until(lost)
+        if how == "by itself":
+            return
         # As the cluster does where it has other nodes: the pod ends for ever, while its worker is still heard. By
         # force it is not even there any more.
         await api.delete(path_of(pod), grace=0 if how == "by force" else 1)
@@ -158,20 +160,23 @@ def lose_pod(
 
 
 @pytest.mark.timeout(800)
-@pytest.mark.parametrize("how", ["for ever", "by force", "with its node"])
+@pytest.mark.parametrize("how", ["for ever", "by force", "with its node", "by itself"])
 async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_when_it_must_have_ended(
     make_settings: Callable[..., Any],
     api: Any,
     namespace: str,
     beats: Beats,
     lose_pod: Callable[[Any], Awaitable[None]],
+    *,
+    how: str,
 ) -> None:
     """W08, W14, W19: the kubelet stops, then the network, too; two attempts of the job never run at once."""
     async with FaultyProxy(("127.0.0.1", 1), host=beats.host) as proxy:
         settings = make_settings(
             orphan_after="15s",
             LOST_NODE_TIMEOUT="20s",
-            TOLERATION_SECONDS="1",
+            # By itself: nobody deletes the pod of a lost node, whatever other nodes the cluster has.
+            TOLERATION_SECONDS="3600" if how == "by itself" else "1",
             SERVER_ADDRESS=proxy.address,
             LISTEN=beats.host,
         )
@@ -183,6 +188,12 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
             job = await client.submit(["sh", "-c", beats.script()], image="busybox:stable")
             await running(client, job)
             pod = await pod_of(api, namespace, job)
+
+            async def shown() -> bool:
+                # A kubelet tells so later than it starts it.
+                return bool((await api.get(path_of(pod)))["status"]["phase"] == "Running")
+
+            await until(shown)
             await lose_pod(pod)
             so_far = len(beats.heard)
 
@@ -192,6 +203,9 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
 
             await until(goes_on)
             assert (await client.get(job)).state == wire.JOB_STATE_RUNNING
+            if how == "by itself":
+                left = await api.get(path_of(pod))
+                assert (left["status"]["phase"], left["metadata"].get("deletionTimestamp")) == ("Running", None)
             proxy.cut()
 
             async def again() -> bool:
@@ -210,6 +224,8 @@ async def test_a_job_of_a_lost_node_runs_on_while_it_is_heard_and_again_only_whe
             assert (set(earlier) <= {wire.CAUSE_WORKER_LOST, wire.CAUSE_EVICTED}, last) == (True, wire.CAUSE_EXIT_CODE)
             assert set(beats.heard).isdisjoint({"1"})
             assert beats.heard
+            if how == "by itself":
+                assert b"is not ready" in await read(client, job, SYSTEM, place=LogPlace(attempt=1))
 
 
 @pytest.mark.timeout(800)
