@@ -28,6 +28,7 @@ class MemoryWorker:
 
     request: LaunchRequest
     exit_code: int | None = None
+    reason: ExitReason = ExitReason.EXITED
 
 
 class MemoryProvider(Provider):
@@ -75,9 +76,10 @@ class MemoryProvider(Provider):
                 await self._on_launch(request)
         return Handle(request.worker_id)
 
-    def end(self, worker_id: str, exit_code: int) -> None:
+    def end(self, worker_id: str, exit_code: int, reason: ExitReason = ExitReason.EXITED) -> None:
         """Have a worker exit."""
-        self.infrastructure[worker_id].exit_code = exit_code
+        worker = self.infrastructure[worker_id]
+        worker.exit_code, worker.reason = exit_code, reason
         self._changed.set()
 
     async def describe(self, handle: Handle) -> Description:
@@ -87,7 +89,7 @@ class MemoryProvider(Provider):
             return Description(Handle(handle.worker_id), WorkerPhase.MISSING)
         if worker.exit_code is None:
             return Description(Handle(handle.worker_id), WorkerPhase.RUNNING)
-        return Description(Handle(handle.worker_id), WorkerPhase.EXITED, worker.exit_code, None, ExitReason.EXITED)
+        return Description(Handle(handle.worker_id), WorkerPhase.EXITED, worker.exit_code, None, worker.reason)
 
     async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:  # noqa: ARG002 - it takes no time
         """Forget a worker."""

@@ -21,6 +21,9 @@ class Ends:
 
     Where nobody watches, that a pod has gone is all that is known, and is taken for its end.
 
+    Memory suffices: a pod that went while no server was there is one that nobody has seen end, and `describe` says so.
+    The next server waits for its worker as for any that is out of sight, before it asks for its removal.
+
     :param timeout: seconds from the first try to remove a worker, whose end nobody confirms, to its being given up.
     """
 

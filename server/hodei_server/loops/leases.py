@@ -16,9 +16,10 @@ from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
 from hodei_server.loops.presence import Presence
 from hodei_server.rpc.worker_service import WorkerService
-from hodei_server.work.attempts import CAUSES, Attempts
+from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import LiveAttempt
+from hodei_server.work.losses import cause_of_loss
 from hodei_server.work.placing import NO_TENANT
 from hodei_server.work.pools import Kind, Pools, kind_of
 from hodei_server.work.sessions import Sessions
@@ -167,10 +168,7 @@ class Leases:
             if gone and self._sessions.get(worker_id) is None:
                 live.worker_gone.set()
         else:
-            cause = CAUSES.get(description.reason, Cause.WORKER_LOST)
-            if cause is Cause.RUN_TIMEOUT and not live.started:
-                cause = Cause.START_TIMEOUT
-            self._attempts.lose_soon(live, cause, message)
+            self._attempts.lose_soon(live, cause_of_loss(description, started=live.started), message)
 
 
 async def ping_loop(service: WorkerService, presence: Presence, interval: float) -> None:

@@ -20,7 +20,7 @@ from hodei.v1 import log_pb2 as log_wire
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import make_block
-from hodei_providers.contract import ExitReason, WorkerPhase
+from hodei_providers.contract import WorkerPhase
 from hodei_server.db.attempts import keep_result
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.domain.blame import of_loss
@@ -31,6 +31,7 @@ from hodei_server.secrets.jobs import JobSecrets
 from hodei_server.work.completion import Completion
 from hodei_server.work.fleet import Fleet
 from hodei_server.work.live import AttemptSettings, LiveAttempt, LiveAttempts, Moves
+from hodei_server.work.losses import CAUSES
 from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -39,14 +40,6 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 READ_RETRY_SECONDS = 1.0
 #: Workers know of secrets since this version of the protocol.
 SECRETS_PROTOCOL = 2
-#: What ends an attempt whose worker a provider knows to be gone, or not to come.
-CAUSES = {
-    ExitReason.OUT_OF_MEMORY: Cause.OUT_OF_MEMORY,
-    ExitReason.EVICTED: Cause.EVICTED,
-    ExitReason.IMAGE: Cause.IMAGE,
-    ExitReason.UNSCHEDULABLE: Cause.UNSCHEDULABLE,
-    ExitReason.DEADLINE: Cause.RUN_TIMEOUT,
-}
 
 
 class Attempts:

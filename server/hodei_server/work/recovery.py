@@ -16,6 +16,7 @@ from hodei_server.domain.states import Cause
 from hodei_server.installation import Installation
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
+from hodei_server.work.losses import cause_of_loss
 from hodei_server.work.scheduler import Scheduler
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -53,7 +54,8 @@ async def recover(
         elif description.phase is WorkerPhase.MISSING:
             scheduler.launch(live)
         else:
-            attempts.lose_soon(live, Cause.WORKER_LOST, f"The worker is gone: {description.message}")
+            cause = cause_of_loss(description, started=live.started)
+            attempts.lose_soon(live, cause, f"The worker is gone: {description.message}")
     for live in attempts.live:
         if live.worker_id in known:
             continue

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
-from hodei_client import STDOUT, Client, ClientSettings
+from hodei_client import STDOUT, SYSTEM, Client, ClientSettings, LogPlace
 from hodei_faults.cluster import LONG_AT_FIRST, PATIENCE, causes, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.logs import read
 from hodei_providers.contract import ExitReason, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -64,6 +65,25 @@ async def test_a_job_that_fills_more_disk_than_it_has_is_evicted_and_told_what_i
     assert 'EmptyDir volume "hodei-tmp" exceeds the limit "16Mi"' in outcome.message
     assert await output(client, job, STDOUT) in {"filled\n", "filled\nasked\n"}
     assert (await client.receipt(job)).complete
+
+
+async def test_a_job_whose_pod_goes_while_its_server_is_away_runs_again_and_its_log_has_the_events(
+    make_settings: Callable[..., Any], api: Any, namespace: str
+) -> None:
+    """W08, W11, L17: the server that comes after never saw the pod; what the cluster still knows of it is told."""
+    settings = make_settings(orphan_after="2s", TERMINATION_GRACE="1")
+    async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(LONG_AT_FIRST)
+        await running(client, job)
+        pod = await pod_of(api, namespace, job)
+    await api.delete(path_of(pod))
+    await nothing_left(api, namespace)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert await causes(client, job) == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+        said = (await read(client, job, SYSTEM, place=LogPlace(attempt=1))).decode()
+        assert "there is no pod of it" in said
+        assert "event Killing: " in said
 
 
 RESOURCE = "example.com/hodei-test"

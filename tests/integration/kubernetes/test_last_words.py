@@ -12,7 +12,8 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import PATIENCE, output, pod_of
+from hodei_faults import cluster
+from hodei_faults.cluster import output, pod_of
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
@@ -63,11 +64,22 @@ async def test_pods_that_do_not_reach_the_server_say_so_in_the_log_of_the_start_
         assert "can't register yet: " in await output(client, job)
 
 
+async def has_failed(api: Any, namespace: str, job: str) -> None:
+    """Wait for a job's pod to have failed."""
+
+    async def failed() -> bool:
+        return bool((await pod_of(api, namespace, job))["status"]["phase"] == "Failed")
+
+    await cluster.until(failed)
+
+
+@pytest.mark.parametrize("away", [False, True])
 async def test_a_worker_that_runs_out_of_memory_before_it_connects_is_told_so(
-    make_settings: Callable[..., Any], api: Any, played: KubernetesConfig
+    make_settings: Callable[..., Any], api: Any, played: KubernetesConfig, orders: Any, *, away: bool
 ) -> None:
-    """W06: its agent can't tell; the pod's status does."""
-    script = {"hodei-worker": "#!/bin/sh\nexec tail /dev/zero\n"}
+    """W06, W11: its agent can't tell; the pod's status does, also to a server that was not there meanwhile."""
+    order = f"wget -qO /dev/null http://{orders.host}:{orders.port}/$HODEI_WORKER_ID"
+    script = {"hodei-worker": f"#!/bin/sh\n{order}\nexec tail /dev/zero\n"}
     hungry = {"kind": "ConfigMap", "metadata": {"name": "hungry"}, "data": script}
     await api.create(f"/api/v1/namespaces/{played.namespace}/configmaps", hungry)
     volumes = [{"name": "player", "configMap": {"name": "hungry", "defaultMode": 0o555}}]
@@ -76,8 +88,17 @@ async def test_a_worker_that_runs_out_of_memory_before_it_connects_is_told_so(
         VOLUMES=json.dumps(volumes),
         VOLUME_MOUNTS=json.dumps(list(played.volume_mounts)),
     )
-    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+    async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
         job = await client.submit(["true"], resources=wire.Resources(memory_bytes=32 << 20), retry=NEVER_AGAIN)
+        pod = await pod_of(api, played.namespace, job)
+        code = orders.code(pod["metadata"]["labels"]["hodei.io/worker-id"])
+        if not away:
+            code.set_result(0)
+            await client.wait(job)
+    if away:
+        code.set_result(0)
+        await has_failed(api, played.namespace, job)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         outcome = await client.wait(job)
         assert outcome.cause == wire.CAUSE_OUT_OF_MEMORY, outcome
         assert "OOMKilled" in outcome.message
@@ -92,9 +113,7 @@ async def test_a_pod_that_ended_while_its_server_was_away_for_longer_than_its_ti
         job = await client.submit(["true"], retry=NEVER_AGAIN)
         pod = await pod_of(api, namespace, job)
     orders.code(pod["metadata"]["labels"]["hodei.io/worker-id"]).set_result(3)
-    async with asyncio.timeout(PATIENCE):
-        while (await pod_of(api, namespace, job))["status"]["phase"] != "Failed":
-            await asyncio.sleep(0.1)
+    await has_failed(api, namespace, job)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         await client.wait(job)
         assert "the last words" in (await output(client, job)).splitlines()

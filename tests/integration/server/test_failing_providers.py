@@ -15,7 +15,7 @@ from hodei.checksum import encode_checksum
 from hodei.v1 import types_pb2 as wire
 from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
-from hodei_providers.contract import LaunchRequest
+from hodei_providers.contract import ExitReason, LaunchRequest
 from hodei_providers.memory import (
     FailsToLaunch,
     LaunchAnswerLost,
@@ -198,6 +198,33 @@ async def test_no_attempt_begins_before_the_one_before_is_gone(enter: Enter) -> 
         assert seen[:3] == [1, 1, 1]
         await play(server, await launched(provider))
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("reason", "cause"),
+    [
+        (ExitReason.OUT_OF_MEMORY, wire.CAUSE_OUT_OF_MEMORY),
+        (ExitReason.EVICTED, wire.CAUSE_EVICTED),
+        (ExitReason.DEADLINE, wire.CAUSE_START_TIMEOUT),
+        (ExitReason.EXITED, wire.CAUSE_WORKER_LOST),
+    ],
+)
+async def test_why_a_worker_ended_before_it_connected_is_told_by_the_server_that_comes_after(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch, reason: ExitReason, cause: wire.Cause.ValueType
+) -> None:
+    """W06, W11: nobody was there when it ended; the provider still says how."""
+    provider = MemoryProvider()
+    monkeypatch.setattr("hodei_server.opening.load_provider", lambda *_, **__: provider)
+    retry = wire.RetryPolicy(max_infrastructure_retries=0)
+    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
+        job = await client.submit(["true"], retry=retry)
+        request = await launched(provider)
+    provider.end(request.worker_id, 137, reason)
+    async with (
+        Server(make_settings(), ephemeral=True) as second,
+        Client(settings=ClientSettings(second.address)) as client,
+    ):
+        assert (await client.wait(job)).cause == cause
 
 
 @pytest.mark.parametrize("open_for", [0.0, 3600.0])

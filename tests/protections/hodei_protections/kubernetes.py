@@ -112,7 +112,7 @@ KUBERNETES: tuple[Protection, ...] = (
         f"{PROVIDER}/state.py",
         '    elif end.get("reason") == "OOMKilled":\n',
         '    elif end.get("reason") == "never":\n',
-        f"{TESTS}/test_last_words.py::test_a_worker_that_runs_out_of_memory_before_it_connects_is_told_so",
+        f"{TESTS}/test_last_words.py::test_a_worker_that_runs_out_of_memory_before_it_connects_is_told_so[False]",
         "the worker is merely lost",
     ),
     _Protection(
