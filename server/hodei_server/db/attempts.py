@@ -33,8 +33,14 @@ _STARTED = prepared(
         attempts.c.state == int(JobState.STARTING),
     )
     .values(
-        state=int(JobState.RUNNING), started_at=bindparam("to_started_at"), run_deadline=bindparam("to_run_deadline")
+        state=int(JobState.RUNNING),
+        started_at=case(
+            (attempts.c.created_at > bindparam("to_started_at"), attempts.c.created_at),
+            else_=bindparam("to_started_at"),
+        ),
+        run_deadline=bindparam("to_run_deadline"),
     )
+    .returning(attempts.c.started_at)
 )
 _ended = (
     update(attempts)
@@ -160,19 +166,23 @@ def active_attempts(tx: Transaction) -> Sequence[RowMapping]:
     )
 
 
-def attempt_started(tx: Transaction, attempt_uid: str, epoch: int, run_limit_micros: int | None) -> RowMapping | None:
-    """Note that the process runs.
+def attempt_started(
+    tx: Transaction, attempt_uid: str, epoch: int, run_limit_micros: int | None, *, ran_micros: int = 0
+) -> RowMapping | None:
+    """Note that the process runs, or has run.
 
     :param run_limit_micros: run timeout, grace and margin together.
+    :param ran_micros: for how long, by then; what would be before the attempt was made is not believed.
     :return: the job's row; None when that was known, or the attempt is not the worker's any more (harmless, W32).
     """
     deadline = None if run_limit_micros is None else tx.now + run_limit_micros
-    changed = tx.execute(
-        _STARTED, {"uid": attempt_uid, "of_epoch": epoch, "to_started_at": tx.now, "to_run_deadline": deadline}
-    )
-    if not changed.rowcount:
+    at = tx.now - max(ran_micros, 0)
+    bound = {"uid": attempt_uid, "of_epoch": epoch, "to_started_at": at, "to_run_deadline": deadline}
+    started = tx.execute(_STARTED, bound).mappings().one_or_none()
+    if started is None:
         return None
-    return move(tx, JobState.RUNNING, "Running", attempt_uid=attempt_uid, values={"started_at": tx.now})
+    values = {"started_at": started["started_at"]}
+    return move(tx, JobState.RUNNING, "Running", attempt_uid=attempt_uid, values=values)
 
 
 def keep_result(tx: Transaction, result: worker_wire.AttemptResult, *, fence: bool = False) -> RowMapping | None:

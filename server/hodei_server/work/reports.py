@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from sqlalchemy.engine import RowMapping
+
+from hodei.clock import elapsed_ns
 from hodei.v1 import types_pb2 as types_wire
 from hodei.v1 import worker_pb2 as wire
 from hodei_logstore.block import parse_block
 from hodei_server.db.attempts import attempt_started
 from hodei_server.db.database import Database
 from hodei_server.db.jobs import duration_micros
+from hodei_server.db.transaction import Transaction
 from hodei_server.domain.states import Cause
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.fleet import Fleet
@@ -55,9 +59,17 @@ class Reports:
             grace = duration_micros(live.spec.cancel_grace) if live.spec.HasField("cancel_grace") else None
             grace = int(self._attempts.settings.default_grace * 1e6) if grace is None else grace
             limit = duration_micros(live.spec.run_timeout) + grace + int(self._attempts.settings.run_margin * 1e6)
-        epoch = live.epoch
+        epoch, heard_at = live.epoch, elapsed_ns()
+
+        def write(tx: Transaction) -> RowMapping | None:
+            # It may be written down with its end: the time of that is none to begin at.
+            ran = elapsed_ns() - heard_at
+            if live.result is not None:
+                ran = max(ran, live.result.time_unix_nanos - message.time_unix_nanos)
+            return attempt_started(tx, live.attempt_uid, epoch, limit, ran_micros=ran // 1000)
+
         live.started = True
-        live.unwritten_start = lambda tx: attempt_started(tx, live.attempt_uid, epoch, limit)
+        live.unwritten_start = write
         asyncio.get_running_loop().call_later(START_SECONDS, self._write_start_soon, live)
 
     def _write_start_soon(self, live: LiveAttempt) -> None:

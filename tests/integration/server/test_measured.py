@@ -62,3 +62,30 @@ async def test_an_attempt_costs_what_it_used_for_as_long_as_it_ran(
             thousands = {"worker": seconds, "cpu": processor, "gib": gibs * seconds}[name]
             assert decision.cost == attempt.cost == pytest.approx(1000 * thousands, rel=1e-6)
             assert decision.ran_seconds == pytest.approx(seconds, rel=1e-9)
+
+
+async def test_a_job_whose_start_and_end_are_written_down_at_once_has_run_and_has_cost_something(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is recorded is what the worker measured, and what is told is what is recorded: cost, decision, attempt."""
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_PRICE_WORKER_HOUR", DEAR)
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_PRICE_CPU_HOUR", DEAR)
+    # Nothing is written down before the end.
+    monkeypatch.setattr("hodei_server.work.reports.START_SECONDS", 600.0)
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        for command in (["true"], ["sleep", "0.5"]):
+            job = await client.submit(command)
+            outcome = await client.wait(job)
+            told = await client.get(job)
+            (attempt,) = told.attempts
+            (decision,) = (await client.explain(job)).decisions
+            seconds = (attempt.end_time.ToNanoseconds() - attempt.start_time.ToNanoseconds()) / 1e9
+            assert seconds > (0.5 if "sleep" in command else 0.0)
+            assert attempt.create_time.ToNanoseconds() <= attempt.start_time.ToNanoseconds()
+            assert told.start_time == attempt.start_time
+            assert decision.ran_seconds == pytest.approx(seconds, rel=1e-9)
+            cost = 1000 * (seconds + outcome.cpu_time.ToNanoseconds() / 1e9)
+            assert decision.cost == attempt.cost == pytest.approx(cost, rel=1e-6)
