@@ -128,7 +128,8 @@ async def test_an_image_that_heals_as_the_start_timeout_is_over_runs_nothing_tha
         Server(make_settings(IMAGE_PULL_GRACE="5m", IMAGE_USER="1000"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        spec = wire.JobSpec(argv=["echo", "hello"], image="registry.invalid/none:1", retry=NEVER_AGAIN)
+        script = ["sh", "-c", "echo hello; sleep 600"]
+        spec = wire.JobSpec(argv=script, image="registry.invalid/none:1", retry=NEVER_AGAIN)
         spec.start_timeout.FromSeconds(5)
         job = await client.submit(spec)
         async with asyncio.timeout(PATIENCE):
@@ -143,6 +144,8 @@ async def test_an_image_that_heals_as_the_start_timeout_is_over_runs_nothing_tha
         too_late.go.set()
         outcome = await client.wait(job)
         assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_START_TIMEOUT), outcome
+        (attempt,) = (await client.get(job)).attempts
+        assert not attempt.HasField("start_time")
         assert await output(client, job, STDOUT) == ""
         assert (await client.receipt(job)).complete
         await nothing_left(api, namespace)

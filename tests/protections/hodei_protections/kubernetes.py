@@ -10,6 +10,7 @@ PROVIDER = "providers/hodei_providers/kubernetes"
 TESTS = "tests/integration/kubernetes"
 FAULTS = f"{TESTS}/test_api_faults.py"
 FAILURES = f"{TESTS}/test_failures.py"
+HEALING = f"{TESTS}/test_healing.py"
 KILLED = f"{TESTS}/test_killed_servers.py::test_a_server_that_dies_while_it_launches_a_pod_leaves_nothing_undone"
 
 _Protection = functools.partial(Protection, needs="HODEI_K8S_TEST")
@@ -60,6 +61,33 @@ KUBERNETES: tuple[Protection, ...] = (
         "            pass\n",
         f"{FAILURES}::test_a_job_that_fits_no_node_says_so_in_the_schedulers_words",
         "the log of the waiting job says nothing",
+    ),
+    _Protection(
+        "W03",
+        "what a watch has said of a pod that can't start is asked of the cluster again before it counts",
+        "server/hodei_server/loops/leases.py",
+        "        newest = await fleet.describe(description.handle.worker_id, provider_name, description.handle)\n",
+        "        newest = description\n",
+        f"{HEALING}::test_an_image_that_heals_as_its_grace_is_over_costs_the_job_nothing[False]",
+        "the worker that runs is removed, and its job has failed",
+    ),
+    _Protection(
+        "W03",
+        "a pod whose image has come is not judged by the time that it waited for it",
+        f"{PROVIDER}/watching.py",
+        "        if not seen.trouble:\n",
+        "        if not seen.trouble and worker_id not in self._since:\n",
+        f"{HEALING}::test_an_image_that_heals_as_its_grace_is_over_costs_the_job_nothing[False]",
+        "the worker that runs is removed, and its job has failed",
+    ),
+    _Protection(
+        "W03",
+        "a worker whose attempt is being given up gets no job any more, though it is there",
+        "server/hodei_server/work/attempts.py",
+        "        if live.losing and not live.started:\n",
+        "        if live.losing and live.started:\n",
+        f"{HEALING}::test_an_image_that_heals_as_the_start_timeout_is_over_runs_nothing_that_is_then_killed",
+        "the job has begun, and is killed",
     ),
     _Protection(
         "W04",
