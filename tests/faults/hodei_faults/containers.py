@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import subprocess
 from typing import Any
@@ -44,4 +45,6 @@ def set_docker(monkeypatch: pytest.MonkeyPatch, **options: str) -> None:
 
 def gateway() -> str:
     """Return the address of this machine that containers reach."""
-    return docker("network", "inspect", "bridge", "--format", "{{(index .IPAM.Config 0).Gateway}}").strip()
+    bridge = json.loads(docker("network", "inspect", "bridge", "--format", "{{json .IPAM.Config}}"))[0]
+    # An engine that has just made the network tells none: it is the first address.
+    return str(bridge.get("Gateway") or ipaddress.ip_network(bridge["Subnet"])[1])
