@@ -22,7 +22,8 @@ infrastructure   makes sure that it is there
 state            what a pod's object says of its worker
 errors           what the API's refusals mean
 patience         for how long it is left alone
-api              calls of the cluster's API; the only module that knows the SDK
+credentials      where the cluster is and what lets the server in; knows the SDK
+api              calls of the cluster's API; no other module knows the SDK
 listing          whole lists of it
 nodes            which of them are lost
 images           which images run as their own user, as far as that is known

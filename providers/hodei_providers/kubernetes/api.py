@@ -1,4 +1,4 @@
-"""Calls of a cluster's API, in its own JSON; the only module that knows the SDK.
+"""Calls of a cluster's API, in its own JSON; nothing else but `credentials` knows the SDK.
 
 The SDK finds the cluster and keeps the credentials fresh. Its generated models are left out: a pod is a dictionary
 here, as in a manifest, and a field that the SDK's version does not know yet is not lost.
@@ -10,20 +10,17 @@ import asyncio
 import collections
 import contextlib
 import json
-import os
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import aiohttp
-import yaml
-from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
+from kubernetes.aio.client import ApiClient
 
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.credentials import find_cluster
 from hodei_providers.kubernetes.errors import refusal
 from hodei_providers.kubernetes.patience import MAX_RETRY_AFTER, Patience, pause_seconds, retry_after
 from hodei_providers.registry import ProviderSetupError
@@ -63,7 +60,7 @@ class Api:
 
         :raise ProviderSetupError: there is no kubeconfig, or it can't be used.
         """
-        self._client = ApiClient(await _find_cluster(self._config))
+        self._client = ApiClient(await find_cluster(self._config))
         return self
 
     async def __aexit__(
@@ -172,7 +169,8 @@ class Api:
                     if response.status < 300:
                         return answer
                     error = refusal(response.status, answer)
-                    overloaded = response.status in {401, 429} or response.status >= 500
+                    raced = response.status == 409 and isinstance(error, ProviderUnavailableError)
+                    overloaded = raced or response.status in {401, 429} or response.status >= 500
                     if response.status == 401:
                         await self._renew()
                     if overloaded:
@@ -229,7 +227,7 @@ class Api:
         :raise ProviderUnavailableError: they can't be read now; who writes them anew may be about to.
         """
         try:
-            found = await _find_cluster(self._config)
+            found = await find_cluster(self._config)
         except ProviderSetupError as error:
             raise ProviderUnavailableError(f"the credentials have expired, and can't be read again: {error}") from None
         # As it is now: another call may have read them meanwhile.
@@ -276,30 +274,3 @@ def _object(text: bytes, asked: str) -> Manifest:
     if not isinstance(value, dict):
         raise ProviderUnavailableError(f"the API answers no object to {asked}")
     return value
-
-
-async def _find_cluster(config: KubernetesConfig) -> Configuration:
-    """Read the kubeconfig: the one that is configured, `KUBECONFIG`, the default file, else the pod's own account."""
-    found = Configuration()
-    # Newer Pythons refuse authorities that lack extensions which no other client of a cluster asks for; many do.
-    found.disable_strict_ssl_verification = True
-    file = config.kubeconfig or os.environ.get("KUBECONFIG", "")
-    paths = [Path(part) for part in file.split(os.pathsep) if part] or [Path.home() / ".kube" / "config"]
-    there = await asyncio.to_thread(lambda: any(path.is_file() for path in paths))
-    where = f"HODEI_K8S_KUBECONFIG: {file or paths[0]}"
-    if file and not there:
-        raise ProviderSetupError(f"{where}: there is no such file")
-    try:
-        if there:
-            await load_kube_config(  # type: ignore[no-untyped-call]  # the SDK declares none here
-                os.pathsep.join(map(str, paths)), config.context or None, found, persist_config=False
-            )
-        else:
-            load_incluster_config(found)  # type: ignore[no-untyped-call]  # the same
-    except ConfigException as error:
-        if not there:
-            where = "HODEI_K8S_KUBECONFIG is not set, there is no ~/.kube/config, and this is no pod with an account"
-        raise ProviderSetupError(f"{where}: {error}") from None
-    except (OSError, yaml.YAMLError, AttributeError, TypeError, ValueError) as error:
-        raise ProviderSetupError(f"{where} can't be read: {error}") from None
-    return found

@@ -18,6 +18,8 @@ from hodei_providers.contract import (
 _DENIED = re.compile(
     r"""admission webhook ".*?" denied the request|ValidatingAdmissionPolicy '.*?' with binding '.*?' denied request"""
 )
+#: Many pods were made at once, and the quota could not be counted for this one: none was made.
+_RACE = "cannot be fulfilled on resourcequotas"
 #: How RBAC says who may not do what.
 _NO_RIGHT = re.compile(r'\buser ".*?" cannot \w+ ', re.IGNORECASE)
 
@@ -49,7 +51,7 @@ def refusal(status: int, body: bytes) -> ProviderError:
 
     - 400, 413, 422, and 403 of an admission controller: never as asked.
     - 403 of a quota, 429: no room now.
-    - 401, 403 for want of a right, 5xx: the cluster can't be used now.
+    - 401, 403 for want of a right, 409 of a quota, 5xx: the cluster can't be used now.
 
     A webhook refuses by a code and by words of its own choice; neither says what the API's own would say.
 
@@ -64,7 +66,7 @@ def refusal(status: int, body: bytes) -> ProviderError:
     if status == 404:
         return NotThereError(text)
     if status == 409:
-        return AlreadyThereError(text)
+        return ProviderUnavailableError(text) if _RACE in text else AlreadyThereError(text)
     if status == 410 or reason in {"Expired", "Gone"}:
         return GoneError(text)
     if status == 403:

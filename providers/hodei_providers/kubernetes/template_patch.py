@@ -6,6 +6,7 @@ it; other lists are replaced. An object or an element may say ``$patch: replace`
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -178,7 +179,8 @@ def _worker(container: Mapping[str, Any]) -> Iterator[str]:
         if str(variable["name"]).startswith("HODEI_"):
             yield f"may not change spec.containers[{CONTAINER}].env[{variable['name']}]"
     for mount in container.get("volumeMounts", []):
-        path = f"{str(mount['mountPath']).rstrip('/')}/"
+        # As the container has it, however it is written.
+        path = f"/{posixpath.normpath('/' + str(mount['mountPath'])).strip('/')}/".replace("//", "/")
         covers = any(f"{own}/".startswith(path) for own in (*_OWN_FOLDERS, HOME, "/tmp"))  # noqa: S108 - the pod's own
         if covers or any(path.startswith(f"{own}/") for own in _OWN_FOLDERS):
             yield f"may not mount over {mount['mountPath']} of the worker"

@@ -19,6 +19,7 @@ from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes import api as module
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import AlreadyThereError
 
 EVENT = b'{"type": "MODIFIED", "object": {}}\n'
 
@@ -245,3 +246,23 @@ async def test_a_call_that_is_refused_waits_as_long_as_was_computed(
     assert not answers
     assert computed == [(1, 5.0), (2, 0.0), (3, 0.0)]
     assert slept == [1.5, 2.0, 3.0]
+
+
+async def test_a_pod_that_is_not_counted_by_its_quota_in_time_is_asked_for_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W04: many are made at once, and the cluster's own count is behind; what is there already is not tried again."""
+    monkeypatch.setattr("hodei_providers.kubernetes.patience.BACKOFF_SECONDS", 0.0)
+    race = 'Operation cannot be fulfilled on resourcequotas "q": the object has been modified'
+    answers = [race, race, "", 'pods "p" already exists']
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        message = answers.pop(0)
+        return web.json_response({"message": message, "reason": "Conflict"}, status=409 if message else 201)
+
+    async with asyncio.timeout(30), Api(await serve(answer)) as api:
+        await api.create("/api/v1/pods", {})
+        assert len(answers) == 1
+        with pytest.raises(AlreadyThereError):
+            await api.create("/api/v1/pods", {})
+    assert not answers

@@ -12,7 +12,16 @@ from hodei_providers.contract import (
     ProviderUnavailableError,
     QuotaExceededError,
 )
-from hodei_providers.kubernetes.errors import ForbiddenError, GoneError, MissingError, NotThereError, refusal
+from hodei_providers.kubernetes.errors import (
+    AlreadyThereError,
+    ForbiddenError,
+    GoneError,
+    MissingError,
+    NotThereError,
+    refusal,
+)
+
+RACE = 'Operation cannot be fulfilled on resourcequotas "hodei-jobs-workers-quota": the object has been modified'
 
 
 @pytest.mark.parametrize(
@@ -28,6 +37,8 @@ from hodei_providers.kubernetes.errors import ForbiddenError, GoneError, Missing
         (422, 'Pod "p" is invalid: spec.containers[0].image', LaunchRejectedError, False),
         (404, 'pods "p" not found', NotThereError, False),
         (410, "too old resource version", GoneError, True),
+        (409, f"{RACE}; please apply your changes to the latest version", ProviderUnavailableError, True),
+        (409, 'pods "p" already exists', AlreadyThereError, True),
         (500, "etcdserver: leader changed", ProviderUnavailableError, True),
         (503, "apiserver is shutting down", ProviderUnavailableError, True),
     ],

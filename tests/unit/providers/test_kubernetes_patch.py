@@ -111,6 +111,17 @@ def test_a_patch_reaches_the_pod_beside_what_is_hodeis() -> None:
         ({"spec": {"containers": [{"name": "worker", "env": [{"$patch": "replace"}]}]}}, "spec.containers[worker].env"),
         ({"spec": {"containers": [{"name": "worker", "volumeMounts": [{"mountPath": "/run/hodei"}]}]}}, "/run/hodei"),
         ({"spec": {"containers": [{"name": "worker", "volumeMounts": [{"mountPath": "/"}]}]}}, "mount over /"),
+        *(
+            ({"spec": {"containers": [{"name": "worker", "volumeMounts": [{"mountPath": path}]}]}}, f"over {path}")
+            for path in (
+                "/run//hodei/credentials",
+                "/opt/../run/hodei",
+                "run/hodei/",
+                "//",
+                "/tmp/.",
+                "/opt/hodei-agent/",
+            )
+        ),
         ({"spec": {"initContainers": [{"name": "agent", "image": "a"}]}}, "spec.initContainers[agent]"),
         ({"spec": {"volumes": [{"name": "hodei-tmp", "$patch": "delete"}]}}, "spec.volumes[hodei-tmp]"),
         ({"spec": {"volumes": [{"emptyDir": {}}]}}, "expected a name"),

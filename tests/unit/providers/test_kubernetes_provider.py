@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from aiohttp import web
 
 from hodei_faults.played_api import playing
 from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
-from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes import KubernetesConfig, health
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.survey import Survey
 from hodei_providers.testing import make_request
@@ -118,3 +119,16 @@ async def test_upkeep_goes_on_after_a_failure_that_nobody_has_thought_of(
             await looks.get()
     assert "upkeep of provider kubernetes failed" in caplog.text
     assert "KeyError: 'status'" in caplog.text
+
+
+async def test_health_tells_how_long_the_api_takes_and_calls_a_slow_one_degraded(
+    config: KubernetesConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Healthy, as it answers."""
+    async with asyncio.timeout(30), KubernetesProvider(config=config) as provider:
+        found = await provider.health()
+        assert re.search(r"listing pods and trying to make one took \d+\.\d\d s", found.details)
+        assert (found.healthy, found.degraded) == (True, False)
+        monkeypatch.setattr(health, "SLOW_SECONDS", -1.0)
+        found = await provider.health()
+        assert (found.healthy, found.degraded, found.message) == (True, True, "the API is slow to answer")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -102,6 +103,35 @@ async def test_a_watch_that_is_too_old_again_and_again_is_begun_anew_with_pauses
             with pytest.raises(EnoughError):
                 await anext(provider.watch("installation"))
     assert (asked, pauses) == (4, [2, 3, 4])
+
+
+async def test_a_watch_goes_on_from_its_bookmark_and_a_full_list_finds_what_it_has_not_told(tmp_path: Path) -> None:
+    """W09, W10: watches that follow one another without a hole, and a list again though they are all in order."""
+    asked: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != "/api/v1/namespaces/home/pods":
+            return web.json_response({"items": [], "metadata": {}})
+        if "watch" not in request.query:
+            asked.append("list")
+            # It goes between the two lists, and no watch says so.
+            items = [POD | {"status": {"phase": "Running"}}] if asked == ["list"] else []
+            return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
+        assert request.query["allowWatchBookmarks"] == "true"
+        asked.append(request.query["resourceVersion"])
+        version = str(len(asked))
+        bookmark = {"type": "BOOKMARK", "object": {"kind": "Pod", "metadata": {"resourceVersion": version}}}
+        return web.Response(text=json.dumps(bookmark) + "\n", content_type="application/json")
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="home", server_address="10.0.0.1:1", ensure=False, resync=1.5)
+        async with KubernetesProvider(config=config) as provider:
+            found = await anext(provider.watch("installation"))
+    assert (found.handle.worker_id, found.phase) == ("w1", WorkerPhase.MISSING)
+    first, *watches, last = asked
+    assert first == last == "list"
+    assert len(watches) > 1
+    assert watches == [str(number) for number in range(1, len(watches) + 1)]
 
 
 async def test_a_watch_that_is_refused_is_begun_again_no_sooner_than_the_api_has_asked_for(
