@@ -24,6 +24,7 @@ from hodei_providers.kubernetes import unowned as unowned_module
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 from hodei_server.app import Server
+from hodei_server.authority import WorkerAuthority
 
 MakeSettings = Callable[..., Any]
 
@@ -76,6 +77,28 @@ async def test_a_job_names_its_pod_and_bounds_it_and_its_token_goes(
         await running(client, job)
         await client.cancel(job, force=True)
         assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
+async def test_workers_trust_whom_a_setting_names_and_log_as_their_server_does(
+    make_settings: MakeSettings, api: Any, namespace: str, orders: Any, tmp_path: Path
+) -> None:
+    """W24: a certificate of one's own for their listener, by an authority of one's own, not the server's."""
+    theirs = WorkerAuthority(tmp_path / "theirs", [orders.host])  # writes what it makes there
+    settings = make_settings(
+        worker_tls_cert=str(tmp_path / "theirs" / "server.pem"),
+        worker_tls_key=str(tmp_path / "theirs" / "server.key"),
+        log_level="debug",
+        SERVER_CA=str(tmp_path / "theirs" / "ca.pem"),
+    )
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["sleep", "600"])
+        await running(client, job)
+        pod = await pod_of(api, namespace, job=job)
+        assert pod["metadata"]["annotations"]["hodei.io/server-ca"].encode() == theirs.ca_pem
+        told = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
+        assert (str(told["HODEI_SERVER_ADDRESS"])[:8], told["HODEI_LOG_LEVEL"]) == ("https://", "debug")
+        await client.cancel(job, force=True)
+        await client.wait(job)
 
 
 async def test_names_that_a_pod_can_not_have_are_refused_at_submit(client: Client) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+
+import pytest
 
 from hodei.address import parse_address
 from hodei.v1 import types_pb2 as wire
@@ -39,6 +41,60 @@ async def test_what_somebody_deletes_is_made_again(make_settings: MakeSettings, 
         await until(there_again)
         job = await client.submit(["true"])
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+
+
+MALLORY = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}
+EXEC = {"apiGroups": [""], "resources": ["pods/exec"], "verbs": ["create"]}
+#: What somebody makes of each piece of a namespace, by where the API has it.
+EDITS: Mapping[str, Mapping[str, Any]] = {
+    "/api/v1/namespaces/{}": {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}},
+    "/api/v1/namespaces/{}/serviceaccounts/hodei-jobs-worker": {"automountServiceAccountToken": True},
+    "/api/v1/namespaces/{}/resourcequotas/hodei-jobs-workers-quota": {"spec": {"hard": {"pods": "1"}}},
+    "/api/v1/namespaces/{}/limitranges/hodei-jobs-workers-limits": {
+        "spec": {"limits": [{"type": "Container", "default": {"cpu": "9"}}]}
+    },
+    "/apis/networking.k8s.io/v1/namespaces/{}/networkpolicies/hodei-jobs-workers-netpol": {
+        "spec": {"ingress": [{}], "egress": [{}], "policyTypes": ["Ingress"]}
+    },
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles/hodei-server": {"rules": [EXEC]},
+    "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings/hodei-server": {"subjects": [MALLORY]},
+}
+#: What of an object is what somebody wants of it.
+CONTENT = ("spec", "rules", "subjects", "roleRef", "automountServiceAccountToken")
+
+
+async def test_whatever_somebody_edits_or_deletes_is_as_it_was_before_long(
+    make_settings: MakeSettings, api: Any, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W28: what no launch fails by, too, as a policy or a right; with the looks at the provider's health."""
+    monkeypatch.setattr("hodei_providers.kubernetes.infrastructure.REPAIR_SECONDS", 1.0)
+    monkeypatch.setattr("hodei_server.loops.health.SECONDS", 0.5)
+
+    async def content(path: str) -> Any:
+        try:
+            found = await api.get(path.format(namespace))
+        except NotThereError:
+            return None
+        return {key: found.get(key) for key in CONTENT} | {"labels": found["metadata"]["labels"]}
+
+    async with Server(make_settings(), ephemeral=True):
+
+        async def all_there() -> Any:
+            found = {path: await content(path) for path in EDITS}
+            return found if None not in found.values() else None
+
+        # The policy comes last: it is made once it is known where workers connect.
+        before = await until(all_there)
+
+        async def is_as_before() -> bool:
+            return {path: await content(path) for path in EDITS} == before
+
+        for path, edit in EDITS.items():
+            assert await api.merge(path.format(namespace), edit)
+        await until(is_as_before)
+        for path in list(EDITS)[1:]:
+            await api.delete(path.format(namespace))
+        await until(is_as_before)
 
 
 async def test_the_role_is_bound_to_the_identity_that_a_setting_names(
