@@ -180,6 +180,20 @@ async def test_a_watch_that_is_too_old_begins_anew(proxy: ApiProxy, provider: Ku
     assert (description.phase, description.exit_code) == (WorkerPhase.EXITED, 4)
 
 
+async def test_one_watch_tells_of_all_pods(proxy: ApiProxy, provider: KubernetesProvider, orders: Any) -> None:
+    """W28: never one of each; the API serves many who watch."""
+    requests = [make_request() for _ in range(3)]
+    watching, ended = provider.watch(INSTALLATION), set()
+    for request in requests:
+        await provider.launch(request)
+    async with asyncio.timeout(PATIENCE):
+        for request in requests:
+            orders.code(request.worker_id).set_result(0)
+            ended.add((await anext(watching)).handle.worker_id)
+            assert proxy.watches == 1
+    assert ended == {request.worker_id for request in requests}
+
+
 async def test_a_pod_that_goes_while_the_watch_is_broken_is_missed_by_nobody(
     proxy: ApiProxy, provider: KubernetesProvider, api: Any, played: KubernetesConfig
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import PATIENCE
+from hodei_faults.cluster import PATIENCE, nothing_left, until, workers_of
 from hodei_server.app import Server
 
 POOLS = '[{"image": "busybox:stable", "cpu": "300m", "memory": "64Mi", "min_ready": 1}]'
@@ -47,3 +47,46 @@ async def test_a_job_takes_the_pod_that_was_made_for_its_like(
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         assert [(await client.get(each)).attempts[0].worker_id == ready for each in (other, job)] == [False, True]
         assert await waiting(client) != ready
+
+
+async def warm(client: Client, count: int) -> None:
+    """Wait for so many pods to wait, neither more nor fewer."""
+
+    async def so_many() -> bool:
+        found = [worker async for worker in client.workers() if worker.warm]
+        return len(found) == count and all(worker.connected for worker in found)
+
+    await until(so_many)
+
+
+async def test_as_many_pods_wait_as_the_schedule_says(
+    make_settings: Callable[..., Any], api: Any, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a window that is open all day, whatever the pool's own number is."""
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_SCHEDULE", "00:00-24:00=2")
+    async with (
+        Server(make_settings(), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        await warm(client, 2)
+        pods = await workers_of(api, namespace)
+        assert [pod["status"]["phase"] for pod in pods] == ["Running"] * 2
+
+
+async def test_as_many_pods_wait_as_jobs_took_of_late_and_none_when_that_is_past(
+    make_settings: Callable[..., Any], api: Any, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From none to the most that there may be, and back; nothing is left of their pods."""
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MIN_READY", "0")
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MAX_READY", "2")
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_FOLLOW", "60s")
+    async with (
+        Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        jobs = [await client.submit(["true"]) for _ in range(3)]
+        for job in jobs:
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        await warm(client, 2)
+        await warm(client, 0)
+        await nothing_left(api, namespace)

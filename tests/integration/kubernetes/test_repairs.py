@@ -87,7 +87,7 @@ async def test_whatever_somebody_edits_or_deletes_is_as_it_was_before_long(
         before = await until(all_there)
 
         async def is_as_before() -> bool:
-            return {path: await content(path) for path in EDITS} == before
+            return bool({path: await content(path) for path in EDITS} == before)
 
         for path, edit in EDITS.items():
             assert await api.merge(path.format(namespace), edit)
