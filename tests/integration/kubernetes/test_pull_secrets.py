@@ -41,7 +41,7 @@ class Closed:
     node: str
 
     def image(self) -> str:
-        """Return a name of its image that no node has pulled yet."""
+        """Return a name of its image that no node has pulled yet: one that it has it may start without asking again."""
         return f"{self.host}/hodei/image:1-{secrets.token_hex(6)}"
 
 
@@ -128,20 +128,25 @@ async def set_password(api: Any, namespace: str, closed: Closed) -> SetPassword:
 
 
 @pytest.fixture
-def settings(make_settings: MakeSettings, prefix: str, closed: Closed) -> Callable[[str], Any]:
+def settings(make_settings: MakeSettings, prefix: str, closed: Closed) -> Callable[..., Any]:
     """Return what makes settings of a server whose tenants' jobs run where the registry is."""
-    return lambda grace: make_settings(
-        DYNAMIC_NAMESPACES="true",
-        NAMESPACE_PREFIX=prefix,
-        IMAGE_PULL_SECRETS=SECRET,
-        IMAGE_PULL_GRACE=grace,
-        NODE_SELECTOR=f"kubernetes.io/hostname={closed.node}",
-        RESYNC="1s",
-    )
+
+    def make(grace: str, **overrides: str) -> Any:
+        own = {
+            "DYNAMIC_NAMESPACES": "true",
+            "NAMESPACE_PREFIX": prefix,
+            "IMAGE_PULL_SECRETS": SECRET,
+            "IMAGE_PULL_GRACE": grace,
+            "NODE_SELECTOR": f"kubernetes.io/hostname={closed.node}",
+            "RESYNC": "1s",
+        }
+        return make_settings(**own | overrides)
+
+    return make
 
 
 async def test_a_tenants_job_is_pulled_with_the_copy_of_a_secret_that_is_kept_current(
-    settings: Callable[[str], Any], set_password: SetPassword, closed: Closed, api: Any, prefix: str
+    settings: Callable[..., Any], set_password: SetPassword, closed: Closed, api: Any, prefix: str
 ) -> None:
     """W01, W42: it succeeds, and fails by its image, in the registry's words, once the secret has become wrong."""
     await set_password(PASSWORD)
@@ -166,7 +171,7 @@ async def test_a_tenants_job_is_pulled_with_the_copy_of_a_secret_that_is_kept_cu
 
 
 async def test_a_job_that_waits_for_its_image_runs_once_the_secret_is_right(
-    settings: Callable[[str], Any], set_password: SetPassword, closed: Closed
+    settings: Callable[..., Any], set_password: SetPassword, closed: Closed
 ) -> None:
     """W01, W03, W42: the change is made in the provider's namespace and reaches the pod that waits in the tenant's."""
     await set_password("another")
@@ -180,3 +185,24 @@ async def test_a_job_that_waits_for_its_image_runs_once_the_secret_is_right(
         assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED, await output(client, job)
         assert len((await client.get(job)).attempts) == 1
         assert await read(client, job) == b"pulled\n"
+
+
+async def test_what_is_always_pulled_is_refused_without_the_right_password_though_the_node_has_it(
+    settings: Callable[..., Any], set_password: SetPassword, closed: Closed
+) -> None:
+    """W01, W42: the name that has just run there; the registry is asked again, with the secret of the pod."""
+    await set_password(PASSWORD)
+    image = closed.image()
+    async with (
+        Server(settings("5m"), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        job = await client.submit(["busybox", "true"], image=image, tenant="acme", retry=NO_RETRY)
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED, await output(client, job)
+    await set_password("another")
+    # In the place of the worker's own, which this registry has not: no worker is to start.
+    always = settings("3s", worker_image=image, IMAGE_PULL_POLICY="Always")
+    async with Server(always, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+        job = await client.submit(["true"], tenant="else", retry=NO_RETRY)
+        assert (await client.wait(job)).cause == wire.CAUSE_IMAGE
+        assert "401 Unauthorized" in await output(client, job)
