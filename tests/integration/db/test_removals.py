@@ -13,7 +13,7 @@ from hodei_providers.memory import MemoryProvider
 from hodei_server.db.database import Database
 from hodei_server.db.schema import workers
 from hodei_server.db.transaction import Transaction
-from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_worker
+from hodei_server.db.workers import NewWorker, insert_workers, said_hello, take_workers
 from hodei_server.domain.workers import WorkerState
 from hodei_server.logs.changes import Change
 from hodei_server.work.background import Background
@@ -68,7 +68,7 @@ async def test_who_removes_a_worker_does_not_take_an_idle_ones_refused_removal_f
     removals = Removals({"memory": provider}, slow, Sessions(), Background(), Change())
     idle = asyncio.create_task(removals.remove("w1", "idle for too long", idle=True))
     await slow.asked.wait()
-    assert await database.write(lambda tx: take_worker(tx, "w1", "uid", "default"))
+    assert await database.write(lambda tx: take_workers(tx, [("w1", "uid", "default")]))
     lost = asyncio.create_task(removals.remove("w1", "lost"))
     await asyncio.sleep(0)  # it has joined the other
     slow.go.set()
