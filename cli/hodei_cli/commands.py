@@ -126,7 +126,7 @@ def run_cli(arguments: Sequence[str] | None = None) -> None:
         click.echo(error.format_message(), err=True)
         sys.exit(EXIT_USAGE)
     except click.UsageError as error:
-        path = error.ctx.command_path if error.ctx else f"hodei {command}".rstrip()
+        path = (error.ctx.command_path if error.ctx else f"hodei {command}").rstrip()
         _fail(f"{_lower(error.format_message())} (see '{path} --help')", usage_code)
     except click.ClickException as error:
         _fail(error.format_message(), EXIT_HODEI)

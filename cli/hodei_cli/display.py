@@ -37,6 +37,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def print_json_line(value: Any) -> None:
+    """Print JSON on one line: one of many, each to be read as it comes."""
+    click.echo(json.dumps(value, ensure_ascii=False))
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Print rows under their columns' names, as wide as they need to be."""
     table = [list(columns), *[[plain(cell) for cell in row] for row in rows]]

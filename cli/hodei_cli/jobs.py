@@ -20,6 +20,7 @@ from hodei_cli.display import (
     output_option,
     plain,
     print_json,
+    print_json_line,
     print_table,
     state_name,
     when,
@@ -141,13 +142,13 @@ def get_command(ctx: click.Context, /, job: str, output: str) -> None:
 @output_option
 @click.pass_context
 def watch_command(ctx: click.Context, /, job: str, after_version: int, output: str) -> None:
-    """Show each state change of a job until it has ended."""
+    """Show each state change of a job until it has ended; as JSON a line each."""
 
     async def work(client: Client) -> None:
         async for response in client.watch(job, after_version=after_version):
             event = response.event
             if output == "json":
-                print_json(as_json(response))
+                print_json_line(as_json(response))
             else:
                 cause = f" [{cause_name(event.cause)}]" if event.cause else ""
                 state = state_name(event.state)
@@ -198,7 +199,7 @@ def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -
             found = await client.cancel(job, grace=options["grace"], force=options["force"], reason=options["reason"])
             if found.HasField("end_time") and not found.HasField("cancel_request_time"):
                 click.echo(f"hodei: {job} had ended: {state_name(found.state)}", err=True)
-            elif options["wait"]:
+            elif options["wait"] or found.HasField("end_time"):
                 outcome = await client.wait(job)
                 click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
             else:

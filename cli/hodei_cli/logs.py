@@ -30,6 +30,13 @@ class LogsGroup(click.Group):
             args = ["show", *args]
         return super().parse_args(ctx, args)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; that of a job has no name of its own, which errors would tell to ask for help of."""
+        name, command, rest = super().resolve_command(ctx, args)
+        return "" if name == "show" else name, command, rest
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the help of printing a log, then what else there is."""
         show = self.commands["show"]

@@ -1,10 +1,12 @@
 """The one suite that every log store passes. Subclass `LogStoreContract` and give it a `store` fixture.
 
-class TestMyStore(LogStoreContract):
-@pytest.fixture
-async def store(self) -> AsyncIterator[LogStore]:
-async with MyStore() as opened:
-yield opened
+    class TestMyStore(LogStoreContract):
+        @pytest.fixture
+        async def store(self):
+            async with MyStore() as opened:
+                yield opened
+
+It runs by pytest with pytest-asyncio, whose `asyncio_mode` is `auto`.
 """
 
 from __future__ import annotations

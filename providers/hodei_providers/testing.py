@@ -6,7 +6,8 @@
         @pytest.fixture
         def end_worker(self): ...                # has a worker exit with a code, as if by itself
 
-What differs between providers is asked of their capabilities, never of their type.
+What differs between providers is asked of their capabilities, never of their type. It runs by pytest with
+pytest-asyncio, whose `asyncio_mode` is `auto`.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ import pytest
         (["--server", "ftp://x", "list"], 125, b"http://"),
         (["--server", "https://127.0.0.1:1", "--tls-ca", "/no/such", "list"], 125, b"/no/such"),
         (["logs", "x", "--since", "whenever"], 2, b"write 10m"),
+        (["logs", "x", "--tail", "-1"], 2, b"see 'hodei logs --help'"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -91,6 +91,7 @@ def test_a_cancel_reaches_the_process(cli: Any) -> None:
     cli.run("cancel", "--wait", job, check=0)
     assert not alive(pid)
     assert cli.run("wait", job).returncode == 130
+    assert cli.run("cancel", job, check=0).stderr == f"hodei: {job} cancelled: Cancelled\n".encode()
 
 
 def test_retries_go_on_in_one_follow(cli: Any) -> None:
@@ -146,6 +147,8 @@ def test_data_can_be_read_by_programs(cli: Any) -> None:
     assert json.loads(cli.run("providers", "-o", "json", check=0).stdout)[0]["name"] == "process"
     assert isinstance(json.loads(cli.run("workers", "--all", "-o", "json", check=0).stdout), list)
     assert json.loads(cli.run("logs", job, "--receipt", check=0).stdout)["complete"]
+    moves = [json.loads(line)["event"] for line in cli.run("watch", job, "-o", "json", check=0).stdout.splitlines()]
+    assert [move["state"] for move in moves][-1] == "JOB_STATE_SUCCEEDED"
     for command in (["list"], ["get", job], ["watch", job], ["explain", job], ["providers"], ["workers"]):
         assert cli.run(*command, check=0).stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -40,9 +41,11 @@ def _line(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ")
     if not error["loc"]:
         return message
-    name = f"{PREFIX}{str(error['loc'][0]).upper()}"
-    if error["type"] == "extra_forbidden":
-        return f"{name}: there is no such setting"
+    setting = str(error["loc"][0])
+    name = f"{PREFIX}{setting.upper()}"
+    if error["type"] == "extra_forbidden":  # of the file: other variables are not read
+        near = difflib.get_close_matches(setting, [*Settings.model_fields, "providers"], 1)
+        return f"HODEI_CONFIG_FILE: there is no setting {setting!r}{f'; did you mean {near[0]!r}?' if near else ''}"
     return f"{name}: {error['input']!r} can't be used: {message}"
 
 

@@ -41,12 +41,13 @@ def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: py
 
 
 def test_an_unknown_key_of_the_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A typing error is not read as a default."""
+    """A typing error is not read as a default, and what it was to be is guessed."""
     file = tmp_path / "hodei.toml"
-    file.write_text('leese = "7s"\n')
     monkeypatch.setenv("HODEI_CONFIG_FILE", str(file))
-    with pytest.raises(SettingsError, match="HODEI_LEESE: there is no such setting"):
-        load_settings()
+    for text, wrong, meant in (('leese = "7s"', "leese", "lease"), ("[provider.x]", "provider", "providers")):
+        file.write_text(text)
+        with pytest.raises(SettingsError, match=f"HODEI_CONFIG_FILE: .* no setting '{wrong}'; did you mean '{meant}'"):
+            load_settings()
 
 
 def test_certificate_and_key_go_together() -> None:
