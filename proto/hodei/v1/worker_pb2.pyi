@@ -484,6 +484,7 @@ class AttemptResult(_message.Message):
     LOG_CHECKSUM_FIELD_NUMBER: _builtins.int
     TIME_UNIX_NANOS_FIELD_NUMBER: _builtins.int
     OUTPUT_LEFT_OPEN_FIELD_NUMBER: _builtins.int
+    FINAL_FIELD_NUMBER: _builtins.int
     attempt_uid: _builtins.str
     epoch: _builtins.int
     cause: _types_pb2.Cause.ValueType
@@ -500,6 +501,8 @@ class AttemptResult(_message.Message):
     time_unix_nanos: _builtins.int
     output_left_open: _builtins.bool
     """A process of the job kept its output open past the bounded drain; what it wrote later is not in the log."""
+    final: _builtins.bool
+    """Of results that the server makes itself, never of a worker's: no further attempt could end in another way."""
     @_builtins.property
     def cpu_time(self) -> _duration_pb2.Duration: ...
     def __init__(
@@ -518,10 +521,11 @@ class AttemptResult(_message.Message):
         log_checksum: _builtins.bytes = ...,
         time_unix_nanos: _builtins.int = ...,
         output_left_open: _builtins.bool = ...,
+        final: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "cpu_time", b"cpu_time", "exit_code", b"exit_code", "signal", b"signal"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "attempt_uid", b"attempt_uid", "cause", b"cause", "cpu_time", b"cpu_time", "epoch", b"epoch", "exit_code", b"exit_code", "log_bytes", b"log_bytes", "log_checksum", b"log_checksum", "message", b"message", "next_sequence", b"next_sequence", "output_left_open", b"output_left_open", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "time_unix_nanos", b"time_unix_nanos"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "_signal", b"_signal", "attempt_uid", b"attempt_uid", "cause", b"cause", "cpu_time", b"cpu_time", "epoch", b"epoch", "exit_code", b"exit_code", "final", b"final", "log_bytes", b"log_bytes", "log_checksum", b"log_checksum", "message", b"message", "next_sequence", b"next_sequence", "output_left_open", b"output_left_open", "peak_memory_bytes", b"peak_memory_bytes", "signal", b"signal", "time_unix_nanos", b"time_unix_nanos"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015

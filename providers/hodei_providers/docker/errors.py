@@ -30,6 +30,12 @@ _FIELDS = (
 )
 #: What an engine answers that is just ending, in any words beside these.
 _ENDING = re.compile(r"failed to update store|database not open|shutting down", re.IGNORECASE)
+#: What is gone since it was looked at, and is made or fetched again; and what the machine has too little of just now.
+_PASSING = re.compile(
+    r"no such (container|image)|resource temporarily unavailable|cannot allocate memory|too many open files"
+    r"|device or resource busy|is already in progress|context deadline exceeded",
+    re.IGNORECASE,
+)
 #: What no repetition heals: the container can't be started with this image or these settings.
 _HOPELESS = re.compile(
     r"oci runtime|executable file not found|no such file or directory|unknown or invalid runtime|unable to find user",
@@ -56,6 +62,8 @@ def provider_error(error: BaseException, doing: str) -> ProviderError:
             return UnsupportedRequestError(field, text)
     if status in {429, 507} or "no space left" in message.lower():
         return QuotaExceededError(text)
+    if _PASSING.search(message):
+        return ProviderUnavailableError(text)
     if _HOPELESS.search(message) or status in {400, 404, 422}:
         return LaunchRejectedError(text)
     if status >= 500 or status in {0, 408, 409}:

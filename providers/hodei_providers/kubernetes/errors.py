@@ -51,7 +51,8 @@ def refusal(status: int, body: bytes) -> ProviderError:
 
     - 400, 413, 422, and 403 of an admission controller: never as asked.
     - 403 of a quota, 429: no room now.
-    - 401, 403 for want of a right, 409 of a quota, 5xx: the cluster can't be used now.
+    - 401, 403 for want of a right or by the namespace's Pod Security standard, 409 of a quota, 5xx: the cluster can't be
+      used now.
 
     A webhook refuses by a code and by words of its own choice; neither says what the API's own would say.
 
@@ -86,6 +87,9 @@ def _forbidden(text: str) -> ProviderError:
         return ForbiddenError(text)
     if "because it is being terminated" in text or "looking up service account" in text:
         return MissingError(text)
+    if "violates PodSecurity" in text:
+        # No pod of the server's is taken there until somebody settles the standard: that is no word about one job.
+        return ProviderUnavailableError(text)
     return LaunchRejectedError(text)
 
 

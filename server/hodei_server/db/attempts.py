@@ -259,7 +259,8 @@ def finish(
     retry = None
     if attempt["cancel_requested_at"] is None:
         failed = attempt["failures"], attempt["infrastructure_failures"]
-        retry = decide_retry(spec.retry, cause, exit_code, *failed, attempts=attempt["number"])
+        number, final = attempt["number"], result.final
+        retry = decide_retry(spec.retry, cause, exit_code, *failed, attempts=number, final=final)
     elif state is not JobState.SUCCEEDED and cause is not Cause.EXIT_CODE and cause is not Cause.SIGNAL:
         # A stop was asked for and the attempt did not end by itself.
         state, cause = JobState.CANCELLED, Cause.CANCELLED

@@ -36,17 +36,21 @@ def decide_retry(
     infrastructure_failures: int,
     *,
     attempts: int = 1,
+    final: bool = False,
 ) -> Retry | None:
     """Decide what follows an attempt that ended.
 
     :param failures: attempts that failed by the user's own causes before this one.
     :param infrastructure_failures: attempts that failed by the infrastructure before this one.
     :param attempts: how many there were, with this one.
+    :param final: the infrastructure will never do what was asked of it.
     :return: None when the job ends with this attempt.
     """
     if cause is Cause.EXIT_CODE and exit_code == 0:
         return None
     if cause in INFRASTRUCTURE_CAUSES:
+        if final:
+            return None
         if cause is Cause.QUOTA and not policy.HasField("max_infrastructure_retries"):
             # No failure: the job waits for room, for as long as it may wait in the queue (W04).
             delay = min(_delay(policy, attempts - 1), MOST_QUOTA_BACKOFF)

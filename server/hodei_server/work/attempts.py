@@ -191,11 +191,15 @@ class Attempts:
             return
         self.lose_soon(live, Cause.CANCELLED, "Cancelled before it was started")
 
-    def lose_soon(self, live: LiveAttempt, cause: Cause, message: str) -> None:
-        """Give an attempt up in the background: remove its worker, then end it."""
+    def lose_soon(self, live: LiveAttempt, cause: Cause, message: str, *, final: bool = False) -> None:
+        """Give an attempt up in the background: remove its worker, then end it.
+
+        :param final: no other attempt could begin, either.
+        """
         if not live.losing and live.result is None:
             live.losing = True
-            self._fleet.start(self._losing(live, lambda: self._lose(live, cause, message)), f"lose {live.attempt_uid}")
+            losing = self._losing(live, lambda: self._lose(live, cause, message, final=final))
+            self._fleet.start(losing, f"lose {live.attempt_uid}")
 
     def start_too_late(self, live: LiveAttempt) -> None:
         """Give an attempt up that has not started in time, for the reason that its provider has for it."""
@@ -218,7 +222,7 @@ class Attempts:
             cause, message = CAUSES[description.reason], f"{message}: {description.message}"
         await self._lose(live, cause, message)
 
-    async def _lose(self, live: LiveAttempt, cause: Cause, message: str) -> None:
+    async def _lose(self, live: LiveAttempt, cause: Cause, message: str, *, final: bool = False) -> None:
         live.lost_by = (cause, message)
         self._blame(live, cause)
         details: Sequence[str] = ()
@@ -237,7 +241,7 @@ class Attempts:
             given_up.cancel()
             removal.cancel()  # of the waiting only: the removal goes on
         live.worker_gone.set()
-        await self.fail(live, cause, message, details)
+        await self.fail(live, cause, message, details, final=final)
 
     def _blame(self, live: LiveAttempt, cause: Cause) -> None:
         """Tell its provider's measures of a loss; a launch that failed was counted where that was seen."""
@@ -250,7 +254,9 @@ class Attempts:
         if blame is not None:
             self._fleet.failed(live.provider, blame)
 
-    async def fail(self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = ()) -> None:
+    async def fail(
+        self, live: LiveAttempt, cause: Cause, message: str, details: Sequence[str] = (), *, final: bool = False
+    ) -> None:
         """End an attempt by the server's own word; its worker must be gone, or never have been there."""
         if live.result is not None:
             return
@@ -259,6 +265,7 @@ class Attempts:
             epoch=live.epoch + 1,
             cause=types_wire.Cause.ValueType(int(cause)),
             message=message,
+            final=final,
         )
         live.result = result
         live.log.fence(live.epoch + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 
 import structlog
 from google.protobuf.duration_pb2 import Duration
@@ -11,12 +12,14 @@ from google.protobuf.duration_pb2 import Duration
 from hodei.v1 import types_pb2 as wire
 from hodei_providers.contract import (
     ImageRejectedError,
+    LaunchRejectedError,
     ProviderError,
     Purpose,
     QuotaExceededError,
     UnsupportedRequestError,
 )
 from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.job_queries import providers_that_failed
 from hodei_server.db.jobs import duration_micros
 from hodei_server.db.workers import worker_row
 from hodei_server.domain.blame import Blame, of_launch
@@ -28,6 +31,8 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 #: Seconds before a launch is gone on with that the database has failed.
 RETRY_SECONDS = 1.0
+#: What a provider will never launch, however often it is asked.
+_FINAL = (LaunchRejectedError, UnsupportedRequestError)
 #: What refuses a launch for what its job asks.
 _BY_JOB = (QuotaExceededError, ImageRejectedError, UnsupportedRequestError)
 
@@ -37,6 +42,7 @@ class Launching:
 
     :param start_timeout: seconds, of jobs that name none, as `cancel_grace`.
     :param orphan_after: seconds without the server after which a worker ends its job by itself.
+    :param may_go: says whether a job may go to a provider beside some.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Launching:
         start_timeout: float,
         cancel_grace: float,
         orphan_after: float,
+        may_go: Callable[[wire.JobSpec, frozenset[str]], bool],
     ) -> None:
         self._database = database
         self._fleet = fleet
@@ -55,6 +62,7 @@ class Launching:
         self._start_timeout = start_timeout
         self._cancel_grace = cancel_grace
         self._orphan_after = orphan_after
+        self._may_go = may_go
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""
@@ -87,7 +95,14 @@ class Launching:
         except ProviderError as error:
             self._fleet.failed(live.provider, blame_of(error, given_up=live.losing))
             _log.warning("worker.launch_failed", worker_id=live.worker_id, provider=live.provider, error=str(error))
-            self._attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}")
+            final = isinstance(error, _FINAL) and not await self._may_go_elsewhere(live)
+            self._attempts.lose_soon(live, cause_of(error), f"Provider {live.provider}: {error}", final=final)
+
+    async def _may_go_elsewhere(self, live: LiveAttempt) -> bool:
+        """Whether there is a provider for an attempt's job that has not failed it."""
+        job = {"job_id": live.job_id, "attempt_number": live.number}
+        failed = await self._database.read(lambda tx: providers_that_failed(tx, job))
+        return self._may_go(live.spec, frozenset({live.provider, *failed}))
 
     def tell_purpose(self, live: LiveAttempt, tenant: str) -> None:
         """Tell a provider in the background which job one of its workers was given."""

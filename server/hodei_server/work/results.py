@@ -40,6 +40,7 @@ def wrong_in(result: wire.AttemptResult) -> str:
         "its processor time": cpu.seconds < 0 or not 0 <= cpu.nanos < 1_000_000_000 or cpu.seconds > MAX_CPU_SECONDS,
         "its last sequence": result.next_sequence >= 1 << 63,
         "its checksum": len(result.log_checksum) != 32,
+        "what only the server can know": result.final,
     }
     return next((what for what, wrong in checks.items() if wrong), "")
 

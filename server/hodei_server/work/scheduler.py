@@ -25,7 +25,7 @@ from hodei_server.domain.fairness import FairQueue, Limits
 from hodei_server.domain.ids import new_attempt_uid, new_worker_id
 from hodei_server.domain.prices import Prices
 from hodei_server.domain.reservations import Reservations
-from hodei_server.domain.strategies import strategy_of
+from hodei_server.domain.strategies import never, strategy_of
 from hodei_server.domain.verdicts import Ranking
 from hodei_server.instruments import QUEUE_WAIT
 from hodei_server.logs.changes import Change
@@ -81,6 +81,7 @@ class Scheduler:
             start_timeout=settings.start_timeout,
             cancel_grace=settings.cancel_grace,
             orphan_after=settings.orphan_after,
+            may_go=self._may_go,
         )
         #: What each provider costs.
         self.prices: Mapping[str, Prices] = {name: self.prices_of(name) for name in fleet.providers}
@@ -112,6 +113,10 @@ class Scheduler:
             )
             for name in self.fleet.providers
         ]
+
+    def _may_go(self, spec: wire.JobSpec, beside: frozenset[str]) -> bool:
+        """Whether a job may go to a provider beside some, now or later."""
+        return any(each.enabled and each.name not in beside and never(spec, each) is None for each in self.candidates())
 
     def prices_of(self, name: str) -> Prices:
         """Return a provider's prices."""

@@ -63,18 +63,19 @@ async def test_what_settings_give_every_container_is_what_a_job_has(
     assert found["Config"]["Labels"]["team"] == "ops"
 
 
-async def test_a_runtime_that_the_engine_lacks_fails_the_job_in_the_engines_words(
+async def test_a_runtime_that_the_engine_lacks_ends_the_job_at_once_in_the_engines_words(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """W43: nothing of a container is left."""
+    """W04, W43: no retry could get one; nothing of a container is left."""
     set_docker(monkeypatch, runtime="hodei-nowhere")
     async with (
         Server(make_settings(), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["true"], retry=NO_RETRY)
+        job = await client.submit(["true"])
         outcome = await client.wait(job)
         assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_UNSCHEDULABLE)
+        assert [each.number for each in (await client.get(job)).attempts] == [1]
         assert "hodei-nowhere" in outcome.message
 
 

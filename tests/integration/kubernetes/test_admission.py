@@ -19,7 +19,6 @@ from hodei_server.app import Server
 from hodei_server.authority import WorkerAuthority
 
 MakeSettings = Callable[..., Any]
-NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
 
 
 async def test_what_the_pod_security_standard_refuses_is_waited_for_until_it_is_settled(
@@ -101,11 +100,13 @@ async def test_what_a_webhook_refuses_fails_with_its_words(
         objection.append('user "alice" cannot run pods on a Friday')
         async with asyncio.timeout(PATIENCE):
             while True:
-                job = await client.submit(["true"], retry=NEVER_AGAIN)
+                job = await client.submit(["true"])
                 outcome = await client.wait(job)
                 if outcome.state != wire.JOB_STATE_SUCCEEDED:
                     break
         assert outcome.cause == wire.CAUSE_UNSCHEDULABLE, outcome
+        # No retry could change the rule.
+        assert [each.number for each in (await client.get(job)).attempts] == [1]
         assert "calendar.hodei-test.example" in outcome.message
         assert 'user "alice" cannot run pods on a Friday' in outcome.message
         assert 'user "alice" cannot run pods on a Friday' in await output(client, job)

@@ -102,6 +102,7 @@ LIES: dict[str, Lie] = {
     "a negative size": lambda own, _: result(own, peak_memory_bytes=-1),
     "a negative time": lambda own, _: result(own, cpu_time=Duration(seconds=-1)),
     "a checksum that is none": lambda own, _: result(own, log_checksum=b"short"),
+    "that no retry could help": lambda own, _: result(own, final=True),
     "no checksum": lambda own, _: result(own, log_checksum=None),
     "nothing at all": lambda _own, _: worker_pb2.ConnectRequest(),
     "a second hello": lambda _own, _: worker_pb2.ConnectRequest(hello=worker_pb2.WorkerHello(protocol_version=1)),

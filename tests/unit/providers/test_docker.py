@@ -174,6 +174,15 @@ def test_an_end_is_told_by_its_type(
         ),
         (aiodocker.DockerError(404, "get hodei-w1: database not open"), ProviderUnavailableError),
         (aiodocker.DockerError(500, "OCI runtime create failed: exec: no"), LaunchRejectedError),
+        (aiodocker.DockerError(400, "unknown or invalid runtime name: x"), LaunchRejectedError),
+        # Somebody has removed it since, or the machine has too little of something.
+        (aiodocker.DockerError(404, "No such container: hodei-w1"), ProviderUnavailableError),
+        (aiodocker.DockerError(404, "No such image: hodei-jobs-worker:latest"), ProviderUnavailableError),
+        (
+            aiodocker.DockerError(500, "OCI runtime create failed: fork/exec: resource temporarily unavailable"),
+            ProviderUnavailableError,
+        ),
+        (aiodocker.DockerError(409, "removal of container x is already in progress"), ProviderUnavailableError),
         (aiodocker.DockerError(404, "network x not found"), LaunchRejectedError),
         (aiodocker.DockerError(400, "invalid mount config"), LaunchRejectedError),
         (aiodocker.DockerError(429, "too many"), QuotaExceededError),

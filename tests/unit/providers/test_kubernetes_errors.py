@@ -29,7 +29,8 @@ RACE = 'Operation cannot be fulfilled on resourcequotas "hodei-jobs-workers-quot
     [
         (403, 'pods "p" is forbidden: exceeded quota: pods, requested: pods=1', QuotaExceededError, True),
         (429, "Too many requests, please try again later.", QuotaExceededError, True),
-        (403, 'pods "p" is forbidden: violates PodSecurity "restricted": seccomp', LaunchRejectedError, False),
+        (403, 'pods "p" is forbidden: violates PodSecurity "restricted": seccomp', ProviderUnavailableError, True),
+        (403, 'pods "p" is forbidden: maximum memory usage per Pod is 1Gi', LaunchRejectedError, False),
         (403, 'admission webhook "policy" denied the request: no', LaunchRejectedError, False),
         (403, 'pods is forbidden: User "me" cannot create resource "pods" in API group ""', ForbiddenError, True),
         (401, "Unauthorized", ProviderUnavailableError, True),

@@ -98,6 +98,15 @@ def test_a_quota_that_is_used_up_counts_as_no_failure() -> None:
     assert decide_retry(policy, Cause.QUOTA, None, 0, 2, attempts=3) is None
 
 
+def test_what_the_infrastructure_will_never_do_is_not_asked_for_again() -> None:
+    """W04: a policy allows retries of what may heal; of the user's own causes it decides as always."""
+    policy = wire.RetryPolicy(max_attempts=2, max_infrastructure_retries=100, on_causes=[wire.CAUSE_IMAGE])
+    for cause in INFRASTRUCTURE_CAUSES:
+        assert decide_retry(policy, cause, None, 0, 0) is not None
+        assert decide_retry(policy, cause, None, 0, 0, final=True) is None
+    assert decide_retry(policy, Cause.IMAGE, None, 0, 0, final=True) is not None
+
+
 def test_a_policy_may_name_codes_and_causes() -> None:
     """Only what it names is retried."""
     policy = wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], on_causes=[wire.CAUSE_EXIT_CODE])
