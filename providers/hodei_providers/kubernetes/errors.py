@@ -51,7 +51,7 @@ def refusal(status: int, body: bytes) -> ProviderError:
 
     - 400, 413, 422, and 403 of an admission controller: never as asked.
     - 403 of a quota, 429: no room now.
-    - 401, 403 for want of a right or by the namespace's Pod Security standard, 409 of a quota, 5xx: the cluster can't be
+    - 401, 403 for want of a right or by a namespace's Pod Security standard, 409 of a quota, 5xx: the cluster can't be
       used now.
 
     A webhook refuses by a code and by words of its own choice; neither says what the API's own would say.
