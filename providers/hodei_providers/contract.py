@@ -86,6 +86,15 @@ class Provider(ABC):
         :raise ProviderSetupError: names both settings. Nothing is refused by default.
         """
 
+    async def check_beside(self, others: Sequence[Provider]) -> None:  # noqa: B027 - most have nothing in common
+        """Refuse settings by which this and another of the server's providers would undo each other's work.
+
+        Called before entering.
+
+        :param others: those that are entered already.
+        :raise ProviderSetupError: names both, and what differs. Nothing is refused by default.
+        """
+
     @abstractmethod
     def capabilities(self) -> Capabilities:
         """Return what the provider can hold; the same value as long as the provider lives."""

@@ -60,6 +60,7 @@ async def open_providers(settings: Settings, stack: contextlib.AsyncExitStack) -
                 shared=settings.shared_options,
             )
             provider.check_orphan_after(settings.orphan_after)
+            await provider.check_beside(list(providers.values()))
             providers[name] = await stack.enter_async_context(provider)
         except ProviderSetupError as error:
             raise ProviderSetupError(_told(str(error), settings, name, kind)) from error

@@ -19,6 +19,7 @@ serving          the server itself in a cluster, and what pulls images ahead, as
 route            how pods reach the server
 spaces           which namespaces workers are in
 infrastructure   makes sure that it is there
+sharing          whether several providers would make it differently
 state            what a pod's object says of its worker
 errors           what the API's refusals mean
 patience         for how long it is left alone

@@ -44,6 +44,7 @@ from hodei_providers.kubernetes.paths import pod_path
 from hodei_providers.kubernetes.pod import image_user
 from hodei_providers.kubernetes.removal import remove
 from hodei_providers.kubernetes.route import find_route
+from hodei_providers.kubernetes.sharing import check_sharing
 from hodei_providers.kubernetes.spaces import Spaces
 from hodei_providers.kubernetes.state import handle_of, made_by, read_pod
 from hodei_providers.kubernetes.survey import Survey
@@ -163,6 +164,11 @@ class KubernetesProvider(Provider):
                 f"provider {self.name}: HODEI_K8S_LOST_NODE_TIMEOUT is {timeout:g} s, less than HODEI_ORPHAN_AFTER, "
                 f"{seconds:g} s: a job would run again while its worker on a lost node may still run it"
             )
+
+    async def check_beside(self, others: Sequence[Provider]) -> None:
+        """Refuse to make a namespace in another way than those that have it, too; see the contract, and `sharing`."""
+        beside = {each.name: each.config for each in others if isinstance(each, KubernetesProvider)}
+        await check_sharing(self.name, self.config, beside)
 
     def capabilities(self) -> Capabilities:
         """Return what the configuration says."""

@@ -1,10 +1,11 @@
-"""Several clusters at once are several providers: two contexts of one cluster stand in for two clusters."""
+"""Several providers of Kubernetes: of two clusters, for which two contexts of one stand in, and of one namespace."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
 from hodei_faults.cluster import nothing_left, output, pod_of, running
+from hodei_providers.registry import ProviderSetupError
 from hodei_server.app import Server
 
 
@@ -94,3 +96,41 @@ async def test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keep
         assert [each.provider for each in (await client.get(waits)).attempts] == ["east"]
     for space in spaces.values():
         await nothing_left(api, space)
+
+
+async def test_a_namespace_that_two_providers_share_is_made_one_way_or_the_server_does_not_start(
+    make_settings: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, api: Any, namespace: str, tmp_path: Path
+) -> None:
+    """W42: told by the file's keys, and nothing of it is made; with the same settings each runs its own pods there."""
+    monkeypatch.delenv("HODEI_KUBERNETES_ENABLED")
+    monkeypatch.setenv("HODEI_CONFIG_FILE", str(tmp_path / "hodei.toml"))
+
+    def settings(**pods: int) -> Any:
+        tables = [
+            f'[providers.{name}]\nkind = "kubernetes"\n'
+            f'quota = {{ pods = {most} }}\npod_labels = {{ pool = "{name}" }}\n'
+            for name, most in pods.items()
+        ]
+        (tmp_path / "hodei.toml").write_text("\n".join(tables))
+        return make_settings(providers="east,west")
+
+    async def quota() -> Mapping[str, str]:
+        path = f"/api/v1/namespaces/{namespace}/resourcequotas/hodei-jobs-workers-quota"
+        hard: Mapping[str, str] = (await api.get(path))["spec"]["hard"]
+        return hard
+
+    with pytest.raises(
+        ProviderSetupError, match=re.escape('providers.west.quota is {"pods": "10"} for east, {"pods":')
+    ):
+        await Server(settings(east=10, west=20)).__aenter__()
+    assert await quota() == {"pods": "10"}
+    async with (
+        Server(settings(east=10, west=10), ephemeral=True) as server,
+        Client(settings=ClientSettings(server.address)) as client,
+    ):
+        for name in ("east", "west"):
+            job = await client.submit(["true"], providers=[name])
+            assert (await pod_of(api, namespace, job))["metadata"]["labels"]["pool"] == name
+            assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        assert await quota() == {"pods": "10"}
+    await nothing_left(api, namespace)
