@@ -88,6 +88,8 @@ class LogSearch(AttemptsReader):
                 elif kind == "cut":
                     cut = response.cut
                     yield Cut(self._number, cut.first_sequence, cut.last_sequence, cut.bytes, cut.lines, cut.expired)
+                    if response.HasField("next"):  # an older server doesn't say
+                        self._positions = response.next
                 elif kind == "end":
                     end = self._leave(response.end)
                     self._positions = None

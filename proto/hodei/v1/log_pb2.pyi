@@ -763,6 +763,7 @@ class SearchLogsResponse(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     CUT_FIELD_NUMBER: _builtins.int
     END_FIELD_NUMBER: _builtins.int
+    NEXT_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def start(self) -> Global___LogStreamStart:
         """The first message: which log this is."""
@@ -777,6 +778,10 @@ class SearchLogsResponse(_message.Message):
     def end(self) -> Global___LogStreamEnd:
         """The last message: nothing follows."""
 
+    @_builtins.property
+    def next(self) -> Global___LogPositions:
+        """With a cut: where the search goes on behind it, to be asked for after a break."""
+
     def __init__(
         self,
         *,
@@ -784,10 +789,11 @@ class SearchLogsResponse(_message.Message):
         lines: Global___LogLines | None = ...,
         cut: Global___LogCut | None = ...,
         end: Global___LogStreamEnd | None = ...,
+        next: Global___LogPositions | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "start", b"start"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "next", b"next", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut", b"cut", "end", b"end", "event", b"event", "lines", b"lines", "next", b"next", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["start", "lines", "cut", "end"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015

@@ -87,12 +87,12 @@ async def search_log(
             continue
         if isinstance(piece, Cut | wire.LogStreamEnd):
             lines = list(search.finish())
-            if isinstance(piece, Cut):
-                search.skip_to(piece.next_sequence)
             if lines:
+                # Who breaks off here has not heard of the cut: it goes on before it.
                 yield wire.SearchLogsResponse(lines=wire.LogLines(lines=lines, next=search.positions()))
             if isinstance(piece, Cut):
-                yield wire.SearchLogsResponse(cut=cut_message(piece))
+                search.skip_to(piece.next_sequence)
+                yield wire.SearchLogsResponse(cut=cut_message(piece), next=search.positions())
             else:
                 yield wire.SearchLogsResponse(end=piece)
             continue

@@ -7,8 +7,10 @@ import datetime as dt
 from typing import Any
 
 import pytest
+from grpc import aio
 
-from hodei_client import STDERR, STDOUT, AttemptEnd, Client, InvalidRequestError, Line, LogPlace
+from hodei.v1 import log_pb2, log_pb2_grpc
+from hodei_client import STDERR, STDOUT, AttemptEnd, Client, Cut, InvalidRequestError, Line, LogPlace
 from hodei_faults import FaultyProxy
 from hodei_server.app import Server
 
@@ -77,6 +79,52 @@ async def test_a_search_goes_on_over_broken_connections(server: Server) -> None:
                 if len(numbers) % 500 == 1:
                     proxy.reset()
     assert numbers == [number for number in range(1, 6001) if "5" in str(number)]
+
+
+#: Outgrows a budget of 1 MiB, each time with a line that has not ended, and waits.
+OUTGROWS = "i=0; while [ $i -lt 3000 ]; do i=$((i+1)); printf '%0700d\\n%0800d' $i $i; done; echo done; sleep 600"
+
+
+async def outgrown(client: Client) -> str:
+    """Return a job whose log has a cut, and which says nothing more."""
+    job = await client.submit(["sh", "-c", OUTGROWS], log_budget_bytes=1 << 20)
+    async with asyncio.timeout(60):
+        async for event in client.search(job, "done", follow=True):
+            if isinstance(event, Line):
+                return job
+    raise AssertionError("it has ended")
+
+
+async def test_a_cut_is_told_once_however_soon_behind_it_a_search_breaks_off(server: Server, client: Client) -> None:
+    """L05, L15: nothing that matches has come behind it, which would say how far the search is."""
+    job = await outgrown(client)
+    proxy = FaultyProxy(("127.0.0.1", server.address.port))
+    cuts: list[tuple[int, int]] = []
+    async with proxy, Client(proxy.address) as broken, asyncio.timeout(60):
+        async for event in broken.search(job, "nothing like it", follow=True):
+            if isinstance(event, Cut):
+                cuts.append((event.first_sequence, event.last_sequence))
+                proxy.reset()
+                await client.cancel(job, force=True)
+    assert len(cuts) == 1
+
+
+async def test_a_search_that_breaks_off_before_a_cut_is_told_goes_on_before_it(server: Server, client: Client) -> None:
+    """L15: the last lines before it are told with a place from where it is still to come, and it with one behind."""
+    job = await outgrown(client)
+    before: list[int] = []
+    behind: list[int] = []
+    async with aio.insecure_channel(server.address.target) as channel, asyncio.timeout(60):
+        stub: log_pb2_grpc.LogStreamServiceAsyncStub = log_pb2_grpc.LogStreamServiceStub(channel)
+        async for response in stub.SearchLogs(log_pb2.SearchLogsRequest(job_id=job, pattern="0")):
+            if response.HasField("lines"):
+                before += [each.sequence for each in response.lines.next.positions]
+            if response.HasField("cut"):
+                behind = [each.sequence for each in response.next.positions]
+                break
+    assert max(before) <= response.cut.first_sequence
+    assert set(behind) == {response.cut.last_sequence + 1}
+    await client.cancel(job, force=True)
 
 
 async def test_a_log_is_read_between_two_times(client: Client) -> None:
