@@ -161,7 +161,7 @@ class Api:
     ) -> bytes:
         """Call the API; what may be overload is tried again, as every call here may be made twice."""
         timeout = aiohttp.ClientTimeout(total=self._config.api_timeout)
-        self._patience.check(verb)
+        self._patience.check(verb, path)
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 async with self._open(verb, path, query, body, content_type=content_type, timeout=timeout) as response:
@@ -178,7 +178,7 @@ class Api:
             except ProviderUnavailableError as unreachable:
                 error, overloaded = unreachable, True
             if error.retry_after > MAX_RETRY_AFTER:
-                self._patience.note(verb, error)
+                self._patience.note(verb, path, error)
                 raise error
             if not overloaded or attempt == ATTEMPTS:
                 raise error

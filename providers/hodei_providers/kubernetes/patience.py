@@ -45,23 +45,29 @@ def retry_after(headers: Mapping[str, str]) -> float:
 class Patience:
     """Remembers what the API asked for that is more than a call waits for: whoever comes meanwhile is told at once.
 
-    By verb: an API that makes nothing for a while may still be looked at.
+    By verb and by group of the API: one that makes nothing for a while may still be looked at, and what another server
+    answers for, such as `metrics.k8s.io`, says nothing of pods.
     """
 
     def __init__(self) -> None:
-        self._until: dict[str, tuple[float, ProviderError]] = {}
+        self._until: dict[tuple[str, str], tuple[float, ProviderError]] = {}
 
-    def note(self, verb: str, error: ProviderError) -> None:
+    def note(self, verb: str, path: str, error: ProviderError) -> None:
         """Take note of a refusal, and of what it asked for."""
-        self._until[verb] = time.monotonic() + error.retry_after, error
+        self._until[verb, _group(path)] = time.monotonic() + error.retry_after, error
 
-    def check(self, verb: str) -> None:
+    def check(self, verb: str, path: str) -> None:
         """Refuse a call as long as the API is to be left alone.
 
         :raise ProviderError: as the refusal was.
         """
-        until, error = self._until.get(verb, (0.0, ProviderError("")))
+        until, error = self._until.get((verb, _group(path)), (0.0, ProviderError("")))
         left = until - time.monotonic()
         if left > 0:
             raise type(error)(f"{error}; it has asked to be left alone for another {math.ceil(left)} s")
-        self._until.pop(verb, None)
+        self._until.pop((verb, _group(path)), None)
+
+
+def _group(path: str) -> str:
+    """Return the group of a path: ``/api/v1``, ``/apis/metrics.k8s.io``."""
+    return "/".join(path.split("/")[:3])

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
 from aiohttp import web
 
 from hodei_faults.played_api import playing
+from hodei_providers.kubernetes import infrastructure as module
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.capacity import Cluster
 from hodei_providers.kubernetes.health import check_health
@@ -69,3 +72,59 @@ async def test_a_tenants_namespace_that_can_t_be_seen_to_holds_up_no_other_and_i
             assert "/api/v1/namespaces/t-foreign/secrets/registry" in cluster.applied
             health = await check_health("k", api, config, infrastructure, spaces=spaces, cluster=Cluster())
             assert (health.degraded, health.message) == (False, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "tenant", "command"),
+    [
+        ("kubernetes", "", "hodei k8s manifests --identity 'an outside user'"),
+        ("kubernetes", "acme", "hodei k8s manifests --tenant acme --identity 'an outside user'"),
+        ("east", "", "hodei k8s manifests --provider east --identity 'an outside user'"),
+    ],
+)
+async def test_what_may_not_be_made_names_the_command_that_prints_it_for_this_server(
+    tmp_path: Path, name: str, tenant: str, command: str
+) -> None:
+    """With the provider's own options, for the tenant's namespace, bound to whom the server is."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/selfsubjectreviews"):
+            return web.json_response({"status": {"userInfo": {"username": "an outside user"}}})
+        return web.json_response({"message": 'User "an outside user" cannot do it'}, status=403)
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as config, Api(config) as api:
+        infrastructure = Infrastructure(api, config, name)
+        await infrastructure.ensure("space", tenant)
+    assert f"`{command}`" in infrastructure.problems["space"][-1]
+
+
+async def test_what_an_administrator_may_have_settled_is_looked_at_soon(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is in order once in a while."""
+    clock, allowed, applied = [1000.0], False, 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal applied
+        applied += request.method == "PATCH"
+        if allowed:
+            return web.json_response({"metadata": {"resourceVersion": "1"}})
+        return web.json_response({"message": 'User "server" cannot do it'}, status=403)
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, server_identity="server")
+        async with Api(config) as api:
+            infrastructure = Infrastructure(api, config)
+            monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+            for later, looks, problem in (
+                (0.0, True, True),
+                (29.0, False, True),
+                (2.0, True, False),
+                (31.0, False, False),
+            ):
+                clock[0] += later
+                before = applied
+                await infrastructure.ensure("space")
+                assert (applied > before, bool(infrastructure.problems["space"])) == (looks, problem)
+                # Somebody sees to it after the first look.
+                allowed = True
