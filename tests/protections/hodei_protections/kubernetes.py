@@ -269,4 +269,32 @@ KUBERNETES: tuple[Protection, ...] = (
         f"{TESTS}/test_handles.py::test_a_worker_is_removed_from_the_namespace_that_its_handle_names",
         "a worker that runs is taken for missing",
     ),
+    _Protection(
+        "W08",
+        "a job that its kubelet evicts is told why",
+        f"{PROVIDER}/provider.py",
+        "        said = await read_eviction(self._api, await self._spaces.find(handle), handle.worker_id)\n",
+        '        said = ""\n',
+        f"{TESTS}/test_disruptions.py"
+        "::test_a_job_that_fills_more_disk_than_it_has_is_evicted_and_told_what_it_has_filled",
+        "the job is told on which node it ran",
+    ),
+    _Protection(
+        "W28",
+        "what somebody edits is looked at again from time to time",
+        f"{PROVIDER}/infrastructure.py",
+        "        return before is None or time.monotonic() - before >= wait\n",
+        "        return before is None or wait < 0\n",
+        f"{TESTS}/test_repairs.py::test_whatever_somebody_edits_or_deletes_is_as_it_was_before_long",
+        "a policy that somebody has opened stays open until the next start",
+    ),
+    _Protection(
+        "W04",
+        "an API that asks for much patience is left alone by whoever comes meanwhile",
+        f"{PROVIDER}/api.py",
+        "        self._patience.check(verb, path)\n",
+        "",
+        f"{FAULTS}::test_an_api_that_asks_for_much_patience_is_left_alone",
+        "the next launch asks again at once",
+    ),
 )
