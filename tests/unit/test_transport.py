@@ -2,25 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 
+import grpc
 import pytest
+from grpc import aio
 
-from hodei.transport import CHANNEL_OPTIONS, SERVER_OPTIONS
+from hodei.address import parse_address
+from hodei.transport import CHANNEL_OPTIONS, SERVER_OPTIONS, WORKER_LISTENER_OPTIONS, open_channel
+from hodei_faults.balancer import LoadBalancer
 from hodei_server.settings import Settings, SettingsError, load_settings
 
+#: So many times faster than what is set; a load balancer's minute, too.
+FASTER = 15
 
-def test_no_client_is_sent_away_for_pinging_too_often() -> None:
-    """W21: keepalive is no more often than the server takes, and more often than a balancer cuts."""
-    client, server = dict(CHANNEL_OPTIONS), dict(SERVER_OPTIONS)
-    assert client["grpc.keepalive_time_ms"] >= server["grpc.http2.min_ping_interval_without_data_ms"]
-    assert server["grpc.http2.max_ping_strikes"] == 0
-    for options in (client, server):
-        assert options["grpc.keepalive_time_ms"] < 60_000
-        assert options["grpc.keepalive_permit_without_calls"] == 1
-        assert options["grpc.http2.max_pings_without_data"] == 0
+
+def faster(options: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+    """Return options of gRPC with all that has to do with pings in less time."""
+    shortened = ("keepalive_time_ms", "ping_interval_without_data_ms")
+    return tuple((name, value // FASTER if name.endswith(shortened) else value) for name, value in options)
+
+
+@pytest.mark.parametrize("served", [SERVER_OPTIONS, WORKER_LISTENER_OPTIONS], ids=["clients", "workers"])
+async def test_an_idle_connection_outlives_a_load_balancer_and_nobody_is_sent_away_for_its_pings(
+    served: tuple[tuple[str, int], ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W21: with no call under way, both ends ping within a minute, and no more often than the server takes."""
+    monkeypatch.setattr("hodei.transport.CHANNEL_OPTIONS", faster(CHANNEL_OPTIONS))
+    server = aio.server(options=faster(served))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    try:
+        async with (
+            asyncio.timeout(60),
+            LoadBalancer(("127.0.0.1", port), 60 / FASTER) as balancer,
+            open_channel(parse_address(balancer.address)) as channel,
+        ):
+            await channel.channel_ready()
+            await balancer.pinged(5)  # gRPC's own patience with too many ends before
+            with pytest.raises(aio.AioRpcError) as caught:
+                await channel.unary_unary("/hodei.v1.Nothing/Is")(b"")
+        assert (balancer.cuts, balancer.sent_away, balancer.accepted) == (0, [], 1)
+        assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    finally:
+        await server.stop(None)
 
 
 def test_pings_of_worker_and_server_come_within_a_minute() -> None:

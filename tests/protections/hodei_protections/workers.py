@@ -7,6 +7,10 @@ from hodei_protections.protection import Protection
 SERVER = "tests/integration/server"
 SESSIONS = f"{SERVER}/test_worker_sessions.py"
 PROVIDER = "tests/integration/providers/test_process.py"
+IDLE = (
+    "tests/unit/test_transport.py"
+    "::test_an_idle_connection_outlives_a_load_balancer_and_nobody_is_sent_away_for_its_pings"
+)
 
 WORKERS: tuple[Protection, ...] = (
     Protection(
@@ -116,12 +120,22 @@ WORKERS: tuple[Protection, ...] = (
     ),
     Protection(
         "W21",
-        "pings come within a minute, and no more often than the other side takes",
+        "pings come within a minute, whether or not a call is under way",
         "proto/hodei/transport.py",
         "KEEPALIVE_SECONDS = 30\n",
         "KEEPALIVE_SECONDS = 300\n",
-        "tests/unit/test_transport.py::test_no_client_is_sent_away_for_pinging_too_often",
+        f"{IDLE}[clients]",
         "what is idle is cut by a load balancer",
+    ),
+    Protection(
+        "W21",
+        "who pings as it is told to is not sent away for it",
+        "proto/hodei/transport.py",
+        '    ("grpc.http2.min_ping_interval_without_data_ms", KEEPALIVE_SECONDS * 1000 // 3),\n'
+        '    ("grpc.http2.max_ping_strikes", 0),\n',
+        "",
+        f"{IDLE}[workers]",
+        "the server ends the connection: too_many_pings",
     ),
     Protection(
         "W22",
