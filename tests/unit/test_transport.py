@@ -43,8 +43,9 @@ async def test_an_idle_connection_outlives_a_load_balancer_and_nobody_is_sent_aw
         ):
             await channel.channel_ready()
             await balancer.pinged(5)  # gRPC's own patience with too many ends before
+            call: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary("/hodei.v1.Nothing/Is")
             with pytest.raises(aio.AioRpcError) as caught:
-                await channel.unary_unary("/hodei.v1.Nothing/Is")(b"")
+                await call(b"")
         assert (balancer.cuts, balancer.sent_away, balancer.accepted) == (0, [], 1)
         assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
     finally:
