@@ -110,11 +110,22 @@ def get_command(ctx: click.Context, /, provider: str, output: str) -> None:
         ("state", _provider_state(found.state)),
         ("health", "healthy" if found.healthy else found.health_message),
         ("workers", f"{found.workers}/{found.capabilities.max_workers}"),
-        *((name.replace("_", " "), str(value)) for name, value in as_json(found.capabilities).items()),
+        *((name.replace("_", " "), _said(value)) for name, value in as_json(found.capabilities).items()),
     ]
     for name, value in rows:
         if value:
             click.echo(f"{name + ':':<20}{plain(value)}")
+
+
+def _said(value: Any) -> str:
+    """Return a field as people write it; empty for what is empty."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name}={_said(each)}" for name, each in sorted(value.items()))
+    if isinstance(value, list):
+        return ", ".join(map(_said, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
 
 
 def _state_command(name: str, state: wire.ProviderState.ValueType, text: str) -> None:

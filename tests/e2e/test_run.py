@@ -175,6 +175,17 @@ def test_an_explanation_can_be_read_by_programs(cli: Any) -> None:
     assert now["score"] == -now["inputs"]["start_seconds"] != verdict["score"]
 
 
+def test_a_provider_is_shown_in_words_of_people(offline: Any) -> None:
+    """Its labels and regions as they are set, not as a program's values."""
+    offline.environment |= {"HODEI_PROVIDER_PROCESS_LABELS": "a=b,c=d", "HODEI_PROVIDER_PROCESS_REGIONS": "eu,us"}
+    offline.start_server()
+    shown = dict(
+        line.split(":", 1) for line in offline.run("providers", "get", "process", check=0).stdout.decode().splitlines()
+    )
+    assert (shown["labels"].strip(), shown["regions"].strip()) == ("a=b, c=d", "eu, us")
+    assert not [name for name, value in shown.items() if "{" in value or "[" in value]
+
+
 def test_a_disabled_provider_takes_nothing_and_explain_says_so(cli: Any) -> None:
     """W36: the job waits; enabled again, it runs."""
     cli.run("providers", "disable", "process", check=0)
