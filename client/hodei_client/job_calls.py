@@ -37,7 +37,13 @@ class JobCalls(Calls):
 
         :param job: a `hodei.v1.JobSpec`, or the command: ``["python", "train.py"]``.
         :param request_id: names this submission; made up when empty, so that a lost answer makes no second job.
-        :param fields: more fields of `JobSpec`: ``name="train"``, ``run_timeout=90``, ``secrets={"TOKEN": "…"}``.
+        :param fields: more fields of `JobSpec`: ``name="train"``, ``run_timeout=90`` (seconds),
+            ``secrets={"TOKEN": "…"}``.
+        :raise TypeError: the command is one string, or a job has no such field.
+        :raise InvalidRequestError: fields can't be taken; all of them are named.
+        :raise PreconditionError: no provider can run it.
+        :raise ConflictError: the `request_id` was used for another job.
+        :raise ResourceExhaustedError: too many jobs wait.
         """
         spec = make_spec(job, **fields)
         spec.tenant = spec.tenant or self.settings.tenant
@@ -72,7 +78,11 @@ class JobCalls(Calls):
     ) -> types_wire.Job:
         """Ask for a job to be stopped; return it as the wish was stored. `wait` tells when it is gone.
 
-        :param grace: seconds between SIGTERM and SIGKILL.
+        One that has ended stays as it is. Attempts are left out.
+
+        :param grace: seconds between SIGTERM and SIGKILL; the job's own when None.
+        :param force: SIGKILL at once.
+        :param reason: for people; kept with the job.
         """
         request = job_pb2.CancelJobRequest(job_id=job_id, force=force, reason=reason)
         if grace is not None:
@@ -84,6 +94,7 @@ class JobCalls(Calls):
         """Submit an ended job again; return the new one's id.
 
         :param secrets: by name, the values that were erased when it ended; they go where that job had them.
+        :raise PreconditionError: it has not ended, or a value is missing.
         """
         request = job_pb2.RetryJobRequest(
             job_id=job_id, request_id=request_id or token_hex(16), secrets=make_secrets(secrets)
@@ -155,7 +166,7 @@ class JobCalls(Calls):
             await endurance.endure(failure, reached=connection.reached)
 
     async def wait(self, job_id: str) -> types_wire.Outcome:
-        """Wait for a job's end; return its outcome."""
+        """Wait for the end of a job and all of its attempts; return its outcome: state, cause, exit code, message."""
         async with contextlib.aclosing(self.watch(job_id)) as watching:
             async for response in watching:
                 if response.HasField("outcome"):
