@@ -93,7 +93,12 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
             violations.append(Violation("otp", "must be a one-time token of at most 256 characters"))
         if not 16 <= len(request.nonce) <= 64:
             violations.append(Violation("nonce", "must have 16 to 64 bytes"))
-        refuse([*violations, *check_protocol("", request), *check_text("worker_version", request.worker_version, 64)])
+        violations += [*check_protocol("", request), *check_text("worker_version", request.worker_version, 64)]
+        try:
+            refuse(violations)
+        except InvalidRequestError as error:
+            self._sessions.refused("register", str(error), worker_id=request.worker_id[:63])
+            raise
         key = (request.worker_id, request.nonce)
         token = self._given.get(key) or new_token()
         refusal = await self._database.write(

@@ -50,6 +50,20 @@ async def test_a_token_that_is_wrong_foreign_or_used_is_refused(impostor: Cast, 
     assert otp not in (caught.value.details() or "")
 
 
+async def test_a_registration_without_a_token_is_told_by_the_server_too(impostor: Cast) -> None:
+    """Whoever writes a provider that loses the token sees it there; the worker's own output may be out of reach."""
+    worker, client = impostor
+    await client.submit(["true"])
+    worker_id, _ = await worker.credentials()
+    with structlog.testing.capture_logs() as told, pytest.raises(aio.AioRpcError) as caught:
+        await worker.stub.Register(worker_pb2.RegisterRequest(worker_id=worker_id, nonce=NONCE, protocol_version=1))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert worker.server.sessions.refusals == {"register": 1}
+    (line,) = [each for each in told if each["event"] == "worker.register_refused"]
+    assert line["worker_id"] == worker_id
+    assert "otp" in line["reason"]
+
+
 async def test_a_lost_answer_is_given_again_until_the_first_hello(impostor: Cast) -> None:
     """The same nonce gives the same session; after the hello nobody gets it."""
     worker, client = impostor
