@@ -69,7 +69,9 @@ async def test_a_database_that_fails_for_a_moment_only_delays_a_launch(monkeypat
     answers = [DatabaseUnavailableError("full"), {"tenant": "default", "max_jobs": 1}, {"tenant": "", "max_jobs": 1}]
     database: Any = SimpleNamespace(read=AsyncMock(side_effect=answers))
     fleet: Any = SimpleNamespace(launch=AsyncMock(side_effect=[DatabaseUnavailableError("full"), None]))
-    launches = launching.Launching(database, fleet, Mock(), start_timeout=60, cancel_grace=10, orphan_after=600)
+    launches = launching.Launching(
+        database, fleet, Mock(), may_go=Mock(), start_timeout=60, cancel_grace=10, orphan_after=600
+    )
     await launches._launch(attempt(SimpleNamespace()))
     assert (database.read.await_count, fleet.launch.await_count) == (3, 2)
 
