@@ -41,6 +41,15 @@ RETENTION: tuple[Protection, ...] = (
     ),
     Protection(
         "L20",
+        "segments that are damaged keep no others from being sealed, however many they are",
+        "server/hodei_server/loops/sealing.py",
+        "        limit = SEAL_BATCH + len(damaged)\n",
+        "        limit = SEAL_BATCH\n",
+        f"{SERVER}/test_damaged_store.py::test_a_thousand_damaged_logs_stand_in_no_healthy_ones_way_and_each_is_told",
+        "a healthy log behind them stays as it is for ever",
+    ),
+    Protection(
+        "L20",
         "an upload of a segment that is on the disk is left to whoever uploads it",
         "server/hodei_server/loops/sweep.py",
         "                if not _may_be_going_up(known.segments.get(keys[each.name])):\n",
