@@ -92,11 +92,12 @@ CAUSES = {
         modules, the connection, and for `run` the job itself.
     """,
     "decisions-postgresql.": """
-        Two fifths of a decision are the UPDATE that moves its job: one round trip to the database's processes, which
-        share the two processors, through SQLAlchemy and the driver; a fifth are the inserts of attempts, events,
-        segments and decisions, one call for each table and look; the choice with its record is a sixth (cProfile,
-        2026-11-30). On SQLite the same steps are calls within the process. More would need one UPDATE that moves all
-        jobs of a look.
+        A third of a decision are the inserts of attempts, events, segments, workers and decisions, which reach the
+        database's processes row by row, though in one call for each table and look; more than a third is the choice
+        with its record. The UPDATE that moves all jobs of a look at once is a fifteenth (cProfile, 2026-11-30; with one
+        for each job it was two fifths). The database's processes share the two processors. On SQLite the same steps are
+        calls within the process. More would need inserts of all rows of a look by one statement, too. Something else
+        ran beside this bench (its load is told there): what the two lengths of a queue differ by is noise.
     """,
     "decisions-stored.": """
         Processor time: a third is the choice, a tenth its record, a quarter SQLite's statements, a fifth what each look
