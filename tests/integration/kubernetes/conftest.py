@@ -191,6 +191,7 @@ async def played(api: Api, namespace: str, orders: Orders) -> KubernetesConfig:
     )
     return KubernetesConfig(
         namespace=namespace,
+        server_address=os.environ.get("HODEI_K8S_SERVER_ADDRESS", ""),
         worker_image="busybox:stable",
         volumes=({"name": "player", "configMap": {"name": "player", "defaultMode": 0o555}},),
         volume_mounts=({"name": "player", "mountPath": "/opt/hodei-agent"},),

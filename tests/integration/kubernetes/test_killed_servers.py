@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import os
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -140,7 +141,10 @@ async def test_a_pod_that_nobody_knows_is_removed_and_a_neighbours_is_not(
     settings = make_settings(stray_grace="1s")
     async with Server(settings, ephemeral=True):
         installation = (tmp_path / "data" / "installation").read_text().strip()
-        config = KubernetesConfig(namespace=namespace, default_cpu_request="10m", default_memory_request="16Mi")
+        address = os.environ.get("HODEI_K8S_SERVER_ADDRESS", "")
+        config = KubernetesConfig(
+            namespace=namespace, server_address=address, default_cpu_request="10m", default_memory_request="16Mi"
+        )
         async with KubernetesProvider(config=config) as provider:
             stray = await provider.launch(make_request(installation))
             neighbour = await provider.launch(make_request("another"))

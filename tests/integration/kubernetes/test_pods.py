@@ -154,14 +154,15 @@ async def test_what_fits_no_node_in_time_is_called_unschedulable(client: Client)
 
 
 DYING = """
-import asyncio, json, sys
+import asyncio, os, sys
 from pathlib import Path
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.testing import make_request
 
 async def main(folder, namespace, worker_id):
-    config = KubernetesConfig(namespace=namespace, worker_image="busybox:stable")
+    address = os.environ.get("HODEI_K8S_SERVER_ADDRESS", "")
+    config = KubernetesConfig(namespace=namespace, server_address=address, worker_image="busybox:stable")
     async with KubernetesProvider(config=config, data_dir=Path(folder)) as provider:
         await provider.launch(make_request(worker_id=worker_id))
 
