@@ -1,14 +1,19 @@
-"""Several providers of Kubernetes: of two clusters, for which two contexts of one stand in, and of one namespace."""
+"""Several providers of Kubernetes: of two clusters, and of one namespace.
+
+HODEI_TEST_SECOND_KUBECONFIG leads to a second cluster, HODEI_TEST_SECOND_SERVER_ADDRESS says where its pods reach this
+machine, if that is not the address that faces its API. Else two contexts of one cluster stand in for two.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -17,31 +22,46 @@ from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
 from hodei_faults.cluster import nothing_left, output, pod_of, running
+from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.api import Api
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.app import Server
 
 
+class Cluster(NamedTuple):
+    """One of the two, and the namespace that its provider has there."""
+
+    api: Any
+    namespace: str
+
+
 @pytest.fixture
-async def spaces(
+async def clusters(
     api: Any, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Mapping[str, str]]:
-    """Have a configuration file with two clusters; return the namespace of each."""
+) -> AsyncIterator[Mapping[str, Cluster]]:
+    """Have a configuration file with two clusters, east and west."""
     admin = yaml.safe_load(Path(os.environ.get("KUBECONFIG") or Path.home() / ".kube" / "config").read_text())
     (current,) = [each for each in admin["contexts"] if each["name"] == admin["current-context"]]
-    found = {name: f"{namespace}-{name}" for name in ("east", "west")}
-    contexts = [{"name": name, "context": current["context"]} for name in found]
+    contexts = [{"name": name, "context": current["context"]} for name in ("east", "west")]
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.write_text(json.dumps(admin | {"contexts": contexts, "current-context": "nowhere"}))
-    tables = [
-        f'[providers.{name}]\nkind = "kubernetes"\nkubeconfig = "{kubeconfig}"\ncontext = "{name}"\n'
-        f'namespace = "{space}"\npod_labels = {{ cluster = "{name}" }}\n'
-        for name, space in found.items()
-    ]
+    ways = {name: {"kubeconfig": str(kubeconfig), "context": name} for name in ("east", "west")}
+    if second := os.environ.get("HODEI_TEST_SECOND_KUBECONFIG"):
+        address = os.environ.get("HODEI_TEST_SECOND_SERVER_ADDRESS", "")
+        ways["west"] = {"kubeconfig": second, "server_address": address}
+    tables = []
+    for name, way in ways.items():
+        options = way | {"kind": "kubernetes", "namespace": f"{namespace}-{name}"}
+        lines = [f"{option} = {json.dumps(value)}" for option, value in options.items()]
+        tables += [f"[providers.{name}]", *lines, f'pod_labels = {{ cluster = "{name}" }}']
     (tmp_path / "hodei.toml").write_text("\n".join(tables))
     monkeypatch.setenv("HODEI_CONFIG_FILE", str(tmp_path / "hodei.toml"))
-    yield found
-    for space in found.values():
-        await api.delete(f"/api/v1/namespaces/{space}")
+    async with contextlib.AsyncExitStack() as stack:
+        west = await stack.enter_async_context(Api(KubernetesConfig(kubeconfig=second))) if second else api
+        found = {name: Cluster(each, f"{namespace}-{name}") for name, each in (("east", api), ("west", west))}
+        yield found
+        for cluster in found.values():
+            await cluster.api.delete(f"/api/v1/namespaces/{cluster.namespace}")
 
 
 @pytest.mark.parametrize(
@@ -54,25 +74,25 @@ async def spaces(
 async def test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keeps_what_runs_there(
     make_settings: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
-    api: Any,
-    spaces: Mapping[str, str],
+    clusters: Mapping[str, Cluster],
     orders: Any,
     *,
     state: provider_pb2.ProviderState.ValueType,
     word: str,
 ) -> None:
     """W36, W42: by the file's names and contexts; neither takes the other's pods for its own or for strays."""
-    settings = make_settings(providers="east,west", stray_grace="1s")
+    egress = [{"to": [{"ipBlock": {"cidr": f"{orders.host}/32"}}]}]
+    settings = make_settings(providers="east,west", stray_grace="1s", NETWORK_EGRESS=json.dumps(egress))
     monkeypatch.delenv("HODEI_KUBERNETES_ENABLED")
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         jobs, pods = {}, {}
-        for name, space in spaces.items():
+        for name, cluster in clusters.items():
             script = f"wget -qO /dev/null http://{orders.host}:{orders.port}/{name}; echo {name}"
             jobs[name] = await client.submit(["sh", "-c", script], image="busybox:stable", providers=[name])
             await running(client, jobs[name])
-            pods[name] = await pod_of(api, space, jobs[name])
+            pods[name] = await pod_of(*cluster, jobs[name])
             assert pods[name]["metadata"]["labels"]["cluster"] == name
-        assert {each.name for each in await client.providers() if each.healthy} == set(spaces)
+        assert {each.name for each in await client.providers() if each.healthy} == set(clusters)
 
         await client.set_provider_state("east", state)
         elsewhere = await client.submit(["true"], providers=["east", "west"])
@@ -81,9 +101,9 @@ async def test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keep
         assert (await client.get(elsewhere)).attempts[0].provider == "west"
         verdicts = {each.provider: each.reason for each in (await client.explain(waits)).providers}
         assert verdicts["east"].startswith(word)
-        for name, space in spaces.items():
+        for name, cluster in clusters.items():
             assert (await client.get(jobs[name])).state == wire.JOB_STATE_RUNNING
-            assert (await pod_of(api, space, jobs[name]))["metadata"]["uid"] == pods[name]["metadata"]["uid"]
+            assert (await pod_of(*cluster, jobs[name]))["metadata"]["uid"] == pods[name]["metadata"]["uid"]
             orders.code(name).set_result(0)
         outcomes = await asyncio.gather(*(client.wait(job) for job in jobs.values()))
         assert [outcome.state for outcome in outcomes] == [wire.JOB_STATE_SUCCEEDED] * 2, outcomes
@@ -94,8 +114,8 @@ async def test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keep
         await client.set_provider_state("east", provider_pb2.PROVIDER_STATE_ENABLED)
         assert (await client.wait(waits)).state == wire.JOB_STATE_SUCCEEDED
         assert [each.provider for each in (await client.get(waits)).attempts] == ["east"]
-    for space in spaces.values():
-        await nothing_left(api, space)
+    for cluster in clusters.values():
+        await nothing_left(*cluster)
 
 
 async def test_a_namespace_that_two_providers_share_is_made_one_way_or_the_server_does_not_start(
