@@ -66,6 +66,24 @@ PROCESSES: tuple[Protection, ...] = (
         "an environment that asks for fork support gets it",
     ),
     Protection(
+        "W23",
+        "nothing of gRPC runs where workers are forked",
+        "worker/hodei_worker/fork_server.py",
+        "    preload()\n",
+        "    preload()\n"
+        "    import asyncio, threading\n"
+        "    from grpc import aio\n"
+        "    async def call() -> None:\n"
+        "        while True:\n"
+        "            try:\n"
+        '                await aio.insecure_channel("127.0.0.1:9").unary_unary("/a/b")(b"")\n'
+        "            except aio.AioRpcError:\n"
+        "                await asyncio.sleep(0.001)\n"
+        "    threading.Thread(target=lambda: asyncio.run(call()), daemon=True).start()\n",
+        "tests/integration/server/test_pressure.py::test_workers_start_while_many_calls_are_under_way",
+        "workers hang or end, and their jobs fail",
+    ),
+    Protection(
         "W24",
         "a job sees none of the worker's environment",
         "worker/hodei_worker/settings.py",
