@@ -84,7 +84,7 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
     yield (
         "no variable's name to read",
         [wire.Secret(name="T", server_variable="")],
-        "secrets[0].server_variable is the name",
+        "secrets[0].server_variable must be the name",
     )
     missing = wire.Secret(name="T", server_variable="SHARED_NOTHING")
     yield "a variable that is not set", [missing], "secrets[0].server_variable is not set on the server"
@@ -94,4 +94,8 @@ def bad_secrets() -> Iterator[tuple[str, list[wire.Secret], str]]:
         secret = wire.Secret(name="T", server_file=path)
         yield f"the file {path}", [secret], "secrets[0].server_file is no file in the server's HODEI_SECRETS_FOLDER"
     for path in ("", ".", "../outside", "/etc/passwd", "a/../../outside", "a\nb"):
-        yield f"the path {path!r}", [wire.Secret(name="T", server_file=path)], "secrets[0].server_file is a file's path"
+        yield (
+            f"the path {path!r}",
+            [wire.Secret(name="T", server_file=path)],
+            "secrets[0].server_file must be a file's path",
+        )
