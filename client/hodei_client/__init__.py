@@ -29,7 +29,7 @@ from hodei_client.errors import (
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk, Cut, LogEvent, LogPlace
 from hodei_client.plain import PlainClient
 from hodei_client.search import Line, SearchEvent
-from hodei_client.settings import ClientSettings, read_settings
+from hodei_client.settings import ClientSettings, ClientSettingsError, read_settings
 
 __all__ = [
     "STDERR",
@@ -39,6 +39,7 @@ __all__ = [
     "Chunk",
     "Client",
     "ClientSettings",
+    "ClientSettingsError",
     "ConflictError",
     "Cut",
     "FieldViolation",

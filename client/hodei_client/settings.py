@@ -13,6 +13,10 @@ DEFAULT_SERVER = "127.0.0.1:50051"
 DEFAULT_PORT = 50051
 
 
+class ClientSettingsError(ValueError):
+    """A variable can't be read; the message names it."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ClientSettings:
     """How to reach a server.
@@ -32,6 +36,7 @@ def read_settings(server: str = "", *, tls: TlsFiles | None = None) -> ClientSet
 
     :param server: wins over HODEI_SERVER, as the files of `tls` do over theirs.
     :raise hodei.address.AddressError: the address can't be read.
+    :raise ClientSettingsError: HODEI_ALLOW_PLAINTEXT is neither true nor false.
     """
 
     def path(name: str) -> Path | None:
@@ -47,6 +52,16 @@ def read_settings(server: str = "", *, tls: TlsFiles | None = None) -> ClientSet
     return ClientSettings(
         server=parse_address(address, default_port=DEFAULT_PORT),
         tls=files,
-        allow_plaintext=os.environ.get("HODEI_ALLOW_PLAINTEXT", "").lower() in {"1", "true"},
+        allow_plaintext=_read_switch("HODEI_ALLOW_PLAINTEXT"),
         tenant=os.environ.get("HODEI_TENANT", ""),
     )
+
+
+def _read_switch(name: str) -> bool:
+    """Read what is true or false, in the words that the server takes, too."""
+    value = os.environ.get(name, "")
+    if value.lower() in {"1", "true", "t", "yes", "y", "on"}:
+        return True
+    if value.lower() in {"", "0", "false", "f", "no", "n", "off"}:
+        return False
+    raise ClientSettingsError(f"{name}: expected true or false, not {value!r}")

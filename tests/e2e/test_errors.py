@@ -62,6 +62,9 @@ def test_plain_text_never_leaves_this_machine_by_accident(offline: Any) -> None:
     assert b"HODEI_LISTEN" in done.stderr
     done = offline.run("--server", "192.0.2.1:50051", "list", check=125)
     assert b"HODEI_ALLOW_PLAINTEXT" in done.stderr
+    offline.environment["HODEI_ALLOW_PLAINTEXT"] = "maybe"
+    done = offline.run("list", check=125)
+    assert b"HODEI_ALLOW_PLAINTEXT: expected true or false, not 'maybe'" in done.stderr
 
 
 def test_a_second_server_on_one_folder_says_who_has_it(cli: Any) -> None:
