@@ -86,7 +86,7 @@ def lasted(job: wire.Job) -> str:
         return ""
     end = job.end_time.ToNanoseconds() if job.HasField("end_time") else time.time_ns()
     seconds = max(end - job.start_time.ToNanoseconds(), 0) / 1e9
-    return format_duration(round(seconds, 1) if seconds < 60 else round(seconds)) if seconds >= 0.05 else "0s"
+    return f"{seconds:.1f}s" if seconds < 59.95 else format_duration(round(seconds))
 
 
 def exit_code_of(outcome: wire.Outcome) -> int:
