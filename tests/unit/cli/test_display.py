@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from hodei.v1 import job_pb2 as wire
+from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import lasted
 
 
