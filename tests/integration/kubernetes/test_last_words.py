@@ -58,7 +58,7 @@ async def test_pods_that_do_not_reach_the_server_say_so_in_the_log_of_the_start_
     """L17: nobody listens where they were sent; the server has never heard of them, and has what they print."""
     settings = make_settings(log_level="warn", SERVER_ADDRESS=f"{orders.host}:1", LISTEN=orders.host)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
-        job = await client.submit(["true"], start_timeout=100, retry=NEVER_AGAIN)
+        job = await client.submit(["true"], start_timeout=60, retry=NEVER_AGAIN)
         outcome = await client.wait(job)
         assert outcome.cause == wire.CAUSE_START_TIMEOUT, outcome
         assert "can't register yet: " in await output(client, job)

@@ -69,8 +69,8 @@ async def test_as_many_pods_wait_as_the_schedule_says(
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await warm(client, 2)
-        pods = await workers_of(api, namespace)
-        assert [pod["status"]["phase"] for pod in pods] == ["Running"] * 2
+        # Both are connected; that their pods run the kubelet may be yet to say.
+        assert len(await workers_of(api, namespace)) == 2
 
 
 async def test_as_many_pods_wait_as_jobs_took_of_late_and_none_when_that_is_past(
@@ -79,7 +79,7 @@ async def test_as_many_pods_wait_as_jobs_took_of_late_and_none_when_that_is_past
     """From none to the most that there may be, and back; nothing is left of their pods."""
     monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MIN_READY", "0")
     monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MAX_READY", "2")
-    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_FOLLOW", "60s")
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_FOLLOW", "30s")
     async with (
         Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
