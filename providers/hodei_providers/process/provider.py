@@ -25,6 +25,7 @@ from hodei_providers.contract import (
     ExitReason,
     Handle,
     Health,
+    LaunchRejectedError,
     LaunchRequest,
     Provider,
     ProviderUnavailableError,
@@ -155,11 +156,13 @@ class ProcessProvider(Provider):
                 return _handle(request.worker_id, there)
         try:
             return _handle(request.worker_id, self._workers.start(folder, request))
+        except (FileNotFoundError, PermissionError) as error:
+            folder.remove()
+            raise LaunchRejectedError(f"the worker can't be started: {error}") from error
         except BlockingIOError as error:
             folder.remove()
             raise QuotaExceededError(f"this machine has no room for another process: {error}") from error
         except OSError as error:
-            # Also where the worker's program is not there: no job asked for it, and an upgrade may be putting it back.
             folder.remove()
             raise ProviderUnavailableError(f"the worker can't be started: {error}") from error
 

@@ -97,22 +97,6 @@ async def test_the_token_is_in_a_file_that_only_its_owner_reads(tmp_path: Path) 
         await provider.destroy(handle)
 
 
-async def test_a_worker_whose_program_is_not_there_may_be_started_later(tmp_path: Path) -> None:
-    """W28: while an upgrade replaces it, jobs wait; that is the machine's state and no job's fault."""
-    program = tmp_path / "worker"
-    provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": str(program)})
-    async with provider:
-        request = make_request()
-        with pytest.raises(ProviderUnavailableError, match="can't be started") as refused:
-            await provider.launch(request)
-        assert refused.value.retryable
-        program.write_text(f"#!{sys.executable}\n{PLAYER}")
-        program.chmod(0o755)
-        handle = await provider.launch(request)
-        assert (await provider.describe(handle)).phase is WorkerPhase.RUNNING
-        await provider.destroy(handle)
-
-
 async def test_a_launch_that_died_half_way_is_found(tmp_path: Path) -> None:
     """W13: the record is there before the process, and the process carries its id in its arguments."""
     provider = ProcessProvider("process", data_dir=tmp_path, options={"worker_command": command(PLAYER)})

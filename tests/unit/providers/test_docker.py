@@ -183,7 +183,7 @@ def test_an_end_is_told_by_its_type(
             ProviderUnavailableError,
         ),
         (aiodocker.DockerError(409, "removal of container x is already in progress"), ProviderUnavailableError),
-        (aiodocker.DockerError(404, "network x not found"), ProviderUnavailableError),
+        (aiodocker.DockerError(404, "network x not found"), LaunchRejectedError),
         (aiodocker.DockerError(400, "invalid mount config"), LaunchRejectedError),
         (aiodocker.DockerError(429, "too many"), QuotaExceededError),
         (aiodocker.DockerError(500, "write: no space left on device"), QuotaExceededError),
