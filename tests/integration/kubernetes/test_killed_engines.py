@@ -216,9 +216,13 @@ class Load:
             return not verdict.room and ("not healthy" in verdict.reason or "its breaker is open" in verdict.reason)
 
         await until(said)
-        found = await self._client.provider(self._provider)
-        assert not found.healthy, found
-        assert found.health_message
+
+        async def unhealthy() -> bool:
+            # Launches that fail may open its breaker before its health is asked again.
+            return not (await self._client.provider(self._provider)).healthy
+
+        await until(unhealthy)
+        assert (await self._client.provider(self._provider)).health_message
 
     async def succeed(self, *jobs: str) -> None:
         """Wait for jobs to have ended well."""
