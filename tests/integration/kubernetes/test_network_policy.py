@@ -41,8 +41,8 @@ class Space:
 
     async def run(self, name: str, script: str) -> None:
         """Start a pod."""
-        container = {"name": name, "image": "busybox:stable", "imagePullPolicy": "IfNotPresent"}
-        container |= {"command": ["sh", "-c", script]}  # type: ignore[dict-item]
+        command = ["sh", "-c", script]
+        container = {"name": name, "image": "busybox:stable", "imagePullPolicy": "IfNotPresent", "command": command}
         spec = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
         pod = {"kind": "Pod", "metadata": {"name": name, "labels": {"is": name}}, "spec": spec}
         await self._api.create(f"/api/v1/namespaces/{self._name}/pods", pod)
