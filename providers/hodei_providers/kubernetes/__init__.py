@@ -8,7 +8,8 @@ names            names, labels and annotations of what it makes
 metadata         labels and annotations, as pure functions
 resources        what containers ask of their node, as pure functions
 layout           what its containers and folders are called
-template_patch   what the settings change of it
+strategic_merge  how a patch is merged with it
+template_patch   what the settings' patch may not change of it
 pod              the pod and the secret of a worker, as pure functions
 paths            where the API has them
 launches         makes them

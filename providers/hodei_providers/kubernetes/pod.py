@@ -28,7 +28,7 @@ from hodei_providers.kubernetes.layout import (
 from hodei_providers.kubernetes.metadata import make_annotations, make_job_metadata, make_labels, purpose_of
 from hodei_providers.kubernetes.options import ImageUser, OtpDelivery, PodSecurityStandard
 from hodei_providers.kubernetes.resources import gpu_resource, make_agent_resources, make_resources
-from hodei_providers.kubernetes.template_patch import merge_patch
+from hodei_providers.kubernetes.strategic_merge import merge_patch
 
 Manifest = dict[str, Any]
 
@@ -120,8 +120,7 @@ def make_pod(
         },
         "spec": spec,
     }
-    patched: Manifest = merge_patch(pod, config.pod_template_patch)
-    return patched
+    return merge_patch(pod, config.pod_template_patch)
 
 
 def image_user(config: KubernetesConfig) -> str:

@@ -11,7 +11,7 @@ from hodei_providers.config import ConfigError
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.metadata import refused_names
 from hodei_providers.kubernetes.pod import Owner, make_pod
-from hodei_providers.kubernetes.template_patch import merge_patch
+from hodei_providers.kubernetes.strategic_merge import merge_patch
 from hodei_providers.testing import make_request
 
 
@@ -48,10 +48,36 @@ def test_objects_are_merged_and_lists_by_the_names_of_their_elements() -> None:
         "tolerations": [{"key": "new"}],
     }
     assert original == before
-    assert merge_patch(original, {"spec": {"a": {"$patch": "replace", "e": 1}}})["spec"]["a"] == {"e": 1}
-    assert "a" not in merge_patch(original, {"spec": {"a": {"$patch": "delete"}}})["spec"]
-    replaced = merge_patch(original, {"spec": {"volumes": [{"$patch": "replace"}, {"name": "only"}]}})
-    assert replaced["spec"]["volumes"] == [{"name": "only"}]
+
+
+def test_directives_do_what_the_clusters_api_does_by_them() -> None:
+    """What that is, a test on a real one shows."""
+    there = {"a": {"b": 1, "c": 2}, "volumes": [{"name": "x", "b": 1, "c": 2}, {"name": "y"}], "args": ["1", "2"]}
+
+    def merged(**patch: Any) -> dict[str, Any]:
+        return merge_patch(there, patch)
+
+    def names(**patch: Any) -> list[str]:
+        return [each["name"] for each in merge_patch(there, patch)["volumes"]]
+
+    assert merged(a={"$patch": "replace", "e": 1})["a"] == {"e": 1}
+    assert merged(a={"$patch": "delete", "e": 1})["a"] == {}
+    assert merged(a={"$retainKeys": ["c", "e"], "e": 1})["a"] == {"c": 2, "e": 1}
+    assert merged(volumes=[{"name": "x", "$retainKeys": ["name", "c"]}])["volumes"][0] == {"name": "x", "c": 2}
+    assert names(volumes=[{"$patch": "replace"}, {"name": "only"}]) == ["only"]
+    assert names(volumes=[{"name": "x", "$patch": "replace"}, {"name": "only"}]) == ["only"]
+    assert names(volumes=[{"name": "z"}]) == ["z", "x", "y"]
+    assert names(volumes=[{"name": "y"}, {"name": "z"}]) == ["x", "y", "z"]
+    assert names(**{"$setElementOrder/volumes": [{"name": "y"}, {"name": "x"}]}) == ["y", "x"]
+    order = [{"name": "x"}, {"name": "z"}, {"name": "y"}]
+    assert names(**{"$setElementOrder/volumes": order}, volumes=[{"name": "z"}]) == ["x", "z", "y"]
+    assert merged(**{"$deleteFromPrimitiveList/args": ["1"]})["args"] == ["2"]
+    # Where there was nothing to do it to.
+    assert "d" not in merged(d={"$patch": "replace", "e": 1})
+    assert merged(d={"e": None, "f": {"$patch": "delete"}, "g": 1})["d"] == {"g": 1}
+    assert merged(env=[{"name": "a", "$patch": "delete"}, {"name": "b"}])["env"] == [{"name": "b"}]
+    ports = [{"containerPort": 53, "protocol": each} for each in ("TCP", "UDP")]
+    assert merged(ports=ports)["ports"] == ports
 
 
 def test_a_patch_reaches_the_pod_beside_what_is_hodeis() -> None:
@@ -74,7 +100,7 @@ def test_a_patch_reaches_the_pod_beside_what_is_hodeis() -> None:
         }
     )
     assert pod["metadata"]["labels"].items() >= {"team": "a", "app": "hodei-jobs-worker"}.items()
-    assert [each["name"] for each in pod["spec"]["initContainers"]] == ["agent", "proxy"]
+    assert [each["name"] for each in pod["spec"]["initContainers"]] == ["proxy", "agent"]
     (worker,) = pod["spec"]["containers"]
     assert worker["image"] == "debian:stable-slim"
     assert {"HTTPS_PROXY", "HODEI_WORKER_ID"} <= {each["name"] for each in worker["env"]}
@@ -126,8 +152,39 @@ def test_a_patch_reaches_the_pod_beside_what_is_hodeis() -> None:
         ({"spec": {"volumes": [{"name": "hodei-tmp", "$patch": "delete"}]}}, "spec.volumes[hodei-tmp]"),
         ({"spec": {"volumes": [{"emptyDir": {}}]}}, "expected a name"),
         ({"spec": {"volumes": ["x"]}}, "expected objects"),
-        ({"spec": {"affinity": {"$retainKeys": ["a"]}}}, "$retainKeys"),
-        ({"spec": {"affinity": {"$patch": "explode"}}}, "explode"),
+        ({"spec": {"volumes": [{"name": "own", "$patch": "replace"}]}}, "spec.volumes"),
+        ({"spec": {"$retainKeys": ["volumes"]}}, "spec.$retainKeys"),
+        ({"spec": {"securityContext": {"$retainKeys": []}}}, "spec.securityContext.fsGroup"),
+        (
+            {"spec": {"containers": [{"name": "worker", "$retainKeys": ["name"]}]}},
+            "spec.containers[worker].$retainKeys",
+        ),
+        (
+            {"spec": {"containers": [{"name": "worker", "env": [{"name": "A", "$patch": "replace"}]}]}},
+            "may not replace spec.containers[worker].env",
+        ),
+        (
+            {"spec": {"affinity": {"$retainKeys": ["a"], "b": {}}}},
+            "spec.affinity.$retainKeys: expected a list of fields",
+        ),
+        ({"spec": {"affinity": {"$patch": "explode"}}}, "spec.affinity.$patch: expected replace or delete"),
+        ({"spec": {"affinity": {"$patch": "merge"}}}, "spec.affinity.$patch: expected replace or delete"),
+        ({"spec": {"affinity": {"$other": 1}}}, "spec.affinity.$other: the directive is not known"),
+        ({"spec": {"tolerations": [{"$patch": "replace"}]}}, "spec.tolerations: expected no directive"),
+        ({"spec": {"$deleteFromPrimitiveList/volumes": ["a"]}}, "spec.$deleteFromPrimitiveList/volumes: expected"),
+        (
+            {"spec": {"$setElementOrder/tolerations": []}},
+            "spec.$setElementOrder/tolerations: expected one of the lists",
+        ),
+        ({"spec": {"$setElementOrder/volumes": ["a"]}}, "spec.$setElementOrder/volumes: expected objects with a name"),
+        (
+            {"spec": {"$setElementOrder/hostAliases": [], "hostAliases": "a"}},
+            "spec.$setElementOrder/hostAliases: expected",
+        ),
+        (
+            {"spec": {"$setElementOrder/volumes": [{"name": "a"}], "volumes": [{"name": "b"}]}},
+            "spec.$setElementOrder/volumes: expected the name of every element",
+        ),
     ],
 )
 def test_what_a_patch_may_not_change_is_named(patch: dict[str, Any], path: str) -> None:
