@@ -23,6 +23,7 @@ from hodei_client import UnavailableError
 from hodei_faults.cluster import pod_of, running, until
 from hodei_faults.kubectl import PATIENCE, Kubectl, printed
 from hodei_faults.logs import read
+from hodei_faults.needs import lacks
 from hodei_faults.production import production_variables, see_as_written
 from hodei_providers.kubernetes.api import Api
 
@@ -208,6 +209,27 @@ async def test_with_a_certificate_the_service_is_open_to_who_has_one_too(
     async with kubectl.forwarded(place, TlsFiles(tmp_path / "ca.crt")) as client:
         with pytest.raises(UnavailableError):
             await client.get(job)
+
+
+async def test_the_autoscaler_finds_the_server_and_measures_it(
+    deploy: Callable[..., Awaitable[None]], api: Api, place: str
+) -> None:
+    """As it is shipped, beside the Deployment of the same name: it reads the processor time, and keeps to one pod."""
+    if "metrics.k8s.io" not in [each["name"] for each in (await api.get("/apis"))["groups"]]:
+        lacks("the cluster has no metrics.k8s.io, which an autoscaler reads")
+    await deploy(volume={"name": "data", "emptyDir": {}})
+    path = f"/apis/autoscaling/v2/namespaces/{place}/horizontalpodautoscalers/hodei-server"
+
+    async def is_active() -> Mapping[str, Any] | None:
+        status: Mapping[str, Any] = (await api.get(path)).get("status", {})
+        true = {each["type"] for each in status.get("conditions") or [] if each["status"] == "True"}
+        return status if true >= {"AbleToScale", "ScalingActive"} else None
+
+    status = await until(is_active)
+    assert (status["currentReplicas"], status["desiredReplicas"]) == (1, 1)
+    (measured,) = status["currentMetrics"]
+    assert measured["resource"]["name"] == "cpu"
+    assert measured["resource"]["current"].keys() >= {"averageUtilization", "averageValue"}
 
 
 async def test_images_are_pulled_ahead_to_every_node_and_let_go(
