@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Update, bindparam, func, insert, select, update
+from sqlalchemy import ColumnElement, Update, bindparam, case, func, insert, select, update
 from sqlalchemy.engine import RowMapping
 
 from hodei_server.db.batches import Batch
@@ -99,7 +99,12 @@ _TAKE = Batch(
     ),
 )
 _GIVE_BACK = _update(
-    _attempt == bindparam("of_attempt"), _state == int(WorkerState.BUSY), state=int(WorkerState.IDLE), attempt_uid=None
+    _attempt == bindparam("of_attempt"),
+    _state == int(WorkerState.BUSY),
+    state=int(WorkerState.IDLE),
+    attempt_uid=None,
+    # Every attempt that began is counted as its worker is freed of it, that which a worker was launched for among them.
+    tenant=case((workers.c.jobs_done == 0, ""), else_=workers.c.tenant),
 )
 _SET_OTP = _update(
     _state == int(WorkerState.STARTING),
@@ -186,7 +191,7 @@ def recent_starts(tx: Transaction) -> Sequence[RowMapping]:
 
 
 def take_workers(tx: Transaction, taken: Sequence[tuple[str, str, str]]) -> frozenset[str]:
-    """Give idle workers an attempt each, and bind them to the jobs' tenants for good.
+    """Give idle workers an attempt each, and bind them to the jobs' tenants for good, but see `give_back`.
 
     :param taken: the worker, the attempt, the tenant; each worker once.
     :return: the workers that were idle yet: the others are left as they are.
@@ -196,7 +201,10 @@ def take_workers(tx: Transaction, taken: Sequence[tuple[str, str, str]]) -> froz
 
 
 def give_back(tx: Transaction, worker_id: str, attempt_uid: str) -> None:
-    """Free a worker of an attempt that it was taken for in this transaction and that does not begin."""
+    """Free a worker of an attempt that it was taken for in this transaction and that does not begin.
+
+    A worker that has had no attempt before is for any tenant's job again, as it was; one that has had any stays bound.
+    """
     tx.execute(_GIVE_BACK, {"id": worker_id, "of_attempt": attempt_uid})
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
 from sqlalchemy import event, select
 
 from hodei.v1 import types_pb2 as wire
-from hodei_server.db.attempts import Assignment
+from hodei_server.db.attempts import Assignment, release_worker
 from hodei_server.db.database import Database
 from hodei_server.db.decisions import NewDecision
 from hodei_server.db.jobs import CancelWish, NewJob, insert_job, request_cancel
@@ -126,3 +127,33 @@ async def test_jobs_and_workers_that_were_taken_meanwhile_are_left_out_and_the_o
         "idle": [f"worker-{names[3]}"],
         "all workers": sorted(f"worker-{name}" for name in [*waiting, names[0]]),
     }
+
+
+async def test_a_worker_whose_first_job_does_not_begin_is_anybodys_again_and_one_that_ran_a_job_stays_its_tenants(
+    database: Database,
+) -> None:
+    """W16: nothing of a tenant has been in the one; of the other's tenant something has."""
+    fresh, used, earlier = "to a fresh one", "to a used one", "ran before"
+
+    def bound(tx: Transaction) -> dict[str, tuple[str, int]]:
+        return {row.worker_id: (row.tenant, row.state) for row in tx.execute(select(workers))}
+
+    def prepare(tx: Transaction) -> None:
+        submitted(tx, [fresh, used, earlier])
+        for name in (fresh, used):
+            insert_workers(tx, [NewWorker(f"worker-{name}", "process", "", b"", "", 0, None)])
+            said_hello(tx, f"worker-{name}")
+        first = chosen(earlier, launch=False)
+        first = dataclasses.replace(first, assignment=dataclasses.replace(first.assignment, worker_id=f"worker-{used}"))
+        assert len(give(tx, [first])) == 1
+        assert release_worker(tx, f"worker-{used}", f"a-{earlier}") is not None
+        for name in (fresh, used):
+            request_cancel(tx, CancelWish(name), lambda _tenant: 1)
+
+    await database.write(prepare)
+    idle = int(WorkerState.IDLE)
+    before = {f"worker-{fresh}": ("", idle), f"worker-{used}": ("default", idle)}
+    assert await database.read(bound) == before
+    both = [chosen(name, launch=False) for name in (fresh, used)]
+    assert await database.write(lambda tx: give(tx, both)) == []
+    assert await database.read(bound) == before
