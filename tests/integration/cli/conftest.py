@@ -31,6 +31,8 @@ class OneJobServer(job_pb2_grpc.JobServiceServicer, log_pb2_grpc.LogStreamServic
     :ivar cut: sequences that were dropped, first and last.
     :ivar hold: set when the job may end.
     :ivar following: set when somebody follows the log.
+    :ivar watching: set when somebody waits for the job's end.
+    :ivar left: set when whoever waited waits no longer.
     """
 
     def __init__(self) -> None:
@@ -43,6 +45,8 @@ class OneJobServer(job_pb2_grpc.JobServiceServicer, log_pb2_grpc.LogStreamServic
         self.hold = asyncio.Event()
         self.hold.set()
         self.following = asyncio.Event()
+        self.watching = asyncio.Event()
+        self.left = asyncio.Event()
         self.cancels: list[job_pb2.CancelJobRequest] = []
         self.submits: list[job_pb2.SubmitJobRequest] = []
         self.streams = 0
@@ -69,7 +73,11 @@ class OneJobServer(job_pb2_grpc.JobServiceServicer, log_pb2_grpc.LogStreamServic
     async def WatchJob(self, request: job_pb2.WatchJobRequest, context: Context) -> AsyncIterator[Any]:  # noqa: N802, ARG002 - the wire's name and shape
         """Tell of two changes."""
         yield job_pb2.WatchJobResponse(event=job_pb2.JobEvent(version=1, state=types_wire.JOB_STATE_RUNNING))
-        await self.hold.wait()
+        self.watching.set()
+        try:
+            await self.hold.wait()
+        finally:
+            self.left.set()
         yield job_pb2.WatchJobResponse(
             event=job_pb2.JobEvent(version=2, state=self.outcome.state), outcome=self.outcome
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import subprocess
 import sys
@@ -116,6 +117,24 @@ async def test_a_job_that_ends_right_after_ctrl_c_keeps_its_code(server: Any, cl
     server.outcome = types_wire.Outcome(state=FAILED, cause=types_wire.CAUSE_EXIT_CODE, exit_code=5)
     server.hold.set()
     assert await process.wait() == 5
+
+
+async def test_a_second_ctrl_c_ends_a_command_that_waits_without_a_word(server: Any, cli: Any) -> None:
+    """Wherever it meets the command, which is about to close its connection, its event loop and gRPC."""
+    server.hold.clear()
+    for _ in range(8):
+        server.watching.clear()
+        server.left.clear()
+        process = await cli.start("wait", "j1")
+        await server.watching.wait()
+        process.send_signal(signal.SIGINT)
+        await server.left.wait()
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGINT)
+        out, err = await process.communicate()
+        assert (out, err.strip()) == (b"", b"")
+        # The first was enough, or there was time for the second.
+        assert process.returncode in {130, -signal.SIGINT}
 
 
 def test_help_needs_no_grpc() -> None:
