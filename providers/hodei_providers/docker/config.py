@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from hodei.address import parse_address
 from hodei.quantities import parse_cpu
 from hodei_providers.config import (
+    ConfigError,
     amount,
     boolean,
     count,
@@ -23,6 +24,7 @@ from hodei_providers.config import (
     size,
     words,
 )
+from hodei_providers.declared_types import mistyped
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -92,8 +94,12 @@ def _server_address(text: str) -> str:
 class DockerConfig:
     """How containers are made, and where. Sizes are bytes, durations seconds, processors thousandths.
 
+    Built in code, it takes the values themselves: numbers, tuples, mappings; those of another type are refused.
+
     :param host: the engine's address; empty is `DOCKER_HOST`, or the default socket.
     :param server_address: how containers reach the workers' listener; empty is the network's gateway.
+    :raise ConfigError: values are of another type; a line for each, with the variable and what was expected.
+    :raise ValueError: options contradict each other.
     """
 
     prefix: ClassVar[str] = "HODEI_DOCKER_"
@@ -157,6 +163,12 @@ class DockerConfig:
     api_timeout: float = option(30.0, "How long an answer of the engine is waited for.", duration, written="30s")
 
     def __post_init__(self) -> None:
+        wrong = [
+            f"{self.prefix}{field.upper()}: {getattr(self, field)!r} can't be used: {expected}"
+            for field, expected in mistyped(self)
+        ]
+        if wrong:
+            raise ConfigError("\n".join(wrong))
         if bool(self.tls_cert) != bool(self.tls_key):
             raise ValueError("HODEI_DOCKER_TLS_CERT and HODEI_DOCKER_TLS_KEY go together")
         for most, default in (("max_cpu", "default_cpu"), ("max_memory", "default_memory")):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from hodei_providers.config import ConfigError, Given, given_options, options_of, read_config, shown_options
@@ -58,6 +60,40 @@ def test_all_that_is_wrong_is_told_at_once() -> None:
     with pytest.raises(ConfigError) as caught:
         read(pids_limit="0", max_cpu="x")
     assert len(str(caught.value).splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("host", None, "str"),
+        ("max_workers", "5", "int"),
+        ("max_workers", True, "int"),
+        ("default_memory", "64Mi", "int"),
+        ("max_cpu", 0.5, "int"),
+        ("read_only_root", "false", "bool"),
+        ("no_new_privileges", 1, "bool"),
+        ("capabilities", "CHOWN", "tuple[str, ...]"),
+        ("mounts", ("/a:/b",), "tuple[hodei_providers.docker.config.Mount, ...]"),
+        ("devices", [], "tuple[hodei_providers.docker.config.Device, ...]"),
+        ("container_labels", {"replicas": 1}, "Mapping[str, str]"),
+        ("api_timeout", "30s", "float"),
+    ],
+)
+def test_what_code_gives_docker_is_of_the_type_that_is_declared(name: str, value: Any, expected: str) -> None:
+    """As for Kubernetes: a text is true, even "false", and the letters of one are no list of capabilities."""
+    with pytest.raises(ConfigError) as caught:
+        DockerConfig(**{name: value})
+    assert str(caught.value) == f"HODEI_DOCKER_{name.upper()}: {value!r} can't be used: expected {expected}"
+
+
+def test_all_that_code_gives_docker_wrongly_is_told_at_once() -> None:
+    """A line for each, and nothing is compared that can't be."""
+    with pytest.raises(ConfigError) as caught:
+        DockerConfig(max_memory="1Gi", default_memory=2 << 30, user=1000)  # type: ignore[arg-type]  # that is the fault
+    assert [line.split(":")[0] for line in str(caught.value).splitlines()] == [
+        "HODEI_DOCKER_MAX_MEMORY",
+        "HODEI_DOCKER_USER",
+    ]
 
 
 def test_options_that_contradict_each_other_are_named() -> None:
