@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.credentials import find_cluster
+from hodei_providers.kubernetes.route import own_namespace
 from hodei_providers.registry import ProviderSetupError
 
 #: Options that decide what a namespace has one of: labels, RoleBinding, ResourceQuota, LimitRange, NetworkPolicy.
@@ -58,6 +59,9 @@ def _meet(one: KubernetesConfig, other: KubernetesConfig) -> str:
 
 def _differing(name: str, one: KubernetesConfig, other_name: str, other: KubernetesConfig) -> Iterator[str]:
     options = list(ONCE)
+    if one.server_address or one.server_cidr or own_namespace():
+        # Where the server is, for the network policy, is known by these; where it listens says nothing of it.
+        options.remove("listen")
     if set(one.image_pull_secrets) & set(other.image_pull_secrets):
         options.append("namespace")  # from where they are copied to tenants' namespaces
     for option in options:

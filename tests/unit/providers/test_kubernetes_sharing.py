@@ -56,12 +56,14 @@ TENANTS: dict[str, Any] = {"dynamic_namespaces": True, "image_pull_secrets": ("r
             'POD_SECURITY_STANDARD is "baseline" for east, "restricted" for west',
         ),
         (TENANTS | {"namespace": "a"}, TENANTS | {"namespace": "b"}, 'NAMESPACE is "a" for east, "b" for west'),
+        ({"listen": "10.0.0.1"}, {"listen": "10.0.0.2"}, 'LISTEN is "10.0.0.1" for east, "10.0.0.2" for west'),
     ],
 )
 async def test_what_a_namespace_has_once_is_not_made_in_two_ways(
-    tmp_path: Path, east: dict[str, Any], west: dict[str, Any], told: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, east: dict[str, Any], west: dict[str, Any], told: str
 ) -> None:
     """The start is refused with both names and what differs, before anything is made."""
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)  # this is no pod
     with pytest.raises(ProviderSetupError) as refused:
         await check(tmp_path, east, west)
     assert f"HODEI_K8S_{told}" in str(refused.value)
@@ -75,10 +77,12 @@ async def test_what_a_namespace_has_once_is_not_made_in_two_ways(
         ({}, {"default_memory_limit": "8Gi", "namespace": "another"}),
         ({}, {"default_memory_limit": "8Gi", "ensure": False}),
         (TENANTS | {"namespace": "a"}, TENANTS | {"namespace": "b", "image_pull_secrets": ("own",)}),
+        ({"server_address": "10.0.0.1:50052"}, {"server_address": "10.0.0.1:50052", "listen": "10.0.0.2"}),
+        ({"server_cidr": "10.0.0.0/8"}, {"server_cidr": "10.0.0.0/8", "listen": "10.0.0.2"}),
     ],
 )
 async def test_what_is_each_ones_own_may_differ(tmp_path: Path, east: dict[str, Any], west: dict[str, Any]) -> None:
-    """So may namespaces, with all that is in them, and what only one of them makes."""
+    """So may namespaces with all that is in them, what only one of them makes, and what decides nothing there."""
     await check(tmp_path, east, west)
 
 
