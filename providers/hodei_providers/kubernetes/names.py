@@ -6,6 +6,8 @@ import hashlib
 import re
 
 APP = "hodei-jobs-worker"
+#: How the names of workers' pods begin; the worker's id follows.
+WORKER_PREFIX = "hodei-worker-"
 MANAGED = "hodei.io/managed"
 PROVIDER = "hodei.io/provider"
 PROVIDER_ID = "hodei.io/provider-id"
@@ -77,7 +79,7 @@ def label_value(text: str) -> str:
 
 def worker_name(worker_id: str) -> str:
     """Return the name of a worker's pod, and of its secret. A pod's name is its host name as well: at most 63."""
-    name = f"hodei-worker-{worker_id}"
+    name = f"{WORKER_PREFIX}{worker_id}"
     return name if is_dns_label(name) else _shortened(name, _NOT_IN_NAME, MAX_LABEL)
 
 

@@ -46,7 +46,7 @@ from hodei_providers.kubernetes.removal import remove
 from hodei_providers.kubernetes.route import find_route
 from hodei_providers.kubernetes.sharing import check_sharing
 from hodei_providers.kubernetes.spaces import Spaces
-from hodei_providers.kubernetes.state import handle_of, made_by, read_pod
+from hodei_providers.kubernetes.state import handle_of, made_by, read_pod, worker_id_of
 from hodei_providers.kubernetes.survey import Survey
 from hodei_providers.kubernetes.unowned import Unowned
 from hodei_providers.kubernetes.watching import PodWatch, Troubles
@@ -254,7 +254,7 @@ class KubernetesProvider(Provider):
     async def list(self, installation_id: str) -> Sequence[Handle]:
         """Return the installation's workers here, running or not."""
         pods = await self._spaces.pods(names.selector(installation_id))
-        return [handle_of(pod) for pod in pods if made_by(pod, self.name)]
+        return [handle_of(pod) for pod in pods if made_by(pod, self.name) and worker_id_of(pod)]
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start."""

@@ -55,11 +55,25 @@ class Seen:
     finished_at: str = ""
 
 
+def worker_id_of(pod: Manifest) -> str:
+    """Return whose pod it is; empty where it is no worker's, as somebody's copy of one.
+
+    A pod's name says it, which nobody can edit. What an annotation or a label says counts where the name agrees: of a
+    long id the name has a part.
+    """
+    metadata = pod["metadata"]
+    name: str = metadata["name"]
+    for field in ("annotations", "labels"):
+        told = (metadata.get(field) or {}).get(names.WORKER_ID)
+        if told and names.worker_name(told) == name:
+            return str(told)
+    return name.removeprefix(names.WORKER_PREFIX) if name.startswith(names.WORKER_PREFIX) else ""
+
+
 def handle_of(pod: Manifest) -> Handle:
     """Return what names a pod's worker; it holds the namespace (W42)."""
     metadata = pod["metadata"]
-    worker_id = (metadata.get("annotations") or {}).get(names.WORKER_ID) or metadata["labels"][names.WORKER_ID]
-    return Handle(worker_id, {"namespace": metadata["namespace"], "pod": metadata["name"]})
+    return Handle(worker_id_of(pod), {"namespace": metadata["namespace"], "pod": metadata["name"]})
 
 
 def made_by(pod: Manifest, provider_name: str) -> bool:

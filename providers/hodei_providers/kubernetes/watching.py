@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import math
 import random
 import time
@@ -19,7 +20,9 @@ from hodei_providers.kubernetes.figures import Figures
 from hodei_providers.kubernetes.image_user import Readings
 from hodei_providers.kubernetes.listing import list_all
 from hodei_providers.kubernetes.paths import EVERYWHERE
-from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_deleted
+from hodei_providers.kubernetes.state import Seen, handle_of, made_by, read_deleted, worker_id_of
+
+_log = logging.getLogger("hodei.providers.kubernetes")
 
 #: Seconds between attempts to list when the API can't be reached: from, and at most; with jitter.
 RETRY_SECONDS = (0.5, 10.0)
@@ -110,6 +113,8 @@ class PodWatch:
         self._pods: dict[str, Mapping[str, Any]] = {}
         self._told: dict[str, tuple[WorkerPhase, ExitReason, bool]] = {}
         self._reasons: dict[str, str] = {}
+        #: Of the last list, by their uids, the pods that have a worker's labels and are no worker's.
+        self._strangers: set[str] = set()
 
     async def descriptions(self) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start; each of these once.
@@ -138,7 +143,7 @@ class PodWatch:
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()
         listed, version = await list_all(self._api, self._path, labelSelector=self._selector)
-        pods = [pod for pod in listed if made_by(pod, self._provider_name)]
+        pods = self._own(listed)
         await self._listed(pods)
         there = {handle_of(pod).worker_id: pod for pod in pods}
         for worker_id in self._pods.keys() - there.keys():
@@ -167,11 +172,23 @@ class PodWatch:
                 for description in self._news(pod):
                     yield description
 
+    def _own(self, listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+        """Return the pods of this provider's workers; each other that has their labels is told of once."""
+        labelled = [pod for pod in listed if made_by(pod, self._provider_name)]
+        strangers = {pod["metadata"]["uid"]: pod["metadata"] for pod in labelled if not worker_id_of(pod)}
+        for uid in strangers.keys() - self._strangers:
+            where = f"{strangers[uid]['namespace']}/{strangers[uid]['name']}"
+            _log.warning("pod %s has the labels of a worker's pod and not the name: it is left alone", where)
+        self._strangers = set(strangers)
+        return [pod for pod in labelled if worker_id_of(pod)]
+
     def _changed(self, event: Mapping[str, Any]) -> list[Description]:
         pod = event["object"]
         if event["type"] == "BOOKMARK" or not made_by(pod, self._provider_name):
             return []
-        worker_id = handle_of(pod).worker_id
+        worker_id = worker_id_of(pod)
+        if not worker_id:
+            return []
         if event["type"] == "DELETED":
             if self._readings.is_replaced(pod):
                 return []  # the full list finds out if nothing comes in its place

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import pytest
 
-from hodei_faults.cluster import nothing_left, workers_of
+from hodei_faults.cluster import PATIENCE, nothing_left, path_of, workers_of
+from hodei_faults.cluster import until as until_so
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -50,6 +51,40 @@ async def test_two_providers_of_one_namespace_have_a_pod_each(api: Any, played: 
             await destroyed(east, handle)
         assert await west.list(INSTALLATION) == []
     await nothing_left(api, played.namespace)
+
+
+def copy_of(pod: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `kubectl get -o yaml` and another name make of a pod; its container fails at once."""
+    (container,) = pod["spec"]["containers"]
+    spec = {key: value for key, value in pod["spec"].items() if key not in {"nodeName", "initContainers"}}
+    metadata = {key: pod["metadata"][key] for key in ("labels", "annotations")} | {"name": "a-copy"}
+    fails = {key: value for key, value in container.items() if key != "args"} | {"command": ["false"]}
+    return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec | {"containers": [fails]}}
+
+
+async def test_neither_a_label_that_somebody_edits_nor_a_copy_of_its_pod_ends_a_worker(
+    api: Any, played: KubernetesConfig
+) -> None:
+    """W08, W12: a pod is its worker's by its name; the watch goes on, and leaves alone what is no worker's."""
+    async with KubernetesProvider(config=played) as provider:
+        handle = await provider.launch(make_request())
+        await until(provider, handle, WorkerPhase.RUNNING)
+        watching = asyncio.ensure_future(anext(provider.watch(INSTALLATION)))
+        pods = f"/api/v1/namespaces/{played.namespace}/pods"
+        copy = path_of(await api.create(pods, copy_of(await api.get(f"{pods}/{handle.data['pod']}"))))
+
+        async def has_failed() -> bool:
+            return bool((await api.get(copy))["status"].get("phase") == "Failed")
+
+        await until_so(has_failed)
+        for label in (None, "another"):
+            await api.merge(f"{pods}/{handle.data['pod']}", {"metadata": {"labels": {"hodei.io/worker-id": label}}})
+            assert await provider.list(INSTALLATION) == [handle]
+        await api.delete(f"{pods}/{handle.data['pod']}", grace=1)
+        async with asyncio.timeout(PATIENCE):
+            assert (await watching).handle == handle
+        await destroyed(provider, handle)
+        assert (await api.get(copy))["status"]["phase"] == "Failed"
 
 
 async def test_names_of_any_length_are_taken_by_the_cluster_and_come_back_whole(

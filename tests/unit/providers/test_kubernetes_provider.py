@@ -88,6 +88,40 @@ async def test_each_lists_and_watches_its_own_pods_and_those_that_do_not_say_who
     assert told == [("w1", WorkerPhase.EXITED), ("w3", WorkerPhase.MISSING)]
 
 
+async def test_a_copy_of_a_workers_pod_is_told_of_once_and_is_no_worker(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W12: it has all the labels, and a name of its own."""
+    copy = pod("w1", "Failed", None)
+    copy["metadata"] |= {"name": "a-copy", "uid": "uid-copy"}
+    lists = 0
+    listed_again = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal lists
+        if not request.path.endswith("/pods"):
+            return web.json_response({"items": [], "metadata": {}})
+        lists += 1
+        if lists == 3:
+            listed_again.set()
+        return web.json_response({"items": [copy], "metadata": {"resourceVersion": "1"}})
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(
+            played, namespace="space", server_address="10.0.0.1:1", ensure=False, resync=0.01, api_rate=1000.0
+        )
+        async with KubernetesProvider(config=config) as provider:
+            told = asyncio.ensure_future(anext(provider.watch("installation")))
+            await listed_again.wait()
+            assert not told.done()
+            assert await provider.list("installation") == []
+            told.cancel()
+            await asyncio.gather(told, return_exceptions=True)
+    assert [record.getMessage() for record in caplog.records if "a-copy" in record.getMessage()] == [
+        "pod space/a-copy has the labels of a worker's pod and not the name: it is left alone"
+    ]
+
+
 async def test_a_disk_that_fails_a_launch_is_an_outage(config: KubernetesConfig, tmp_path: Path) -> None:
     """W28: the job waits and is tried again, by the name of what can't be read or written."""
     authority = tmp_path / "ca.pem"

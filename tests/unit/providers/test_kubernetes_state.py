@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from hodei_providers.contract import ExitReason, WorkerPhase
-from hodei_providers.kubernetes.state import has_ended, read_deleted, read_pod
+from hodei_providers.kubernetes.names import worker_name
+from hodei_providers.kubernetes.state import handle_of, has_ended, read_deleted, read_pod, worker_id_of
 from hodei_providers.kubernetes.watching import Troubles
 
 
@@ -24,6 +25,27 @@ def pod(status: dict[str, Any], **metadata: Any) -> dict[str, Any]:
         "spec": {"nodeName": "node1"},
         "status": status,
     }
+
+
+LONG = "w" * 70
+
+
+@pytest.mark.parametrize(
+    ("name", "worker_id", "own"),
+    [
+        ("hodei-worker-w1", "w1", {"labels": {"hodei.io/worker-id": "w1"}}),
+        ("hodei-worker-w1", "w1", {"labels": {"hodei.io/worker-id": "w2"}}),
+        ("hodei-worker-w1", "w1", {"labels": {}}),
+        ("hodei-worker-w1", "w1", {"labels": None}),
+        (worker_name(LONG), LONG, {"annotations": {"hodei.io/worker-id": LONG}}),
+        ("a-copy", "", {"labels": {"hodei.io/worker-id": "w1"}}),
+    ],
+)
+def test_a_pod_is_the_workers_that_its_name_says(name: str, worker_id: str, own: dict[str, Any]) -> None:
+    """W12, W27: labels and annotations can be edited, and copied; those of a long id have the whole of it."""
+    found = pod({}, name=name, **own)
+    assert worker_id_of(found) == worker_id
+    assert handle_of(found).worker_id == worker_id
 
 
 def waiting(reason: str, message: str = "", kind: str = "containerStatuses") -> dict[str, Any]:
