@@ -67,9 +67,8 @@ class Attempt:
         self._scratch = settings.directory / f"scratch-{run.attempt_uid}"
         self.outbox = Outbox(
             run.first_sequence,
-            Spool(settings.directory / f"spool-{run.attempt_uid}"),
+            Spool(settings.directory / f"spool-{run.attempt_uid}", settings.spool_limit),
             memory_limit=settings.log_memory,
-            spool_limit=settings.spool_limit,
             checksum=decode_checksum(run.log_checksum) if run.log_checksum else 0,
         )
         values = [secret.value for secret in run.secrets]

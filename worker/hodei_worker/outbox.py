@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import errno
 import struct
 import time
 from pathlib import Path
@@ -33,51 +34,73 @@ class OutgoingBlock:
 
 
 class Spool:
-    """A file of blocks, first in, first out. It need not survive its worker: the log ends with that."""
+    """A file of blocks, first in, first out: a ring, in which what was read makes room for what comes.
 
-    def __init__(self, path: Path) -> None:
+    It need not survive its worker: the log ends with that.
+
+    :param limit: bytes in it from which on it is `full`. The file is larger by two blocks at most: the last one begins
+        below the limit.
+    :ivar size: bytes that wait in it.
+    """
+
+    def __init__(self, path: Path, limit: int) -> None:
         self._path = path
+        self._limit = limit
+        self._capacity = limit + 2 * BLOCK_BYTES
         self._file: BinaryIO | None = None
         self._read_at = 0
         self.size = 0
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing more should be put into it."""
+        return self.size >= self._limit
 
     def put(self, block: OutgoingBlock) -> None:
         """Append a block.
 
         :raise OSError: there is no room; nothing of the block is kept.
         """
+        record = _RECORD.pack(block.first_sequence, block.next_sequence, len(block.data)) + block.data
+        if self.size + len(record) > self._capacity:
+            raise OSError(errno.ENOSPC, f"the spool {self._path} is full")
         if self._file is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._path.open("w+b", buffering=0)
-        record = _RECORD.pack(block.first_sequence, block.next_sequence, len(block.data)) + block.data
         end = self._read_at + self.size
-        self._file.seek(end)
-        view = memoryview(record)
+        view, place = memoryview(record), end
         try:
             while view:
-                view = view[self._file.write(view) :]
+                at = self._file.seek(place % self._capacity)
+                written = self._file.write(view[: self._capacity - at])
+                view, place = view[written:], place + written
         except OSError:
-            self._file.truncate(end)
+            # Behind the end is nothing, unless that has come round to the file's beginning.
+            self._file.truncate(min(end, self._capacity))
             raise
         self.size += len(record)
 
     def get(self) -> OutgoingBlock:
         """Take the oldest block. There must be one."""
         assert self._file is not None  # noqa: S101 - `size` told the caller
-        self._file.seek(self._read_at)
-        first, following, length = _RECORD.unpack(self._file.read(_RECORD.size))
-        data = bytearray()
-        while len(data) < length:
-            piece = self._file.read(length - len(data))
-            if not piece:
-                raise OSError(f"the spool {self._path} was cut short")
-            data += piece
-        self._read_at += _RECORD.size + length
+        first, following, length = _RECORD.unpack(self._read(self._file, self._read_at, _RECORD.size))
+        data = self._read(self._file, self._read_at + _RECORD.size, length)
+        self._read_at = (self._read_at + _RECORD.size + length) % self._capacity
         self.size -= _RECORD.size + length
         if not self.size:
             self._file.truncate(0)
             self._read_at = 0
-        return OutgoingBlock(first, following, bytes(data))
+        return OutgoingBlock(first, following, data)
+
+    def _read(self, file: BinaryIO, place: int, length: int) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            at = file.seek((place + len(data)) % self._capacity)
+            piece = file.read(min(length - len(data), self._capacity - at))
+            if not piece:
+                raise OSError(f"the spool {self._path} was cut short")
+            data += piece
+        return bytes(data)
 
     def close(self) -> None:
         """Remove the file."""
@@ -90,24 +113,21 @@ class Spool:
 class Outbox:
     """One log on its way. Numbers chunks, encodes each once, keeps them until they are acknowledged.
 
-    :param memory_limit: bytes kept in memory; what is more goes to `spool`.
-    :param spool_limit: bytes kept there; then `full` is True and the job's pipes must not be read. It is True for a
-        moment, too, where memory is full and the server has just acknowledged something.
+    :param memory_limit: bytes kept in memory; what is more goes to `spool`. Where that is full, so is this: `full` is
+        True and the job's pipes must not be read. It is True for a moment, too, where memory is full and the server has
+        just acknowledged something.
     :ivar next_sequence: of the next new chunk.
     :param checksum: of what precedes the first sequence.
     :ivar checksum: of all chunks together, as `hodei.checksum` defines it.
     """
 
-    def __init__(
-        self, first_sequence: int, spool: Spool, *, memory_limit: int, spool_limit: int, checksum: int = 0
-    ) -> None:
+    def __init__(self, first_sequence: int, spool: Spool, *, memory_limit: int, checksum: int = 0) -> None:
         self.next_sequence = first_sequence
         self.acknowledged = first_sequence
         self.size = 0
         self.checksum = checksum
         self._spool = spool
         self._memory_limit = memory_limit
-        self._spool_limit = spool_limit
         self._time = 0
         self._building: list[bytes] = []
         self._building_bytes = 0
@@ -125,10 +145,10 @@ class Outbox:
     def full(self) -> bool:
         """Whether nothing more should be read before something is acknowledged."""
         if self._spool.size:
-            return self._spool_failed or self._spool.size >= self._spool_limit
+            return self._spool_failed or self._spool.full
         if self._held < self._memory_limit:
             return False
-        return self._spool_failed or not self._spool_limit or time.monotonic() < self._patient_until
+        return self._spool_failed or self._spool.full or time.monotonic() < self._patient_until
 
     @property
     def everything_sent(self) -> bool:

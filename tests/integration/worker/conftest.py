@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -40,6 +41,10 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         self.pings = 0
         self.pings_before_acks = 0
         self.bytes_before_acks = -1
+        #: A slow server: it acknowledges at pings only, once this file has been so large.
+        self.spool: Path | None = None
+        self.spool_before_acks = 0
+        self.largest_spool = 0
         self.draining = asyncio.Event()
         self.clock_offset = 0
         self.close_on_start = ""
@@ -112,8 +117,16 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
         if self.pings == self.pings_before_acks:
             self.bytes_before_acks = sum(len(chunk.data) for chunk in self.chunks)
             yield self._acknowledgement()
+        if self.spool is not None:
+            self._measure(self.spool)
+            if self.largest_spool >= self.spool_before_acks:
+                yield self._acknowledgement()
         if self.pings == self.pings_before_close:
             yield wire.ConnectResponse(closed=wire.SessionClosed(reason="closed on purpose"))
+
+    def _measure(self, spool: Path) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.largest_spool = max(self.largest_spool, spool.stat().st_size)
 
     def _on_start(self) -> list[wire.ConnectResponse]:
         if self.close_on_start:
@@ -122,7 +135,7 @@ class ScriptedServer(worker_pb2_grpc.WorkerServiceServicer):
 
     def _on_log(self) -> list[wire.ConnectResponse]:
         self.heard.set()
-        answers = [self._acknowledgement()] if self.pings >= self.pings_before_acks else []
+        answers = [self._acknowledgement()] if self.pings >= self.pings_before_acks and not self.spool else []
         if self.cancel_on_output is not None:
             answers.append(wire.ConnectResponse(cancel=self.cancel_on_output))
         return answers

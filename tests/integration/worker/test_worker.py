@@ -179,6 +179,18 @@ async def test_a_log_that_is_not_acknowledged_waits_on_the_job_s_pipe(server: An
     assert server.results[0].log_checksum == server.checksum()
 
 
+async def test_a_job_that_outruns_its_server_for_long_does_not_fill_the_disk(
+    server: Any, run_worker: Any, tmp_path: Path
+) -> None:
+    """The spool keeps its bound, also where it is never empty, and the log goes on at the server's speed (L14)."""
+    server.ping_seconds, server.spool, server.spool_before_acks = 0.02, tmp_path / "work" / "spool-a", 1 << 20
+    limits = {"HODEI_LOG_MEMORY_BYTES": "262144", "HODEI_SPOOL_BYTES": "1048576"}
+    assert await run_worker("seq", "2000000", **limits) == 0
+    assert 1 << 20 <= server.largest_spool <= 2 << 20
+    assert server.data(OUT) == b"".join(b"%d\n" % n for n in range(1, 2_000_001))
+    assert server.results[0].log_checksum == server.checksum()
+
+
 async def test_a_worker_whose_session_is_over_ends_though_nobody_takes_its_log(server: Any, run_worker: Any) -> None:
     """W35: what is left in the job's pipes waits for room that never comes, and the worker does not wait with it."""
     server.ping_seconds, server.pings_before_acks, server.pings_before_close = 0.2, 1 << 30, 5

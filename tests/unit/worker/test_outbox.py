@@ -56,13 +56,14 @@ class Sending(RuleBasedStateMachine):
         self.server = 0
         self.sent = 0
 
-    @initialize(first=st.sampled_from([0, 3]), memory=st.sampled_from([1, 100, 400]))
-    def start(self, first: int, memory: int) -> None:
+    @initialize(first=st.sampled_from([0, 3]), memory=st.sampled_from([1, 100, 400]), limit=st.sampled_from([100, 500]))
+    def start(self, first: int, memory: int, limit: int) -> None:
         """Begin a log."""
         self.first = self.durable = self.server = self.sent = first
         self.memory = memory
-        self.spool = Spool(self.folder / "spool")
-        self.outbox = Outbox(first, self.spool, memory_limit=memory, spool_limit=500)
+        self.limit = limit
+        self.spool = Spool(self.folder / "spool", limit)
+        self.outbox = Outbox(first, self.spool, memory_limit=memory)
 
     @rule(data=st.binary(max_size=80), times=st.integers(1, 4))
     def write(self, data: bytes, times: int) -> None:
@@ -126,6 +127,8 @@ class Sending(RuleBasedStateMachine):
             assert self.outbox.acknowledged == self.durable or self.outbox.acknowledged <= self.server
             # One block goes beyond the limit, and one more is held where the disk has no room for it.
             assert self.outbox._held <= self.memory + 2 * MOST_OF_A_BLOCK
+            file = self.folder / "spool"
+            assert not file.exists() or file.stat().st_size <= self.limit + 2 * BLOCK_BYTES
 
     def teardown(self) -> None:
         """In the end everything arrives, and nothing is left."""
@@ -144,7 +147,7 @@ class Sending(RuleBasedStateMachine):
 
 
 def test_everything_that_was_written_arrives_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    """L01, L04, L05, L28: over broken connections, full memory, a full spool and a full disk."""
+    """L01, L04, L05, L14, L28: over broken connections, full memory, a full spool and a full disk."""
     monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
     monkeypatch.setattr(outbox_module, "WINDOW_BYTES", WINDOW_BYTES)
     monkeypatch.setattr(outbox_module, "PATIENCE", 0.0)
@@ -156,8 +159,8 @@ def test_a_disk_that_fills_up_brings_nothing_of_the_file_back_into_memory(
 ) -> None:
     """W06, L28: what the file had no room for waits behind it, and the job with it, until the file was read."""
     monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
-    spool = Spool(tmp_path / "spool")
-    outbox = Outbox(0, spool, memory_limit=400, spool_limit=1 << 20)
+    spool = Spool(tmp_path / "spool", 1 << 20)
+    outbox = Outbox(0, spool, memory_limit=400)
     while spool.size < 10_000:
         outbox.add(wire.LOG_STREAM_STDOUT, b"x" * 80, 1)
     spool._file = cast("BinaryIO", FullDisk(spool._file, 0))  # type: ignore[arg-type]  # it is open
@@ -175,9 +178,35 @@ def test_a_disk_that_fills_up_brings_nothing_of_the_file_back_into_memory(
     outbox.close()
 
 
+def test_a_job_that_is_always_ahead_of_its_server_waits_and_its_file_does_not_grow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L14, L28: what was read of the file makes room for what comes, round after round; it is never empty meanwhile."""
+    monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
+    spool = Spool(tmp_path / "spool", 1000)
+    outbox = Outbox(0, spool, memory_limit=400)
+    written: list[bytes] = []
+    arrived: list[bytes] = []
+    while len(arrived) < 1000:
+        while not outbox.full:
+            written.append(b"%d" % len(written) * (1 + len(written) % 5))
+            outbox.add(wire.LOG_STREAM_STDOUT, written[-1], 1)
+        # It goes on with what was given out, and does not wait for the whole file.
+        assert 1000 <= spool.size <= (tmp_path / "spool").stat().st_size <= 1000 + 2 * BLOCK_BYTES
+        while outbox.full:
+            block = outbox.take()
+            assert block is not None
+            arrived += [chunk.data for chunk in chunks_of(block.data)]
+            outbox.acknowledge(block.next_sequence)
+        assert spool.size
+    assert arrived == written[: len(arrived)]
+    outbox.close()
+    assert not (tmp_path / "spool").exists()
+
+
 def test_blocks_stay_small_however_much_has_waited(tmp_path: Path) -> None:
     """L07: far below what gRPC takes, and within what the server takes."""
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 30)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 1 << 30), memory_limit=1 << 20)
     for _ in range(400):
         outbox.add(wire.LOG_STREAM_STDOUT, bytes(65536), 1)
     size = 0
@@ -196,8 +225,8 @@ def test_a_full_memory_waits_a_moment_for_a_server_that_keeps_up(
     now = 100.0
     monkeypatch.setattr(outbox_module, "BLOCK_BYTES", BLOCK_BYTES)
     monkeypatch.setattr("hodei_worker.outbox.time.monotonic", lambda: now)
-    spool = Spool(tmp_path / "spool")
-    outbox = Outbox(0, spool, memory_limit=400, spool_limit=1000)
+    spool = Spool(tmp_path / "spool", 1000)
+    outbox = Outbox(0, spool, memory_limit=400)
 
     def fill() -> None:
         while outbox._held < 400 and not spool.size:

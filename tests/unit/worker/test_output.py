@@ -25,7 +25,7 @@ async def test_a_server_that_falls_silent_keeps_a_job_waiting_for_no_more_than_a
     monkeypatch.setattr("hodei_worker.outbox.BLOCK_BYTES", 64)
     for module in ("outbox", "output"):
         monkeypatch.setattr(f"hodei_worker.{module}.PATIENCE", PATIENCE)
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=64 << 10, spool_limit=1 << 20)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 1 << 20), memory_limit=64 << 10)
     output = Output(outbox, lambda: None, lambda: 0)
     places = []
     for _ in range(2):
@@ -57,7 +57,7 @@ async def test_a_job_that_waits_again_and_again_is_looked_after_by_one_timer(
     """L14: one that writes faster than its server takes it waits after each acknowledgement, and leaves none behind."""
     monkeypatch.setattr("hodei_worker.outbox.BLOCK_BYTES", 64)
     monkeypatch.setattr("hodei_worker.output.PATIENCE", 3600.0)
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=64 << 10, spool_limit=0)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 0), memory_limit=64 << 10)
     output = Output(outbox, lambda: None, lambda: 0)
     timers: list[asyncio.TimerHandle] = []
     loop = asyncio.get_running_loop()
@@ -98,7 +98,7 @@ def chunks_in(outbox: Outbox) -> list[wire.LogChunk]:
 async def test_secrets_are_taken_out_of_each_stream_by_itself(tmp_path: Path) -> None:
     """L23: what one stream has begun the other doesn't end; what is held is given out with the stream's end."""
     secret = b"pa55word-of-a-job"
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 1 << 20), memory_limit=1 << 20)
     output = Output(outbox, lambda: None, lambda: 0, Redaction([secret]))
     writers = []
     for stream in (wire.LOG_STREAM_STDOUT, wire.LOG_STREAM_STDERR):
@@ -133,7 +133,7 @@ async def test_held_output_comes_in_chunks_that_are_not_too_large_and_whole_wher
 ) -> None:
     """L01, L23: of a pipe that a process keeps open all that was written is there, what was held included."""
     secret = b"x" * 60_000 + b"y"
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 1 << 20), memory_limit=1 << 20)
     output = Output(outbox, lambda: None, lambda: 0, Redaction([secret]))
     reading, writing = open_pipe()
     output.follow(reading, wire.LOG_STREAM_STDOUT)
@@ -153,7 +153,7 @@ async def test_the_worker_does_other_things_between_two_reads_that_are_looked_th
 ) -> None:
     """W19: to look takes its time; what the server asks meanwhile waits for one read, not for eight."""
     sizes = [0]
-    outbox = Outbox(0, Spool(tmp_path / "spool"), memory_limit=1 << 20, spool_limit=1 << 20)
+    outbox = Outbox(0, Spool(tmp_path / "spool", 1 << 20), memory_limit=1 << 20)
     output = Output(outbox, lambda: sizes.append(outbox.size), lambda: 0, Redaction([b"pa55word-of-a-job"]))
     reading, writing = open_pipe()
     os.set_blocking(writing, False)
