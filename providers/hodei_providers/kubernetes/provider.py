@@ -295,7 +295,8 @@ class KubernetesProvider(Provider):
                 self._diagnoses[handle.worker_id] = await self.diagnose(handle)
                 while len(self._diagnoses) > KEPT_DIAGNOSES:
                     del self._diagnoses[next(iter(self._diagnoses))]
-                with contextlib.suppress(NotThereError):
+                # One that can't be removed is tried again after the next list: all other pods are told of meanwhile.
+                with contextlib.suppress(ProviderError):
                     await self._api.delete(await self._path(handle), uid=pod["metadata"]["uid"])
 
     async def why_ending(self, handle: Handle) -> str:

@@ -122,6 +122,33 @@ async def test_a_copy_of_a_workers_pod_is_told_of_once_and_is_no_worker(
     ]
 
 
+async def test_an_ended_pod_that_cannot_be_removed_holds_up_no_news(tmp_path: Path) -> None:
+    """W28: a webhook refuses its removal, or a right is missing; the watch tells of all pods, and tries again."""
+    old = pod("w1", "Failed", None)
+    end = {"exitCode": 1, "reason": "Error", "finishedAt": "2026-01-01T00:00:00Z"}
+    old["status"]["containerStatuses"] = [{"name": "worker", "state": {"terminated": end}}]
+    refused = 0
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        nonlocal refused
+        if request.method == "DELETE":
+            refused += 1
+            return web.json_response({"message": 'admission webhook "keeps" denied the request: no'}, status=403)
+        if request.path.endswith("/pods/hodei-worker-w1"):
+            return web.json_response(old)
+        items = [old, pod("w2", "Failed", None)] if request.path.endswith("/pods") else []
+        return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="space", server_address="10.0.0.1:1", ensure=False)
+        async with (
+            KubernetesProvider(config=config) as provider,
+            contextlib.aclosing(provider.watch("installation")) as watching,  # type: ignore[type-var]  # it is one
+        ):
+            assert [(await anext(watching)).handle.worker_id for _ in range(2)] == ["w1", "w2"]
+    assert refused == 1
+
+
 async def test_a_disk_that_fails_a_launch_is_an_outage(config: KubernetesConfig, tmp_path: Path) -> None:
     """W28: the job waits and is tried again, by the name of what can't be read or written."""
     authority = tmp_path / "ca.pem"
