@@ -195,13 +195,24 @@ class Launches:
         except AlreadyThereError:
             made = await self._api.get(f"{pods_path(namespace)}/{name}")
         except ProviderError as error:
-            if not isinstance(error, ProviderUnavailableError):
+            if isinstance(error, ProviderUnavailableError):
+                raise
+            # A quota is looked at before a name: what fills it may be this very pod, whose answer was lost (W13).
+            there = await self._find(worker_id, namespace)
+            if there is None:
                 await self.remove_secret(worker_id, namespace)
-            raise
+                raise
+            made = there
         fault_point("kubernetes.pod_made")
         await self._own(worker_id, made)
         fault_point("kubernetes.owner_set")
         return handle_of(made)
+
+    async def _find(self, worker_id: str, namespace: str) -> dict[str, Any] | None:
+        try:
+            return await self._api.get(pod_path(namespace, worker_id))
+        except NotThereError:
+            return None
 
     async def _own(self, worker_id: str, pod: Mapping[str, Any]) -> None:
         """Make a pod its secret's owner: the one goes with the other, whoever deletes it."""

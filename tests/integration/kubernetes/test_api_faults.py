@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hodei_faults.api_proxy import ApiProxy, Fault
-from hodei_faults.cluster import PATIENCE
+from hodei_faults.cluster import PATIENCE, workers_of
+from hodei_faults.cluster import until as until_so
 from hodei_providers.contract import (
     Handle,
     LaunchRejectedError,
@@ -26,12 +27,13 @@ from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 
 @pytest.fixture
 async def provider(
-    proxy: ApiProxy, played: KubernetesConfig, orders: Any, tmp_path: Path
+    proxy: ApiProxy, played: KubernetesConfig, orders: Any, tmp_path: Path, request: pytest.FixtureRequest
 ) -> AsyncIterator[KubernetesProvider]:
-    """Return a provider that reaches the cluster through the proxy."""
+    """Return a provider that reaches the cluster through the proxy; a test's parameter holds options of its own."""
     file = tmp_path / "kubeconfig"
     file.write_text(proxy.kubeconfig())
-    config = dataclasses.replace(played, kubeconfig=str(file), server_address=f"{orders.host}:1")
+    options = getattr(request, "param", {})
+    config = dataclasses.replace(played, kubeconfig=str(file), server_address=f"{orders.host}:1", **options)
     async with KubernetesProvider(config=config) as entered:
         yield entered
         proxy.faults.clear()
@@ -49,6 +51,13 @@ def on_watch(_: str, __: str, query: Any) -> bool:
     return "watch" in query
 
 
+def times_of(proxy: ApiProxy, verb: str, kind: str) -> list[float]:
+    """Return when each call of a verb on a kind came."""
+    return [
+        at for (method, path), at in zip(proxy.calls, proxy.came, strict=True) if method == verb and path.endswith(kind)
+    ]
+
+
 async def test_an_answer_that_was_lost_makes_no_second_pod(proxy: ApiProxy, provider: KubernetesProvider) -> None:
     """W13: the API says 500 after the create went through; the same call again finds what is there."""
     proxy.faults += [Fault(on("POST", "/secrets"), after=True), Fault(on("POST", "/pods"), after=True)]
@@ -56,6 +65,31 @@ async def test_an_answer_that_was_lost_makes_no_second_pod(proxy: ApiProxy, prov
     handle = await provider.launch(request)
     assert [each.worker_id for each in await provider.list(INSTALLATION)] == [request.worker_id]
     assert [call[0] for call in proxy.calls if call[1].endswith("/pods")].count("POST") == 2
+    await until(provider, handle, WorkerPhase.RUNNING)
+
+
+@pytest.mark.parametrize("provider", [{"quota": {"pods": "1"}}], indirect=True, ids=["one pod"])
+async def test_a_pod_whose_answer_was_lost_keeps_its_secret_though_the_quota_is_full_of_it(
+    proxy: ApiProxy, provider: KubernetesProvider, api: Any, played: KubernetesConfig
+) -> None:
+    """W13: the same call again is refused for the quota before its name is looked at; what is there is found."""
+    space = f"/api/v1/namespaces/{played.namespace}"
+
+    async def quota_is_counted() -> bool:
+        (quota,) = (await api.get(f"{space}/resourcequotas"))["items"] or [{}]
+        return "hard" in quota.get("status", {}) and (await provider.health()).healthy
+
+    await until_so(quota_is_counted)
+    before = len(times_of(proxy, "POST", "/pods"))
+    proxy.faults.append(Fault(on("POST", "/pods"), after=True))
+    request = make_request()
+    handle = await provider.launch(request)
+    assert len(times_of(proxy, "POST", "/pods")) == before + 2
+    (secret,) = await workers_of(api, played.namespace, "secrets")
+    assert secret["metadata"]["ownerReferences"][0]["name"] == handle.data["pod"]
+    with pytest.raises(QuotaExceededError, match="exceeded quota"):
+        await provider.launch(make_request())
+    assert await workers_of(api, played.namespace, "secrets") == [secret]
     await until(provider, handle, WorkerPhase.RUNNING)
 
 
@@ -70,13 +104,6 @@ async def test_a_launch_that_never_was_answered_can_be_found_and_destroyed(
     proxy.faults.clear()
     assert (await provider.describe(Handle(request.worker_id))).phase is not WorkerPhase.MISSING
     await destroyed(provider, Handle(request.worker_id))
-
-
-def times_of(proxy: ApiProxy, verb: str, kind: str) -> list[float]:
-    """Return when each call of a verb on a kind came."""
-    return [
-        at for (method, path), at in zip(proxy.calls, proxy.came, strict=True) if method == verb and path.endswith(kind)
-    ]
 
 
 async def test_a_worker_that_is_removed_while_it_is_launched_is_not_there_afterwards(
