@@ -22,6 +22,8 @@ _DENIED = re.compile(
 _RACE = "cannot be fulfilled on resourcequotas"
 #: How RBAC says who may not do what.
 _NO_RIGHT = re.compile(r'\buser ".*?" cannot \w+ ', re.IGNORECASE)
+#: How admission refuses while it does not know yet: the API server has just started, a quota was just made.
+_NOT_YET = ("not yet ready to handle request", "status unknown for quota")
 
 
 class NotThereError(ProviderError):
@@ -51,8 +53,8 @@ def refusal(status: int, body: bytes) -> ProviderError:
 
     - 400, 413, 422, and 403 of an admission controller: never as asked.
     - 403 of a quota, 429: no room now.
-    - 401, 403 for want of a right or by a namespace's Pod Security standard, 409 of a quota, 5xx: the cluster can't be
-      used now.
+    - 401, 403 for want of a right, by a namespace's Pod Security standard, or of admission that is not ready yet,
+      409 of a quota, 5xx: the cluster can't be used now.
 
     A webhook refuses by a code and by words of its own choice; neither says what the API's own would say.
 
@@ -87,6 +89,8 @@ def _forbidden(text: str) -> ProviderError:
         return ForbiddenError(text)
     if "because it is being terminated" in text or "looking up service account" in text:
         return MissingError(text)
+    if any(words in text for words in _NOT_YET):
+        return ProviderUnavailableError(text)
     if "violates PodSecurity" in text:
         # No pod of the server's is taken there until somebody settles the standard: that is no word about one job.
         return ProviderUnavailableError(text)

@@ -173,6 +173,16 @@ async def test_an_api_that_fails_for_a_moment_is_asked_again(
     assert not any(fault.times for fault in proxy.faults)
 
 
+async def test_admission_that_is_not_ready_yet_is_asked_again(proxy: ApiProxy, provider: KubernetesProvider) -> None:
+    """W04: its 403 says nothing of the pod; the API server that has just started answers so."""
+    message = 'pods "hodei-worker-w1" is forbidden: not yet ready to handle request'
+    body = {"kind": "Status", "status": "Failure", "reason": "Forbidden", "code": 403, "message": message}
+    proxy.faults.append(Fault(on("POST", "/pods"), status=403, body=body))
+    handle = await provider.launch(make_request())
+    assert len(times_of(proxy, "POST", "/pods")) == 2
+    assert (await provider.describe(handle)).phase is not WorkerPhase.MISSING
+
+
 @pytest.mark.parametrize("status", [400, 403, 422])
 async def test_what_the_api_never_takes_is_refused_at_once(
     proxy: ApiProxy, provider: KubernetesProvider, status: int

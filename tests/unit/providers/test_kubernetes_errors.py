@@ -30,6 +30,8 @@ RACE = 'Operation cannot be fulfilled on resourcequotas "hodei-jobs-workers-quot
         (403, 'pods "p" is forbidden: exceeded quota: pods, requested: pods=1', QuotaExceededError, True),
         (429, "Too many requests, please try again later.", QuotaExceededError, True),
         (403, 'pods "p" is forbidden: violates PodSecurity "restricted": seccomp', ProviderUnavailableError, True),
+        (403, 'pods "p" is forbidden: not yet ready to handle request', ProviderUnavailableError, True),
+        (403, 'pods "p" is forbidden: status unknown for quota: q, resources: pods', ProviderUnavailableError, True),
         (403, 'pods "p" is forbidden: maximum memory usage per Pod is 1Gi', LaunchRejectedError, False),
         (403, 'admission webhook "policy" denied the request: no', LaunchRejectedError, False),
         (403, 'pods is forbidden: User "me" cannot create resource "pods" in API group ""', ForbiddenError, True),
@@ -69,6 +71,7 @@ POLICY = "pods \"p\" is forbidden: ValidatingAdmissionPolicy 'rules' with bindin
         "this team has exceeded quota of its own",
         "its service account is not allowed; looking up service account",
         'user "alice" cannot create pods',
+        "not yet ready to handle request",
         "",
     ],
 )
