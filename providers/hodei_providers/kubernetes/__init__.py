@@ -15,6 +15,7 @@ paths            where the API has them
 launches         makes them
 unowned          names of secrets that no pod owns yet
 diagnosis        what could explain a worker's failure
+rights           what the server may do, as pure functions
 manifests        the infrastructure of a namespace, as pure functions
 serving          the server itself in a cluster, and what pulls images ahead, as pure functions
 route            how pods reach the server

@@ -1,50 +1,28 @@
-"""What a namespace for workers needs, and what the server may do there, as pure functions of the configuration.
+"""What a namespace for workers needs, as pure functions of the configuration; what the server may do is in `rights`.
 
 ``hodei k8s manifests`` prints it all, deploy/k8s holds it for the default configuration, and `infrastructure` makes it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
+from hodei_providers.kubernetes.metadata import make_metadata
 from hodei_providers.kubernetes.network import Place
+from hodei_providers.kubernetes.rights import (
+    make_cluster_roles,
+    make_infrastructure_role,
+    make_pull_secrets_role,
+    make_role,
+    make_role_binding,
+)
 
 Manifest = dict[str, Any]
 
-#: The Role and RoleBinding of the server in a namespace.
-SERVER = "hodei-server"
-#: What a server without an administrator's rights needs to hold in a namespace; it is bound there.
-JOBS_ROLE = "hodei-server-jobs"
-#: What a server needs that makes namespaces by itself.
-NAMESPACES_ROLE = "hodei-server-namespaces"
 QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
-#: What a server reads that copies pull secrets to tenants' namespaces, and what one may have that watches all at once.
-PULL_SECRETS_ROLE, WATCH_ROLE = "hodei-server-pull-secrets", "hodei-server-watch"
-_RBAC = "rbac.authorization.k8s.io"
-_LABELS = {"app.kubernetes.io/part-of": "hodei", "app.kubernetes.io/managed-by": "hodei", names.MANAGED: "true"}
-
-#: What the server does in a namespace; nothing that runs a command in a pod, and no secret can be read back.
-JOBS_RULES: Sequence[Mapping[str, Sequence[str]]] = (
-    {"apiGroups": [""], "resources": ["pods"], "verbs": ["create", "get", "list", "watch", "patch", "delete"]},
-    {"apiGroups": [""], "resources": ["pods/log"], "verbs": ["get"]},
-    {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create", "patch", "delete"]},
-    {"apiGroups": [""], "resources": ["events"], "verbs": ["get", "list", "watch"]},
-)
-#: Nodes belong to no namespace: whether one is lost is asked of the cluster.
-NODES_RULE = {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]}
-#: What nodes use, where somebody measures it.
-USAGE_RULE = {"apiGroups": ["metrics.k8s.io"], "resources": ["nodes"], "verbs": ["get", "list"]}
-
-
-def make_metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> Manifest:
-    """Return the metadata of what is made for Hodei, with the labels that say so."""
-    metadata: Manifest = {"name": name, "labels": {**_LABELS, **(labels or {})}}
-    if namespace:
-        metadata["namespace"] = namespace
-    return metadata
 
 
 def make_namespace(namespace: str, config: KubernetesConfig, tenant: str = "") -> Manifest:
@@ -64,60 +42,6 @@ def make_service_account(namespace: str, config: KubernetesConfig) -> Manifest:
         "metadata": make_metadata(config.service_account, namespace),
         "automountServiceAccountToken": False,
     }
-
-
-def make_role(namespace: str) -> Manifest:
-    """Return what the server may do in a namespace."""
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "Role",
-        "metadata": make_metadata(SERVER, namespace),
-        "rules": [dict(rule) for rule in JOBS_RULES],
-    }
-
-
-def make_role_binding(namespace: str, identity: str, role: str = "Role") -> Manifest:
-    """Return what gives the server its rights in a namespace.
-
-    :param identity: a user, or ``system:serviceaccount:NAMESPACE:NAME``.
-    :param role: `ClusterRole` where the server may not make a Role, but may bind that of an administrator.
-    """
-    return {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": make_metadata(SERVER, namespace),
-        "roleRef": {"apiGroup": _RBAC, "kind": role, "name": SERVER if role == "Role" else JOBS_ROLE},
-        "subjects": [make_subject(identity)],
-    }
-
-
-def make_subject(identity: str) -> Manifest:
-    """Return an identity as RBAC names it."""
-    if identity.startswith("system:serviceaccount:"):
-        namespace, _, name = identity.removeprefix("system:serviceaccount:").partition(":")
-        return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
-    return {"apiGroup": _RBAC, "kind": "User", "name": identity}
-
-
-def make_pull_secrets_role(config: KubernetesConfig, identity: str) -> list[Manifest]:
-    """Return the right to read the pull secrets that are copied to tenants' namespaces, and no others; bound."""
-    if not (config.dynamic_namespaces and config.image_pull_secrets):
-        return []
-    rule = {
-        "apiGroups": [""],
-        "resources": ["secrets"],
-        "resourceNames": list(config.image_pull_secrets),
-        "verbs": ["get"],
-    }
-    metadata = make_metadata(PULL_SECRETS_ROLE, config.namespace)
-    binding = {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "RoleBinding",
-        "metadata": metadata,
-        "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": PULL_SECRETS_ROLE},
-        "subjects": [make_subject(identity)],
-    }
-    return [{"apiVersion": f"{_RBAC}/v1", "kind": "Role", "metadata": metadata, "rules": [rule]}, binding]
 
 
 def make_pull_secret(source: Mapping[str, Any], namespace: str) -> Manifest:
@@ -203,42 +127,6 @@ def make_namespace_parts(
     ]
 
 
-def make_cluster_roles(identity: str) -> list[Manifest]:
-    """Return what an administrator applies once for a server that is no administrator itself, bound to it.
-
-    RBAC lets nobody give rights that they lack; with `bind` on `JOBS_ROLE` the server gives itself these and no others.
-    """
-    namespaced = ["serviceaccounts", "resourcequotas", "limitranges"]
-    make = ["get", "create", "patch"]
-    rules = [
-        NODES_RULE,
-        USAGE_RULE,
-        {"apiGroups": [""], "resources": ["namespaces"], "verbs": [*make, "list"]},
-        {"apiGroups": [""], "resources": namespaced, "verbs": make},
-        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": make},
-        {"apiGroups": [_RBAC], "resources": ["rolebindings"], "verbs": make},
-        {"apiGroups": [_RBAC], "resources": ["clusterroles"], "resourceNames": [JOBS_ROLE], "verbs": ["bind"]},
-    ]
-    binding = {
-        "apiVersion": f"{_RBAC}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": make_metadata(NAMESPACES_ROLE),
-        "roleRef": {"apiGroup": _RBAC, "kind": "ClusterRole", "name": NAMESPACES_ROLE},
-        "subjects": [make_subject(identity)],
-    }
-    return [
-        _cluster_role(JOBS_ROLE, [dict(rule) for rule in JOBS_RULES]),
-        _cluster_role(NAMESPACES_ROLE, rules),
-        binding,
-        # Bound to nobody: with it a server watches the pods of all tenants at once, but sees everybody else's, too.
-        _cluster_role(WATCH_ROLE, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]),
-    ]
-
-
-def _cluster_role(name: str, rules: Sequence[Mapping[str, Sequence[str]]]) -> Manifest:
-    return {"apiVersion": f"{_RBAC}/v1", "kind": "ClusterRole", "metadata": make_metadata(name), "rules": list(rules)}
-
-
 def make_files(config: KubernetesConfig, identity: str, server: Place) -> dict[str, list[Manifest]]:
     """Return what an administrator may apply instead of the server, by file.
 
@@ -247,9 +135,10 @@ def make_files(config: KubernetesConfig, identity: str, server: Place) -> dict[s
     space = config.namespace
     return {
         "rbac.yaml": [
-            *make_cluster_roles(identity),
+            *make_cluster_roles(config, identity),
             make_role(space),
             make_role_binding(space, identity),
+            *make_infrastructure_role(config, identity),
             *make_pull_secrets_role(config, identity),
         ],
         "namespace.yaml": [make_namespace(space, config), make_service_account(space, config)],

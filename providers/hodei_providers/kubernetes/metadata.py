@@ -1,4 +1,4 @@
-"""Labels and annotations of what is made for a worker, Hodei's own and a job's, as pure functions."""
+"""Labels and annotations of what is made for a worker or a namespace, Hodei's own and a job's, as pure functions."""
 
 from __future__ import annotations
 
@@ -16,6 +16,15 @@ from hodei_providers.kubernetes.config import KubernetesConfig
 MAX_ANNOTATIONS = 256 << 10
 #: Of that, what Hodei's own take at most: names that were cut, an authority.
 OWN_ANNOTATIONS = 32 << 10
+_LABELS = {"app.kubernetes.io/part-of": "hodei", "app.kubernetes.io/managed-by": "hodei", names.MANAGED: "true"}
+
+
+def make_metadata(name: str, namespace: str = "", labels: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return the metadata of what is made for Hodei beside workers, with the labels that say so."""
+    metadata: dict[str, Any] = {"name": name, "labels": {**_LABELS, **(labels or {})}}
+    if namespace:
+        metadata["namespace"] = namespace
+    return metadata
 
 
 def make_labels(request: LaunchRequest) -> Mapping[str, str]:

@@ -11,9 +11,10 @@ from typing import Any
 from hodei_providers.agent import AGENT_COMMAND, AGENT_FOLDER, copy_command
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.layout import AGENT_TARGET
-from hodei_providers.kubernetes.manifests import SERVER, make_metadata
+from hodei_providers.kubernetes.metadata import make_metadata
 from hodei_providers.kubernetes.network import DEFAULT_PORT
 from hodei_providers.kubernetes.pod import AGENT_SIZE, UID
+from hodei_providers.kubernetes.rights import SERVER
 
 Manifest = dict[str, Any]
 

@@ -20,12 +20,23 @@ from hodei_faults.kubectl import Kubectl, printed
 from hodei_providers.contract import Health, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig, infrastructure
 from hodei_providers.kubernetes.api import Api
+from hodei_providers.kubernetes.errors import ForbiddenError
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.kubernetes.rights import make_role_binding
 from hodei_providers.testing import destroyed, make_request
 from hodei_providers.testing import until as until_phase
 from hodei_server.app import Server
 
 Account = Callable[[str], Awaitable[str]]
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+
+def renamed(parts: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
+    """Return parts whose ClusterRoleBinding has this test's own name: others bind the same role to others."""
+    for part in parts:
+        if part["kind"] == "ClusterRoleBinding":
+            part["metadata"]["name"] = f"{namespace}-printed"
+    return parts
 
 
 async def test_what_a_server_without_rights_asks_for_heals_it_once_it_is_applied(
@@ -39,11 +50,7 @@ async def test_what_a_server_without_rights_asks_for_heals_it_once_it_is_applied
         assert not before.healthy
         command = re.search("`hodei k8s manifests ([^`]*)`", before.message)
         assert command is not None, before
-        parts = await printed(*shlex.split(command[1]), HODEI_K8S_NAMESPACE=namespace)
-        for part in parts:
-            if part["kind"] == "ClusterRoleBinding":
-                # Of this test's own name: others bind the same role to others.
-                part["metadata"]["name"] = f"{namespace}-printed"
+        parts = renamed(await printed(*shlex.split(command[1]), HODEI_K8S_NAMESPACE=namespace), namespace)
         try:
             await kubectl.apply(parts)
 
@@ -70,7 +77,7 @@ async def test_with_the_role_of_its_namespace_alone_a_server_runs_jobs(
 ) -> None:
     """W08, W11: by HODEI_K8S_ENSURE=false; it makes nothing else, looks at nothing beyond it, and misses nothing."""
     kubeconfig, identity = await account("bound"), f"system:serviceaccount:{namespace}-home:bound"
-    parts = await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace)
+    parts = await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace, HODEI_K8S_ENSURE="false")
     await kubectl.apply([part for part in parts if not part["kind"].startswith("ClusterRole")])
     await until_allowed(api, identity, "create", "pods", namespace=namespace)
     settings = make_settings(KUBECONFIG=kubeconfig, ENSURE="false")
@@ -105,6 +112,42 @@ async def rules_of(api: Api, namespace: str, account: str, place: str, file: Pat
         status = (await theirs.create("/apis/authorization.k8s.io/v1/selfsubjectrulesreviews", review))["status"]
     rules = [*status["resourceRules"], *status["nonResourceRules"]]
     return sorted(rules, key=str)
+
+
+async def test_with_one_namespace_a_server_can_give_itself_nothing_in_another(
+    kubectl: Kubectl, api: Api, namespace: str, account: Account
+) -> None:
+    """By what is printed for it: in its own it may bind the role of jobs, and no other; elsewhere nothing at all."""
+    kubeconfig, identity = await account("one"), f"system:serviceaccount:{namespace}-home:one"
+
+    async def bind(theirs: Api, place: str, role: str) -> None:
+        binding = make_role_binding(place, identity, "ClusterRole")
+        binding["metadata"]["name"] = "another"
+        binding["roleRef"]["name"] = role
+        await theirs.create(f"{RBAC}/namespaces/{place}/rolebindings", binding, dryRun="All")
+
+    weaker = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}
+    more = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{namespace}-more"}}
+    spec = {"containers": [{"name": "a", "image": "busybox:stable"}]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "thief"}, "spec": spec}
+    try:
+        await kubectl.apply(renamed(await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace), namespace))
+        await until_allowed(api, identity, "create", "serviceaccounts", namespace=namespace)
+        async with Api(KubernetesConfig(kubeconfig=kubeconfig)) as theirs:
+            await bind(theirs, namespace, "hodei-server-jobs")
+            with pytest.raises(ForbiddenError):
+                await bind(theirs, namespace, "cluster-admin")
+            with pytest.raises(ForbiddenError):
+                await theirs.merge(f"/api/v1/namespaces/{namespace}-home", weaker)
+            with pytest.raises(ForbiddenError):
+                await theirs.create("/api/v1/namespaces", more, dryRun="All")
+            for place in (f"{namespace}-home", "kube-system"):
+                with pytest.raises(ForbiddenError):
+                    await bind(theirs, place, "hodei-server-jobs")
+                with pytest.raises(ForbiddenError):
+                    await theirs.create(f"/api/v1/namespaces/{place}/pods", pod, dryRun="All")
+    finally:
+        await kubectl("delete", "clusterrolebinding", f"{namespace}-printed", "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("account")

@@ -16,8 +16,8 @@ from hodei_providers.contract import Health, ProviderError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.infrastructure import Infrastructure
-from hodei_providers.kubernetes.manifests import make_cluster_roles
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.kubernetes.rights import make_cluster_roles, make_infrastructure_role
 from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -60,10 +60,13 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
     """It makes the namespace's parts and binds itself by `bind`; it reads no secret, and runs nothing in a pod."""
     identity = f"system:serviceaccount:{namespace}-home:limited"
     kubeconfig = await account("limited")
-    for part in make_cluster_roles(identity):
-        kind = "clusterroles" if part["kind"] == "ClusterRole" else "clusterrolebindings"
-        await api.apply(f"{RBAC}/{kind}/{part['metadata']['name']}", part)
-    await until_allowed(api, identity, "create", "namespaces")
+    for part in [*make_cluster_roles(played, identity), *make_infrastructure_role(played, identity)]:
+        if part["kind"] == "ClusterRoleBinding":
+            # Of this test's own name: others bind the same role to others.
+            part["metadata"]["name"] = f"{namespace}-limited"
+        place = f"/namespaces/{namespace}" if "namespace" in part["metadata"] else ""
+        await api.apply(f"{RBAC}{place}/{part['kind'].lower()}s/{part['metadata']['name']}", part)
+    await until_allowed(api, identity, "create", "serviceaccounts", namespace=namespace)
     config = dataclasses.replace(played, kubeconfig=kubeconfig)
     async with KubernetesProvider(config=config) as provider:
 
@@ -84,7 +87,7 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
         await destroyed(provider, handle)
         assert await provider.list(INSTALLATION) == []
     with contextlib.suppress(Exception):
-        await api.delete(f"{RBAC}/clusterrolebindings/hodei-server-namespaces")
+        await api.delete(f"{RBAC}/clusterrolebindings/{namespace}-limited")
 
 
 async def test_a_server_without_rights_says_which_are_missing(

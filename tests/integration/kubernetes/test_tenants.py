@@ -16,9 +16,8 @@ from hodei_faults.cluster import PATIENCE, until_allowed
 from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
-from hodei_providers.kubernetes.manifests import WATCH_ROLE, make_cluster_roles, make_files, make_role_binding
-from hodei_providers.kubernetes.network import written_place
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_providers.kubernetes.rights import WATCH_ROLE, make_cluster_roles, make_pull_secrets_role, make_role_binding
 from hodei_providers.testing import INSTALLATION, destroyed, make_request
 from hodei_server.app import Server
 from hodei_server.settings import SettingsError
@@ -45,8 +44,7 @@ async def limited(api: Any, namespace: str, account: Account, config: Kubernetes
     """Return a kubeconfig of a server with no more rights than `hodei k8s manifests` gives it."""
     kubeconfig = await account("limited")
     identity = f"system:serviceaccount:{namespace}-home:limited"
-    parts = [*make_cluster_roles(identity), *make_files(config, identity, written_place(config))["rbac.yaml"][-2:]]
-    for part in parts:
+    for part in [*make_cluster_roles(config, identity), *make_pull_secrets_role(config, identity)]:
         kind = {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"}.get(part["kind"])
         if part["kind"] == "ClusterRoleBinding":
             part["metadata"]["name"] = f"{namespace}-limited"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,31 @@ from click.testing import CliRunner
 from hodei_cli.commands import cli
 from hodei_providers.kubernetes import KubernetesConfig, PodSecurityStandard
 from hodei_providers.kubernetes.manifests import (
-    JOBS_RULES,
-    make_cluster_roles,
     make_files,
     make_limit_range,
     make_namespace,
     make_namespace_parts,
     make_network_policy,
     make_quota,
-    make_role_binding,
     make_service_account,
 )
 from hodei_providers.kubernetes.network import Place, written_place
+from hodei_providers.kubernetes.rights import (
+    JOBS_RULES,
+    make_cluster_roles,
+    make_infrastructure_role,
+    make_role_binding,
+)
 
 INSIDE = written_place(KubernetesConfig())
 FOLDER = Path(__file__).parents[3] / "deploy" / "k8s"
 IDENTITY = "system:serviceaccount:hodei:hodei-server"
+
+
+def all_rights() -> list[dict[str, Any]]:
+    """Return all that servers may be given, with one namespace or many."""
+    configs = [KubernetesConfig(), KubernetesConfig(dynamic_namespaces=True)]
+    return [part for config in configs for part in make_files(config, IDENTITY, INSIDE)["rbac.yaml"]]
 
 
 def test_the_files_to_apply_are_what_the_command_makes(tmp_path: Path) -> None:
@@ -56,7 +66,7 @@ def test_workers_have_no_rights_and_no_token() -> None:
     """Nothing is bound to their account."""
     config = KubernetesConfig()
     assert make_service_account("space", config)["automountServiceAccountToken"] is False
-    parts = [*make_namespace_parts("space", config, IDENTITY, INSIDE), *make_cluster_roles(IDENTITY)]
+    parts = [*make_namespace_parts("space", config, IDENTITY, INSIDE), *all_rights()]
     subjects = [subject for part in parts for subject in part.get("subjects", [])]
     assert {subject["name"] for subject in subjects} == {"hodei-server"}
 
@@ -66,19 +76,56 @@ def test_the_server_runs_no_commands_in_pods_and_reads_no_secrets() -> None:
     rules: dict[str, Any] = {resource: rule["verbs"] for rule in JOBS_RULES for resource in rule["resources"]}
     assert set(rules) == {"pods", "pods/log", "secrets", "events"}
     assert set(rules["secrets"]) == {"create", "patch", "delete"}
-    for role in make_cluster_roles(IDENTITY):
-        for rule in role.get("rules", []):
+    for part in all_rights():
+        for rule in part.get("rules", []):
             assert not {"pods/exec", "pods/attach", "*"} & {*rule["resources"], *rule["verbs"]}
 
 
 def test_the_server_gives_itself_nothing_but_the_role_of_jobs() -> None:
     """By `bind` on that one name."""
-    rules = [rule for role in make_cluster_roles(IDENTITY) for rule in role.get("rules", [])]
-    binds = [rule for rule in rules if "bind" in rule["verbs"]]
-    assert [rule["resourceNames"] for rule in binds] == [["hodei-server-jobs"]]
+    rules = [rule for part in all_rights() for rule in part.get("rules", [])]
+    binds = [rule["resourceNames"] for rule in rules if "bind" in rule["verbs"]]
+    assert binds
+    assert all(names == ["hodei-server-jobs"] for names in binds)
     bound = make_role_binding("space", "someone", "ClusterRole")
     assert bound["roleRef"]["name"] == "hodei-server-jobs"
     assert bound["subjects"] == [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "someone"}]
+
+
+def bound_everywhere(parts: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    """Return what a server may do in every namespace, and beyond: verbs and resources."""
+    names = [part["roleRef"]["name"] for part in parts if part["kind"] == "ClusterRoleBinding"]
+    roles = [part for part in parts if part["kind"] == "ClusterRole" and part["metadata"]["name"] in names]
+    rules = [rule for role in roles for rule in role["rules"]]
+    return {(verb, resource) for rule in rules for verb in rule["verbs"] for resource in rule["resources"]}
+
+
+NODES = {("get", "nodes"), ("list", "nodes"), ("watch", "nodes")}
+
+
+def test_with_one_namespace_the_server_has_rights_there_alone_and_reads_nodes() -> None:
+    """W24: what it makes is made by a Role; where an administrator makes it, that is not there either."""
+    for ensure in (True, False):
+        config = KubernetesConfig(namespace="space", ensure=ensure)
+        parts = make_files(config, IDENTITY, INSIDE)["rbac.yaml"]
+        assert bound_everywhere(parts) == NODES
+        bound = [part["roleRef"]["name"] for part in parts if part["kind"] == "RoleBinding"]
+        assert bound == ["hodei-server", *["hodei-server-infrastructure"] * ensure]
+        assert {part["metadata"].get("namespace") for part in parts if not part["kind"].startswith("Cluster")} == {
+            "space"
+        }
+    role = make_infrastructure_role(KubernetesConfig(), IDENTITY)[0]
+    (space,) = [rule for rule in role["rules"] if rule["resources"] == ["namespaces"]]
+    assert (space["resourceNames"], space["verbs"]) == (["hodei-jobs-workers"], ["get", "patch"])
+
+
+def test_only_a_server_that_makes_tenants_namespaces_has_rights_in_all_of_them() -> None:
+    """W24: one whose namespaces an administrator makes reads which there are."""
+    config = KubernetesConfig(dynamic_namespaces=True)
+    everywhere = bound_everywhere(make_cluster_roles(config, IDENTITY))
+    assert everywhere >= {*NODES, ("create", "namespaces"), ("create", "rolebindings"), ("bind", "clusterroles")}
+    given = dataclasses.replace(config, ensure=False)
+    assert bound_everywhere(make_cluster_roles(given, IDENTITY)) == {*NODES, ("list", "namespaces")}
 
 
 def test_the_bounds_are_those_that_were_ordered() -> None:
@@ -133,7 +180,7 @@ def test_pull_secrets_can_be_read_by_name_only_where_they_are_copied() -> None:
 
 def test_the_right_to_see_all_pods_is_bound_to_nobody() -> None:
     """An administrator gives it, where one watch for all tenants is worth it."""
-    parts = make_cluster_roles(IDENTITY)
+    parts = make_cluster_roles(KubernetesConfig(), IDENTITY)
     (role,) = [part for part in parts if part["metadata"]["name"] == "hodei-server-watch"]
     assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]
     assert "hodei-server-watch" not in [part.get("roleRef", {}).get("name") for part in parts]
