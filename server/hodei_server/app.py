@@ -39,6 +39,7 @@ from hodei_server.loops.pool import pool_loop
 from hodei_server.loops.presence import Presence, presence_loop
 from hodei_server.loops.runner import LoopRunner
 from hodei_server.loops.strays import Strays, stray_loop
+from hodei_server.loops.unheld import unheld_loop
 from hodei_server.metrics.collector import Parts, gather
 from hodei_server.metrics.listener import serve_metrics
 from hodei_server.opening import open_archive, open_providers
@@ -222,6 +223,7 @@ class Server:
         run = self._loops.run
         run("presence", lambda: presence_loop(self._presence))
         run("dispatch", lambda: dispatch_loop(scheduler, database))
+        run("unheld", lambda: unheld_loop(database, attempts, scheduler))
         if pools.wanted:
             run("pool", lambda: pool_loop(pools, scheduler))
         run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))

@@ -66,6 +66,7 @@ _FINISH = prepared(
         }
     )
 )
+_ACTIVE_UIDS = select(attempts.c.attempt_uid).where(one_of(attempts.c.state, ACTIVE_STATES))
 _ENDING = prepared(
     select(
         *(attempts.c[name] for name in ("state", "result", "number", "created_at", "started_at")),
@@ -164,6 +165,11 @@ def active_attempts(tx: Transaction) -> Sequence[RowMapping]:
         .mappings()
         .all()
     )
+
+
+def active_uids(tx: Transaction) -> Sequence[str]:
+    """Return the uids of the attempts that are not over."""
+    return tx.execute(_ACTIVE_UIDS).scalars().all()
 
 
 def attempt_started(

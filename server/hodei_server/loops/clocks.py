@@ -45,6 +45,8 @@ async def _sweep(
         live = attempts.live.by_uid(row["attempt_uid"])
         if live is None or live.result is not None:
             continue
+        if row["cancel_requested_at"] is not None and live.cancel is None:
+            attempts.cancel(row)  # the wish was stored, and the answer to its COMMIT was lost
         if there < patience and row["created_at"] < now - int(there * 1e6):
             continue
         if row["state"] == int(JobState.STARTING) and now > row["start_deadline"]:

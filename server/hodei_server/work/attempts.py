@@ -137,9 +137,13 @@ class Attempts:
         return spec.log_budget_bytes or self.settings.log_budget
 
     def run_on(self, session: Session, live: LiveAttempt) -> None:
-        """Tell a connected worker to run its attempt, and to stop it where that was asked for."""
+        """Tell a connected worker to run its attempt that it does not have, unless a stop was asked for."""
         if live.losing and not live.started:
             return  # it has been given up: the job may go elsewhere
+        if live.cancel is not None and not live.started:
+            # Its worker does not have it: a server that has ended since may not have got to giving it up.
+            self.lose_cancelled(live)
+            return
         if not live.started and (live.log.durable < live.log.accepted or live.spec.secrets):
             # The worker's chunks follow the server's own: those must be there first, whoever dies.
             self._fleet.start(self._run_once_ready(session, live), f"run {live.attempt_uid}")
@@ -189,6 +193,10 @@ class Attempts:
             if session is not None and live.cancel is not None:
                 session.send(wire.ConnectResponse(cancel=live.cancel))
             return
+        self.lose_cancelled(live)
+
+    def lose_cancelled(self, live: LiveAttempt) -> None:
+        """Give an attempt up that was cancelled before its worker had it."""
         self.lose_soon(live, Cause.CANCELLED, "Cancelled before it was started")
 
     def lose_soon(self, live: LiveAttempt, cause: Cause, message: str, *, final: bool = False) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import structlog
+from sqlalchemy.engine import RowMapping
 
 from hodei_providers.contract import Handle, ProviderError, WorkerPhase
 from hodei_server.clock_watch import ClockWatch
@@ -45,17 +46,7 @@ async def recover(
             continue
         if row["session_hash"] is not None:
             continue  # it connects again by itself; its lease runs from now
-        live = attempts.live.of_worker(worker_id)
-        description = await fleet.describe(worker_id, row["provider"])
-        if description.phase in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
-            continue  # it was launched and will register with the token it has
-        if live is None:
-            fleet.remove_soon(worker_id, "Was never launched")
-        elif description.phase is WorkerPhase.MISSING:
-            scheduler.launch(live)
-        else:
-            cause = cause_of_loss(description, started=live.started)
-            attempts.lose_soon(live, cause, f"The worker is gone: {description.message}")
+        await _go_on(row, attempts, fleet, scheduler)
     for live in attempts.live:
         if live.worker_id in known:
             continue
@@ -67,6 +58,25 @@ async def recover(
             # Other strays have time; see `hodei_server.loops.strays`.
             while not await _remove_strays(name, fleet, known, installation.installation_id):  # noqa: ASYNC110 - no event tells
                 await asyncio.sleep(STRAY_RETRY_SECONDS)
+
+
+async def _go_on(worker: RowMapping, attempts: Attempts, fleet: Fleet, scheduler: Scheduler) -> None:
+    """Go on with a worker that has never registered, and with its attempt."""
+    worker_id = worker["worker_id"]
+    live = attempts.live.of_worker(worker_id)
+    if live is not None and live.cancel is not None:
+        attempts.lose_cancelled(live)
+        return
+    description = await fleet.describe(worker_id, worker["provider"])
+    if description.phase in {WorkerPhase.PENDING, WorkerPhase.RUNNING}:
+        return  # it was launched and will register with the token it has
+    if live is None:
+        fleet.remove_soon(worker_id, "Was never launched")
+    elif description.phase is WorkerPhase.MISSING:
+        scheduler.launch(live)
+    else:
+        cause = cause_of_loss(description, started=live.started)
+        attempts.lose_soon(live, cause, f"The worker is gone: {description.message}")
 
 
 async def _remember(database: Database, scheduler: Scheduler) -> None:

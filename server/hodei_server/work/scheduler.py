@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import collections
 import dataclasses
 import time
@@ -70,6 +71,8 @@ class Scheduler:
         self.crowded: frozenset[str] = frozenset()
         #: Whether the last look has not seen the jobs that wait behind those which it gave out.
         self.behind = False
+        #: Held from the writing down of attempts until they are held in memory.
+        self.giving = asyncio.Lock()
         self._database = database
         self._sessions = sessions
         self.attempts = attempts
@@ -153,7 +156,10 @@ class Scheduler:
 
     async def dispatch(self) -> int:
         """Give out what can be given out; return how many jobs that were: from `MOST_GIVEN` on there may be more."""
-        connected = self._sessions.connected()
+        async with self.giving:
+            return await self._dispatch(self._sessions.connected())
+
+    async def _dispatch(self, connected: frozenset[str]) -> int:
         look = await self._database.write(lambda tx: self._give(tx, connected))
         self.full = look.free <= 0
         self._reservations, self._left_off = look.reservations, look.left_off
@@ -169,14 +175,7 @@ class Scheduler:
         for each in look.given:
             QUEUE_WAIT.observe(each.waited)
             live = self.attempts.begin(each.job, each.attempt_uid, each.provider, each.worker_id)
-            self.on_given(each.provider, live.spec.image, live.spec.resources.SerializeToString(deterministic=True))
-            if each.launch:
-                self.launch(live)
-                continue
-            session = self._sessions.get(each.worker_id)
-            if session is not None:
-                self.attempts.run_on(session, live)
-            self._launching.tell_purpose(live, each.tenant)
+            self.hand_over(live, each.tenant, launch=each.launch)
         for worker_id in look.in_the_way:
             self.fleet.remove_soon(worker_id, "Makes room for a job that can't have it", leave_time=True, idle=True)
         if look.given:
@@ -275,6 +274,20 @@ class Scheduler:
             avoid=frozenset(failed),
         )
         return Chosen(assignment, tenant, NewDecision(job_id, tenant, attempt_uid, decision), worker, waited)
+
+    def hand_over(self, live: LiveAttempt, tenant: str, *, launch: bool) -> None:
+        """Bring an attempt that was given out to its worker.
+
+        :param launch: the worker is still to be launched; else it has waited for a job.
+        """
+        self.on_given(live.provider, live.spec.image, live.spec.resources.SerializeToString(deterministic=True))
+        if launch:
+            self.launch(live)
+            return
+        session = self._sessions.get(live.worker_id)
+        if session is not None:
+            self.attempts.run_on(session, live)
+        self._launching.tell_purpose(live, tenant)
 
     def launch(self, live: LiveAttempt) -> None:
         """Launch an attempt's worker in the background."""

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from grpc import aio
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
@@ -14,7 +15,12 @@ from hodei_providers.process import ProcessProvider
 from hodei_providers.testing import make_request
 from hodei_server.app import Server
 from hodei_server.data_folder import DataFolder, DataFolderError
+from hodei_server.db.engine import open_engine
+from hodei_server.db.jobs import CancelWish, request_cancel
+from hodei_server.db.transaction import Transaction
 from hodei_server.settings import Settings
+
+from .conftest import Impostor
 
 
 async def file_appears(path: Path) -> None:
@@ -139,3 +145,36 @@ async def test_another_installations_folder_is_refused(make_settings: object) ->
     with pytest.raises(DataFolderError, match="belongs to installation somebody-else"):
         await Server(settings).__aenter__()
     assert (settings.data_dir / "installation").read_text() == "somebody-else\n"
+
+
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_job_cancelled_while_its_worker_starts_is_not_run_by_the_server_that_comes_after(
+    make_settings: object, monkeypatch: pytest.MonkeyPatch, *, registered: bool
+) -> None:
+    """W16: also where the one before ended between writing the cancel down and giving the worker up."""
+    assert callable(make_settings)
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'exec sleep 600'")
+    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
+        settings = fixed_ports(make_settings, first)
+        job = await client.submit(["true"])
+        async with aio.insecure_channel(first.worker_address.target) as channel:
+            worker = Impostor(channel, first)
+            worker_id, otp = await worker.credentials()
+            token = await worker.register(worker_id, otp) if registered else ""
+    engine = open_engine(settings.resolved_database_url)
+    with engine.connect().execution_options(hodei_writer=True) as connection, connection.begin():
+        tx = Transaction(connection)
+        assert request_cancel(tx, CancelWish(job), lambda _: 0) is not None
+        tx.flush()
+    engine.dispose()
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        if registered:
+            async with aio.insecure_channel(second.worker_address.target) as channel:
+                worker = Impostor(channel, second)
+                stream, _ = await worker.greet(token)
+                while (message := await stream.read()) is not aio.EOF:
+                    assert message.WhichOneof("message") != "run"
+        async with asyncio.timeout(30):
+            outcome = await client.wait(job)
+    assert (outcome.state, outcome.cause) == (wire.JOB_STATE_CANCELLED, wire.CAUSE_CANCELLED)
+    assert outcome.message == "Cancelled before it was started"

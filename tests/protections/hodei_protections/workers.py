@@ -26,8 +26,8 @@ WORKERS: tuple[Protection, ...] = (
         "W11",
         "why a worker ended that nobody was there to hear of is told by the server that comes after",
         "server/hodei_server/work/recovery.py",
-        "            cause = cause_of_loss(description, started=live.started)\n",
-        "            cause = Cause.WORKER_LOST\n",
+        "        cause = cause_of_loss(description, started=live.started)\n",
+        "        cause = Cause.WORKER_LOST\n",
         f"{SERVER}/test_failing_providers.py"
         "::test_why_a_worker_ended_before_it_connected_is_told_by_the_server_that_comes_after",
         "a worker that ran out of memory is merely lost",
