@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import math
 import time
 from collections.abc import Awaitable, Callable
 
@@ -63,6 +64,8 @@ class OpenLog:
         self.change = Change()
         #: Called with the next sequence whenever more has become durable.
         self.on_durable: Callable[[int], None] = lambda _sequence: None
+        #: Since when it can be written again, in monotonic seconds: infinite while it can't be, 0 if it always could.
+        self.writable_since = 0.0
         #: The open segment's durable figures.
         self.segment = segment
         #: Those of all closed segments together.
@@ -233,7 +236,10 @@ class OpenLog:
             self.on_durable(self.durable)
             batch = rest
             if failure is None:
+                if self.writable_since == math.inf:
+                    self.writable_since = time.monotonic()
                 continue
+            self.writable_since = math.inf
             _log.warning("log.write_failed", attempt_uid=self.attempt_uid, error=str(failure))
             # Nothing is acknowledged, so nothing is lost: the worker keeps it, and its job waits on a full pipe.
             await asyncio.sleep(FULL_RETRY_SECONDS)

@@ -12,7 +12,8 @@ from hodei_server.db.jobs import expire_queued
 from hodei_server.domain.states import Cause, JobState
 from hodei_server.loops.presence import Presence
 from hodei_server.work.attempts import Attempts
-from hodei_server.work.sessions import Sessions
+from hodei_server.work.live import LiveAttempt
+from hodei_server.work.sessions import Session, Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -57,10 +58,25 @@ async def _sweep(
             session = sessions.get(live.worker_id)
             if session is None or session.heard_at < presence.since() + attempts.settings.run_margin:
                 continue
+            if _log_held_up(live, session, attempts.settings.run_margin):
+                continue
             attempts.lose_soon(
                 live, Cause.RUN_TIMEOUT, "Ran longer than its run timeout, and its worker did not end it"
             )
         elif row["cancel_requested_at"] is not None and live.cancel is not None:
             grace = live.cancel.grace.ToMicroseconds()
             if now > row["cancel_requested_at"] + grace + margin:
+                if _log_held_up(live, sessions.get(live.worker_id), attempts.settings.run_margin):
+                    continue
                 attempts.lose_soon(live, Cause.CANCELLED, "Cancelled; its worker did not confirm, and was removed")
+
+
+def _log_held_up(live: LiveAttempt, session: Session | None, margin: float) -> bool:
+    """Whether it may be the server that keeps a worker from telling of an end (L01).
+
+    The log goes first, and while the server can't write that, as on a full disk, its worker keeps both. Once it can be
+    written again the worker gets the margin, from when it is connected; where it is not, its lease decides.
+    """
+    if not live.log.writable_since:
+        return False
+    return session is None or session.heard_at < max(live.log.writable_since, session.began_at) + margin

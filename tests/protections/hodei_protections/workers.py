@@ -120,6 +120,15 @@ WORKERS: tuple[Protection, ...] = (
         "the worker is removed with what its job has said last",
     ),
     Protection(
+        "W05",
+        "a worker that keeps its job's end, because the server has no room for the log, is not removed for that",
+        "server/hodei_server/loops/clocks.py",
+        "    if not live.log.writable_since:\n",
+        "    if live.log.writable_since >= 0:\n",
+        f"{SERVER}/test_clocks.py::test_a_job_whose_log_finds_no_room_keeps_its_outcome[timed-out]",
+        "the job that has ended counts as timed out",
+    ),
+    Protection(
         "W20",
         "heartbeat and assignment are on one stream: a worker that came back without its attempt is given up",
         "server/hodei_server/rpc/worker_service.py",
