@@ -112,7 +112,8 @@ class Description:
 
     :param message: the infrastructure's own words.
     :param permanent: a PENDING worker will never run (its image does not exist).
-    :param unconfirmed: a worker that is EXITED or MISSING may run on where its infrastructure does not see it.
+    :param unconfirmed: a worker that is EXITED or MISSING, or is being ended, may run on where its infrastructure does
+        not see it.
     """
 
     handle: Handle

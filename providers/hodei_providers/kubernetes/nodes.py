@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Mapping
 from typing import Any
 
-from hodei_providers.contract import ProviderError
+from hodei_providers.contract import Description, ProviderError, WorkerPhase
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.errors import NotThereError
 
@@ -22,8 +23,24 @@ class Nodes:
         self._timeout = timeout
         self._since: dict[str, float] = {}
 
-    async def lost(self, pod: Mapping[str, Any]) -> str:
-        """Return what is wrong with a pod's node; empty while that is ready, may not be read, or the API is away."""
+    async def judge(self, pod: Mapping[str, Any], said: Description) -> Description:
+        """Return what is known of a worker, by what its pod says and by what its node does.
+
+        Of a pod that is to end, and whose node is not known to be ready, nobody can say whether its worker runs.
+        """
+        ending = said.phase is not WorkerPhase.EXITED and bool(pod["metadata"].get("deletionTimestamp"))
+        if said.phase is not WorkerPhase.RUNNING and not ending:
+            return said
+        lost = await self.lost(pod)
+        message = lost if lost and said.phase is WorkerPhase.RUNNING else said.message
+        return dataclasses.replace(said, message=message, unconfirmed=ending and lost != "")
+
+    async def lost(self, pod: Mapping[str, Any]) -> str | None:
+        """Return what is wrong with a pod's node.
+
+        :return: empty while that is ready, or there is none; None where nobody can say: it may not be read, or the API
+            is away.
+        """
         name = pod["spec"].get("nodeName", "")
         if not name:
             return ""
@@ -32,7 +49,7 @@ class Nodes:
         except NotThereError:
             return f"node {name} is not there any more"
         except ProviderError:
-            return ""
+            return None
         conditions = {each["type"]: each for each in node["status"].get("conditions") or []}
         ready: Mapping[str, Any] = conditions.get("Ready", {})
         if ready.get("status") == "True":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import datetime as dt
 import logging
 import time
@@ -228,10 +227,7 @@ class KubernetesProvider(Provider):
                 return Description(handle, WorkerPhase.PENDING, message="is being launched")
             unseen = not self._ends.is_confirmed(handle.worker_id)
             return Description(handle, WorkerPhase.MISSING, message="there is no pod of it", unconfirmed=unseen)
-        seen = self._readings.read(pod)
-        if seen.description.phase is WorkerPhase.RUNNING and (lost := await self._nodes.lost(pod)):
-            return dataclasses.replace(seen.description, message=lost)
-        return self._troubles.judge(seen)
+        return await self._nodes.judge(pod, self._troubles.judge(self._readings.read(pod)))
 
     async def _path(self, handle: Handle) -> str:
         return pod_path(await self._spaces.find(handle), handle.worker_id)

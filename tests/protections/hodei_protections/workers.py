@@ -83,6 +83,26 @@ WORKERS: tuple[Protection, ...] = (
     ),
     Protection(
         "W14",
+        "a job whose worker is removed, and out of sight, runs again only when that must have ended it",
+        "server/hodei_server/loops/leases.py",
+        "        elif worker_id in self._fleet.removals.out_of_reach and self._harmless(row):\n",
+        "        elif worker_id in self._fleet.removals.out_of_reach:\n",
+        "tests/unit/server/test_leases.py"
+        "::test_a_job_whose_removed_worker_is_out_of_sight_waits_until_that_must_have_ended_it",
+        "another attempt begins beside it",
+    ),
+    Protection(
+        "W08",
+        "a job of a lost node runs again, also where the server may not look at nodes",
+        "providers/hodei_providers/kubernetes/nodes.py",
+        '        return dataclasses.replace(said, message=message, unconfirmed=ending and lost != "")\n',
+        "        return dataclasses.replace(said, message=message)\n",
+        f"{SERVER}/test_lost_nodes.py"
+        "::test_a_job_of_a_lost_node_runs_again_once_its_worker_must_have_ended_it[unreadable]",
+        "the job waits until somebody takes the pod away",
+    ),
+    Protection(
+        "W14",
         "a pod that was taken away by force has ended by its kubelet's word only",
         "providers/hodei_providers/kubernetes/removal.py",
         "        return await ends.is_over(worker_id)\n",

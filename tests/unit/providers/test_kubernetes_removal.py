@@ -173,3 +173,35 @@ async def test_a_pod_that_says_that_it_runs_on_a_lost_node_is_told_of_as_that(
         async with KubernetesProvider(config=config) as provider:
             found = await provider.describe(HANDLE)
     assert (found.phase, found.message) == (WorkerPhase.RUNNING, says)
+
+
+@pytest.mark.parametrize(
+    ("ready", "phase", "unconfirmed"),
+    [
+        ("True", "Running", False),
+        ("Unknown", "Running", True),
+        ("Unknown", "Pending", True),
+        (None, "Running", True),
+        (None, "Succeeded", False),
+    ],
+)
+async def test_a_worker_that_is_being_removed_is_out_of_sight_unless_its_node_is_known_to_be_ready(
+    tmp_path: Path, ready: str | None, phase: str, *, unconfirmed: bool
+) -> None:
+    """W08, W14: a pod of a lost node ends for ever; where nodes may not be looked at, any may be lost."""
+    pod = OnePod(RUNNING).pod(RUNNING)
+    pod["status"] = {"phase": phase}
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if "/nodes/" not in request.path:
+            return web.json_response(pod)
+        if ready is None:
+            return web.json_response({"message": "you may not"}, status=403)
+        return web.json_response({"status": {"conditions": [{"type": "Ready", "status": ready}]}})
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, namespace="space", server_address="10.0.0.1:50052", ensure=False)
+        async with KubernetesProvider(config=config) as provider:
+            assert not (await provider.describe(HANDLE)).unconfirmed
+            pod["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+            assert (await provider.describe(HANDLE)).unconfirmed is unconfirmed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from unittest.mock import AsyncMock, Mock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
 import pytest
 
@@ -68,7 +68,7 @@ UNSEEN = Description(Handle("w1"), WorkerPhase.MISSING, message="the pod was del
 
 def judging(live: Any, hello_at: int | None) -> tuple[Leases, Any]:
     """Return leases of one worker, and what its attempt is given up with."""
-    fleet, attempts = Mock(), Mock(live=Mock(of_worker=lambda _: live))
+    fleet, attempts = Mock(), Mock(live=MagicMock(of_worker=lambda _: live))
     database: Any = Mock(read=AsyncMock(return_value={"hello_at": hello_at}))
     leases = Leases(
         attempts, fleet, Sessions(), database, lease=0.0, orphan_after=600.0, pools=Mock(), presence=Presence()
@@ -108,3 +108,30 @@ async def test_a_worker_without_a_job_is_removed_whether_its_end_was_seen_or_not
     lose.assert_not_called()
     fleet: Any = leases._fleet
     fleet.remove_soon.assert_called_once()
+
+
+@pytest.mark.parametrize(
+    ("silent", "hello_at", "connected", "given_up"),
+    [
+        (600.0 + ORPHAN_MARGIN, 1, False, False),
+        (601.0 + ORPHAN_MARGIN, 1, False, True),
+        (601.0 + ORPHAN_MARGIN, 1, True, False),
+        (0.0, None, False, True),
+    ],
+)
+async def test_a_job_whose_removed_worker_is_out_of_sight_waits_until_that_must_have_ended_it(
+    silent: float, hello_at: int | None, *, connected: bool, given_up: bool
+) -> None:
+    """W08, W14: nobody can say that it is gone; it ends its job by itself, or is let in no more to get one."""
+    live = Mock(result=None, losing=True, given_up=asyncio.Event())
+    leases, _ = judging(live, hello_at)
+    fleet: Any = leases._fleet
+    fleet.removals.out_of_reach = {}
+    sessions: Any = Mock(silent_for=lambda *_: silent, get=lambda _: Mock() if connected else None)
+    leases._sessions = sessions
+    rows: Any = [{"worker_id": "w1", "removal_reason": "lost", "hello_at": hello_at}]
+    await leases.check(rows)
+    assert not live.given_up.is_set()
+    fleet.removals.out_of_reach = {"w1": "its provider has lost sight of it"}
+    await leases.check(rows)
+    assert live.given_up.is_set() is given_up
