@@ -15,6 +15,7 @@ from hodei_providers.kubernetes.template_patch import patch_violations
 
 #: What a worker keeps of a log at most beside the job's own files, and room to spare.
 MIN_SPOOL = (1 << 30) + (64 << 20)
+_PEER = {"ipBlock", "namespaceSelector", "podSelector"}
 _COUNT_QUOTA = re.compile(r"[a-z0-9./-]+")
 
 
@@ -36,6 +37,10 @@ def violations(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
         yield "server_ca", "expected a file; there is none"
     if config.server_cidr and not reading.is_cidr(config.server_cidr):
         yield "server_cidr", "expected an address and the length of its network, like 10.0.0.1/32"
+
+    # One without any is refused by the cluster, and a list of none is everybody.
+    if any(not peer or not peer.keys() <= _PEER for peer in config.dns_peers):
+        yield "dns_peers", f"expected peers of a NetworkPolicy, each with some of {', '.join(sorted(_PEER))}"
 
 
 def _names(config: KubernetesOptions) -> Iterator[tuple[str, str]]:

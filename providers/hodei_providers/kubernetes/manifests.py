@@ -85,7 +85,10 @@ def make_network_policy(namespace: str, config: KubernetesConfig, server: Place 
 
     :param server: None where it is not known.
     """
-    egress: list[Manifest] = [{"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}]
+    names_rule: Manifest = {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
+    if config.dns_peers:
+        names_rule["to"] = [*map(dict, config.dns_peers)]
+    egress = [names_rule]
     if server is not None:
         egress.append({"to": list(server.peers), "ports": [{"protocol": "TCP", "port": server.port}]})
     return {

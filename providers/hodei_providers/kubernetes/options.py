@@ -215,6 +215,12 @@ class KubernetesOptions:
         str,
     )
     server_namespace: str = _text("hodei", "Where the server's pods run if it is inside, for `hodei k8s manifests`.")
+    dns_peers: tuple[Mapping[str, Any], ...] = option(
+        (),
+        "Whom jobs may ask for names: peers as in a NetworkPolicy's `to`, a JSON list; any address, on port 53, when "
+        "empty.",
+        reading.objects,
+    )
     network_egress: tuple[Mapping[str, Any], ...] = option(
         (), "What else jobs may reach: more rules of a NetworkPolicy's `egress`, a JSON list.", reading.objects
     )

@@ -22,6 +22,7 @@ ONCE = (
     "server_address",
     "listen",
     "server_cidr",
+    "dns_peers",
     "network_egress",
 )
 

@@ -69,6 +69,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "quota": ({"pods": "5"}, {FILES}),
     "server_cidr": ("10.0.0.0/8", {FILES}),
     "server_namespace": ("other", {SERVER}),
+    "dns_peers": (({"ipBlock": {"cidr": "10.96.0.10/32"}},), {FILES}),
     "network_egress": (({"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}]},), {FILES}),
     "max_pods": (7, {OFFERS}),
     "labels": ({"disk": "ssd"}, {OFFERS}),

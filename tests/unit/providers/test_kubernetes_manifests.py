@@ -158,6 +158,14 @@ def test_workers_call_out_and_nobody_calls_them() -> None:
     assert more == extra
 
 
+def test_names_are_asked_of_those_that_a_setting_names() -> None:
+    """Else port 53 of any address is a way out."""
+    peers = ({"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}}, {"ipBlock": {"cidr": "169.254.20.10/32"}})
+    dns = make_network_policy("space", KubernetesConfig(dns_peers=peers), INSIDE)["spec"]["egress"][0]
+    assert dns["to"] == list(peers)
+    assert [each["port"] for each in dns["ports"]] == [53, 53]
+
+
 def test_a_server_that_is_nowhere_is_not_everywhere() -> None:
     """A rule without peers would let workers reach everything: there is none."""
     assert make_network_policy("space", KubernetesConfig(), None)["spec"]["egress"] == [

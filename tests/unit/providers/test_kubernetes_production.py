@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import ipaddress
 import itertools
 import json
 import os
@@ -225,6 +226,7 @@ EFFECTS: Mapping[str, Effect] = {
     # Behind them are those of lost nodes.
     "HODEI_K8S_TOLERATIONS": Effect("[]", lambda made: made.spec["tolerations"][:-2], json.loads),
     "HODEI_K8S_PRIORITY_CLASS": Effect("other", lambda made: made.spec["priorityClassName"]),
+    "HODEI_K8S_DNS_PEERS": Effect("[]", lambda made: made.egress[0].get("to"), json.loads),
     "HODEI_K8S_NETWORK_EGRESS": Effect("[]", lambda made: made.egress[2:], json.loads),
     "HODEI_K8S_POD_LABELS": Effect("team=other", lambda made: {"team": made.pod["metadata"]["labels"]["team"]}, pairs),
     "HODEI_K8S_MAX_PODS": Effect("7", lambda made: made.provider.capabilities().max_workers, int),
@@ -248,6 +250,28 @@ async def test_each_setting_of_the_example_does_what_it_says(variable: str, make
     effect = EFFECTS[variable]
     assert effect.seen(await make_all(EXAMPLE)) == effect.means(EXAMPLE[variable])
     assert effect.seen(await make_all(EXAMPLE | {variable: effect.other})) != effect.means(EXAMPLE[variable])
+
+
+@pytest.mark.parametrize(
+    "address", ["10.1.2.3", "100.64.0.1", "169.254.169.254", "172.16.0.1", "172.31.255.254", "192.168.1.1"]
+)
+async def test_with_the_example_no_job_reaches_a_clouds_metadata_or_a_private_network(
+    address: str, make_all: MakeAll
+) -> None:
+    """W24: on no port, that of names included; what is public it does."""
+
+    def reached(rule: Mapping[str, Any], address: str) -> bool:
+        host = ipaddress.ip_address(address)
+        blocks = [each["ipBlock"] for each in rule.get("to", [{"ipBlock": {"cidr": "0.0.0.0/0"}}]) if "ipBlock" in each]
+        return any(
+            host in ipaddress.ip_network(block["cidr"])
+            and not any(host in ipaddress.ip_network(each) for each in block.get("except", []))
+            for block in blocks
+        )
+
+    egress = (await make_all(EXAMPLE)).egress
+    assert not any(reached(rule, address) for rule in egress)
+    assert any(reached(rule, "192.0.2.1") for rule in egress)
 
 
 @pytest.mark.parametrize("need", production_checklist())
