@@ -16,6 +16,7 @@ from hodei_providers.kubernetes.template_patch import patch_violations
 #: What a worker keeps of a log at most beside the job's own files, and room to spare.
 MIN_SPOOL = (1 << 30) + (64 << 20)
 _PEER = {"ipBlock", "namespaceSelector", "podSelector"}
+_KEY_PREFIX = re.compile(r"[A-Za-z0-9][-A-Za-z0-9_./]*")
 _COUNT_QUOTA = re.compile(r"[a-z0-9./-]+")
 
 
@@ -106,6 +107,10 @@ def _labels(config: KubernetesOptions) -> Iterator[tuple[str, str]]:
                 yield field, f"{key!r}: {error}"
             elif field != "node_selector" and is_own(key):
                 yield field, f"{key!r} is Hodei's own"
+
+    for begin in config.job_key_prefixes:
+        if not _KEY_PREFIX.fullmatch(begin):
+            yield "job_key_prefixes", f"expected beginnings of labels' keys, like jobs.example.com/; {begin!r} is none"
 
 
 def _pod_parts(config: KubernetesOptions) -> Iterator[tuple[str, str]]:

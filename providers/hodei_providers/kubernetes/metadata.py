@@ -109,6 +109,8 @@ def refused_names(
                 reason = "would replace one of Hodei's own"
             elif not reason and names.is_reserved(key):
                 reason = "is reserved by Kubernetes; the setting HODEI_K8S_POD_" + field.upper() + " may have it"
+            elif config.job_key_prefixes and not key.startswith(config.job_key_prefixes):
+                reason = "does not begin as HODEI_K8S_JOB_KEY_PREFIXES says: " + ", ".join(config.job_key_prefixes)
             elif key in fixed:
                 reason = "is set by HODEI_K8S_POD_" + field.upper()
             elif key in patched.get(field, {}):

@@ -193,6 +193,11 @@ class KubernetesOptions:
     runtime_class: str = option("", "A RuntimeClass.", str)
     pod_labels: Mapping[str, str] = option({}, "More labels of every pod, `key=value,…`.", pairs)
     pod_annotations: Mapping[str, str] = option({}, "More annotations of every pod, `key=value,…`.", pairs)
+    job_key_prefixes: tuple[str, ...] = option(
+        (),
+        "How keys of a job's own labels and annotations may begin, like `jobs.example.com/,team`; any way when empty.",
+        words,
+    )
     volumes: tuple[Mapping[str, Any], ...] = option((), "More volumes, as in a pod, a JSON list.", reading.objects)
     volume_mounts: tuple[Mapping[str, Any], ...] = option(
         (), "Where the worker's container has them, a JSON list.", reading.objects

@@ -112,6 +112,7 @@ def test_each_option_is_read_as_what_it_is() -> None:
         ("pod_labels", "hodei.io/mine=yes"),
         ("pod_labels", "app.kubernetes.io/name=mine"),
         ("pod_labels", "app=mine"),
+        ("job_key_prefixes", "jobs.example.com/,any *"),
         ("pod_annotations", "hodei.io/mine=yes"),
         ("volumes", '[{"emptyDir": {}}]'),
         ("volumes", '[{"name": "hodei-tmp"}]'),

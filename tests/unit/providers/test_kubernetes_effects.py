@@ -99,6 +99,7 @@ ELSEWHERE: Mapping[str, str] = {
     "test_an_ended_pod_is_removed_after_its_time_and_its_last_words_are_kept",
     "lost_node_timeout": "unit/providers/test_kubernetes_removal.py::"
     "test_a_worker_that_nobody_has_seen_end_counts_as_gone_in_the_end",
+    "job_key_prefixes": "unit/providers/test_kubernetes_metadata.py::test_a_setting_says_how_keys_of_a_job_begin",
     "volume_mounts": "unit/providers/test_kubernetes_pod.py::test_the_settings_reach_the_pod",
     "fixed_size": "integration/kubernetes/test_capacity.py::"
     "test_on_a_cluster_of_fixed_size_a_job_waits_in_the_queue_until_there_is_room",

@@ -89,6 +89,19 @@ def test_a_pod_of_many_jobs_has_the_names_of_none_until_it_is_given_them() -> No
     assert metadata["annotations"] == {"note": "b", "hodei.io/job": "j" * 70}
 
 
+@pytest.mark.parametrize("key", ["k8s.v1.cni.cncf.io/networks", "iam.amazonaws.com/role", "tier", "jobs.example"])
+def test_a_setting_says_how_keys_of_a_job_begin(key: str) -> None:
+    """W38: what other controllers obey is refused by its name, labels and annotations; without it nothing is."""
+    config = KubernetesConfig(job_key_prefixes=("jobs.example.com/", "team"))
+    given = {"jobs.example.com/stage": "dev", "team": "a"}
+    for field in ("labels", "annotations"):
+        labels, annotations = ({**given, key: "x"}, given) if field == "labels" else (given, {**given, key: "x"})
+        found = refused_names(labels, annotations, config)
+        assert list(found) == [f"{field}[{key!r}]"]
+        assert "HODEI_K8S_JOB_KEY_PREFIXES" in found[f"{field}[{key!r}]"]
+        assert refused_names(labels, annotations, KubernetesConfig()) == {}
+
+
 @pytest.mark.parametrize(
     ("labels", "annotations", "field", "reason"),
     [
