@@ -116,7 +116,7 @@ class KubernetesProvider(Provider):
         :raise ProviderSetupError: there is no kubeconfig that can be used, or no way from pods to here.
         """
         await self._api.__aenter__()
-        await self._unowned.open()
+        self._spaces.left(await self._unowned.open())
         self._route = await asyncio.to_thread(find_route, self.config, self._api.address)
         if self._route.port:
             self._infrastructure.listening(Address(self._route.host, self._route.port))

@@ -37,7 +37,7 @@ class Spaces:
         self._config = config
         self._more = asyncio.Event()
         self._everywhere: tuple[bool, float] | None = None
-        #: Where workers were launched, by their ids, until they are gone.
+        #: Where workers were launched, by their ids, until they are gone; there may be a secret of one, and no pod yet.
         self._of_worker: dict[str, str] = {}
 
     def of(self, worker_id: str, tenant: str) -> str:
@@ -55,6 +55,10 @@ class Spaces:
             self._add(namespace, tenant)
         self._of_worker[worker_id] = namespace
         return namespace
+
+    def left(self, namespaces: Mapping[str, str]) -> None:
+        """Take note of where the process before this one has begun to launch workers, by their ids."""
+        self._of_worker.update(namespaces)
 
     def forget(self, worker_id: str) -> None:
         """Drop a worker that is gone."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from hodei_providers.contract import ProviderUnavailableError
@@ -30,10 +31,11 @@ class Unowned:
         self._due_at = time.monotonic() + GRACE_SECONDS
         self._found: dict[str, str] = {}
 
-    async def open(self) -> None:
-        """Look for what the process before has left."""
+    async def open(self) -> Mapping[str, str]:
+        """Look for what the process before has left; return the namespace of each secret, by its worker's id."""
         if self._folder is not None:
             self._found = await asyncio.to_thread(_read, self._folder)
+        return dict(self._found)
 
     async def note(self, worker_id: str, namespace: str) -> None:
         """Keep the name of a secret that is about to be made.

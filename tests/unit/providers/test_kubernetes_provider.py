@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from hodei_faults.played_api import playing
-from hodei_providers.contract import ProviderUnavailableError, WorkerPhase
+from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig, health
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_providers.kubernetes.survey import Survey
@@ -147,6 +147,28 @@ async def test_an_ended_pod_that_cannot_be_removed_holds_up_no_news(tmp_path: Pa
         ):
             assert [(await anext(watching)).handle.worker_id for _ in range(2)] == ["w1", "w2"]
     assert refused == 1
+
+
+async def test_a_secret_that_was_left_in_a_tenants_namespace_goes_with_its_worker(tmp_path: Path) -> None:
+    """W11, W42: the process before died between it and its pod, and the job is given up before it is seen to."""
+    note = tmp_path / "unowned" / "hodei-worker-w1"
+    note.parent.mkdir()
+    note.write_text("hodei-tenant-acme/w1")
+    removed: list[str] = []
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.method == "DELETE":
+            removed.append(request.path)
+        if request.method == "GET" and request.path.endswith(("/pods", "/namespaces")):
+            return web.json_response({"items": [], "metadata": {"resourceVersion": "1"}})
+        return web.json_response({"message": "not found"}, status=404)
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        config = dataclasses.replace(played, dynamic_namespaces=True, server_address="10.0.0.1:1", ensure=False)
+        async with KubernetesProvider(config=config, data_dir=tmp_path) as provider:
+            assert await provider.destroy(Handle("w1"))
+    assert removed == ["/api/v1/namespaces/hodei-tenant-acme/secrets/hodei-worker-w1"]
+    assert not note.exists()
 
 
 async def test_a_disk_that_fails_a_launch_is_an_outage(config: KubernetesConfig, tmp_path: Path) -> None:
