@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -16,14 +15,17 @@ from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.errors import AlreadyThereError, ForbiddenError, NotThereError
-from hodei_providers.kubernetes.manifests import make_namespace_parts, make_network_policy, make_pull_secret
+from hodei_providers.kubernetes.manifests import (
+    make_namespace_parts,
+    make_network_policy,
+    make_pull_secret,
+    manifests_command,
+)
 from hodei_providers.kubernetes.network import Place, find_place
 from hodei_providers.registry import ProviderSetupError
 
 #: Seconds after which what somebody may have deleted or edited is looked at again, and what could not be made.
 REPAIR_SECONDS, PROBLEM_SECONDS = 300.0, 30.0
-#: Of a provider that nobody has named: the kind's.
-DEFAULT_NAME = "kubernetes"
 _PATHS = {
     "Namespace": "/api/v1/namespaces",
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
@@ -39,15 +41,13 @@ _PATHS = {
 class Infrastructure:
     """The namespaces of one cluster.
 
-    :param name: the provider's.
     :ivar problems: by namespace, what is missing and could not be made, a line each; empty when all is there.
     """
 
-    def __init__(self, api: Api, config: KubernetesConfig, name: str = DEFAULT_NAME) -> None:
+    def __init__(self, api: Api, config: KubernetesConfig) -> None:
         self.problems: dict[str, Sequence[str]] = {}
         self._api = api
         self._config = config
-        self._name = name
         self._server: Address | None = None
         self._looked_at: dict[str, float] = {}
         self._locks: dict[str, asyncio.Lock] = {}
@@ -86,18 +86,12 @@ class Infrastructure:
             if tenant:
                 problems += await self._copy_pull_secrets([namespace])
             if problems:
-                command = self._command(identity, tenant)
+                command = manifests_command(self._config, identity, self._server, tenant)
                 problems.append(f"an administrator can apply what `{command}` prints, or set HODEI_K8S_ENSURE=false")
             if unknown:
                 problems += [unknown, *await self._shut(namespace)]
             self.problems[namespace] = problems
             self._looked_at[namespace] = time.monotonic()
-
-    def _command(self, identity: str, tenant: str) -> str:
-        """Return what prints what a namespace needs; a provider of another name may have options of its own."""
-        own = ["--provider", self._name] if self._name != DEFAULT_NAME else []
-        whose = ["--tenant", tenant] if tenant else []
-        return shlex.join(["hodei", "k8s", "manifests", *own, *whose, "--identity", identity])
 
     def _is_due(self, namespace: str) -> bool:
         """Whether a namespace is to be looked at: one with problems soon, as an administrator may have settled them."""

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Mapping
 from typing import Any
 
+from hodei.address import Address
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.metadata import make_metadata
-from hodei_providers.kubernetes.network import Place
+from hodei_providers.kubernetes.network import DEFAULT_PORT, Place
 from hodei_providers.kubernetes.rights import (
     make_cluster_roles,
     make_infrastructure_role,
@@ -19,10 +22,29 @@ from hodei_providers.kubernetes.rights import (
     make_role,
     make_role_binding,
 )
+from hodei_providers.kubernetes.route import SERVICE
 
 Manifest = dict[str, Any]
 
 QUOTA, LIMITS, NETWORK_POLICY = "hodei-jobs-workers-quota", "hodei-jobs-workers-limits", "hodei-jobs-workers-netpol"
+#: Options that decide what is printed, beside whom it is for.
+_DECIDING = (
+    "namespace",
+    "dynamic_namespaces",
+    "namespace_prefix",
+    "pod_security_standard",
+    "service_account",
+    "image_pull_secrets",
+    "server_address",
+    "default_cpu_request",
+    "default_cpu_limit",
+    "default_memory_request",
+    "default_memory_limit",
+    "quota",
+    "server_cidr",
+    "dns_peers",
+    "network_egress",
+)
 
 
 def make_namespace(namespace: str, config: KubernetesConfig, tenant: str = "") -> Manifest:
@@ -149,3 +171,32 @@ def make_files(config: KubernetesConfig, identity: str, server: Place) -> dict[s
         "limit-range.yaml": [make_limit_range(space, config)],
         "network-policy.yaml": [make_network_policy(space, config, server)],
     }
+
+
+def manifests_command(config: KubernetesConfig, identity: str, server: Address | None, tenant: str = "") -> str:
+    """Return the command that prints all this in any shell: the settings that decide it stand before it.
+
+    :param server: where workers connect; None where that is not known yet.
+    :param tenant: for whose namespace alone it is; empty for all but tenants' namespaces.
+    """
+    defaults = KubernetesConfig()
+    settings = {
+        name: _as_text(getattr(config, name)) for name in _DECIDING if getattr(config, name) != getattr(defaults, name)
+    }
+    inside = Address(f"{SERVICE}.{defaults.server_namespace}.svc", DEFAULT_PORT)
+    if server is not None and server.target != inside.target:
+        settings["server_address"] = server.target
+    variables = [f"{config.prefix}{name.upper()}={shlex.quote(text)}" for name, text in settings.items()]
+    whose = ["--tenant", tenant] if tenant else []
+    return " ".join([*variables, shlex.join(["hodei", "k8s", "manifests", *whose, "--identity", identity])])
+
+
+def _as_text(value: object) -> str:
+    """Return an option as its variable has it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, Mapping):
+        return ",".join(f"{key}={text}" for key, text in value.items())
+    if isinstance(value, tuple):
+        return ",".join(value) if isinstance(value[0], str) else json.dumps(value)
+    return str(value)

@@ -77,7 +77,7 @@ class KubernetesProvider(Provider):
         self.name = name
         self.config = config or KubernetesConfig()
         self._api = Api(self.config)
-        self._infrastructure = Infrastructure(self._api, self.config, name)
+        self._infrastructure = Infrastructure(self._api, self.config)
         self._troubles = Troubles(self.config.image_pull_grace)
         self._nodes = Nodes(self._api, self.config.lost_node_timeout)
         self._ends = Ends(self.config.lost_node_timeout)

@@ -14,7 +14,7 @@ from hodei.address import Address
 from hodei_providers.config import options_of
 from hodei_providers.contract import Resources
 from hodei_providers.kubernetes import ImagePullPolicy, ImageUser, KubernetesConfig, OtpDelivery, PodSecurityStandard
-from hodei_providers.kubernetes.manifests import make_files
+from hodei_providers.kubernetes.manifests import make_files, manifests_command
 from hodei_providers.kubernetes.network import find_place
 from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -140,6 +140,16 @@ def test_each_option_changes_what_it_is_for_and_nothing_else(option: str) -> Non
     value, expected = CHANGES[option]
     before, after = made(config), made(dataclasses.replace(config, **{option: value}))
     assert {name for name in before if before[name] != after[name]} == expected
+
+
+@pytest.mark.parametrize("option", CHANGES)
+def test_the_command_for_an_administrator_has_each_option_that_decides_what_it_prints(option: str) -> None:
+    """And no other: an administrator has a shell of their own."""
+    value, expected = CHANGES[option]
+    command = manifests_command(dataclasses.replace(KubernetesConfig(), **{option: value}), "someone", None)
+    # Those are read for tenants' namespaces alone.
+    decides = FILES in expected or option == "image_pull_secrets"
+    assert (f"HODEI_K8S_{option.upper()}=" in command) is decides
 
 
 @pytest.mark.parametrize("option", ELSEWHERE)

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
+import yaml
 from aiohttp import web
 
+from hodei.address import Address
 from hodei_faults.played_api import playing
+from hodei_providers.kubernetes import PodSecurityStandard
 from hodei_providers.kubernetes import infrastructure as module
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.kubernetes.capacity import Cluster
 from hodei_providers.kubernetes.health import check_health
 from hodei_providers.kubernetes.infrastructure import Infrastructure
+from hodei_providers.kubernetes.manifests import make_files, make_namespace_parts
+from hodei_providers.kubernetes.network import find_place
 from hodei_providers.kubernetes.spaces import Spaces
 
 TENANTS = {"home": "", "t-foreign": "foreign", "t-acme": "acme"}
@@ -74,28 +84,74 @@ async def test_a_tenants_namespace_that_can_t_be_seen_to_holds_up_no_other_and_i
             assert (health.degraded, health.message) == (False, "")
 
 
+WHO = "an outside user"
+
+
+async def refuse(request: web.Request) -> web.StreamResponse:
+    """Play an API that lets the server make nothing."""
+    if request.path.endswith("/selfsubjectreviews"):
+        return web.json_response({"status": {"userInfo": {"username": WHO}}})
+    return web.json_response({"message": f'User "{WHO}" cannot do it'}, status=403)
+
+
 @pytest.mark.parametrize(
-    ("name", "tenant", "command"),
+    ("tenant", "command"),
     [
-        ("kubernetes", "", "hodei k8s manifests --identity 'an outside user'"),
-        ("kubernetes", "acme", "hodei k8s manifests --tenant acme --identity 'an outside user'"),
-        ("east", "", "hodei k8s manifests --provider east --identity 'an outside user'"),
+        ("", "hodei k8s manifests --identity 'an outside user'"),
+        ("acme", "hodei k8s manifests --tenant acme --identity 'an outside user'"),
     ],
 )
 async def test_what_may_not_be_made_names_the_command_that_prints_it_for_this_server(
-    tmp_path: Path, name: str, tenant: str, command: str
+    tmp_path: Path, tenant: str, command: str
 ) -> None:
-    """With the provider's own options, for the tenant's namespace, bound to whom the server is."""
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        if request.path.endswith("/selfsubjectreviews"):
-            return web.json_response({"status": {"userInfo": {"username": "an outside user"}}})
-        return web.json_response({"message": 'User "an outside user" cannot do it'}, status=403)
-
-    async with asyncio.timeout(60), playing(answer, tmp_path) as config, Api(config) as api:
-        infrastructure = Infrastructure(api, config, name)
+    """For the tenant's namespace, bound to whom the server is."""
+    async with asyncio.timeout(60), playing(refuse, tmp_path) as config, Api(config) as api:
+        infrastructure = Infrastructure(api, config)
         await infrastructure.ensure("space", tenant)
     assert f"`{command}`" in infrastructure.problems["space"][-1]
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+@pytest.mark.parametrize("tenant", ["", "acme"])
+async def test_the_command_prints_in_any_shell_what_this_server_would_make(
+    tmp_path: Path, *, tenant: str, dynamic: bool
+) -> None:
+    """Its settings stand before it, where the server listens too, whatever they hold."""
+    egress = {"to": [{"ipBlock": {"cidr": "10.1.0.0/16"}}], "ports": [{"port": 80}]}
+    settings: dict[str, Any] = {
+        "namespace": "team-jobs",
+        "namespace_prefix": "team-",
+        "dynamic_namespaces": dynamic,
+        "image_pull_secrets": ("one", "two"),
+        "pod_security_standard": PodSecurityStandard.BASELINE,
+        "service_account": "team-worker",
+        "default_cpu_request": "100m",
+        "default_cpu_limit": "1",
+        "default_memory_request": "64Mi",
+        "default_memory_limit": "512Mi",
+        "quota": {"pods": "5", "limits.cpu": "10"},
+        "dns_peers": ({"podSelector": {"matchLabels": {"k8s-app": "kube-dns"}}},),
+        "network_egress": (egress,),
+    }
+    server = Address("10.0.0.1", 7000)
+    async with asyncio.timeout(60), playing(refuse, tmp_path) as played:
+        config = dataclasses.replace(played, **settings)
+        async with Api(config) as api:
+            infrastructure = Infrastructure(api, config)
+            infrastructure.listening(server)
+            await infrastructure.ensure("space", tenant)
+    found = re.search("`([^`]*)`", infrastructure.problems["space"][-1])
+    assert found is not None
+    clean = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    printed = await asyncio.to_thread(
+        subprocess.run, ["sh", "-ec", found[1]], env=clean, capture_output=True, text=True, check=True
+    )
+    parts, place = list(yaml.safe_load_all(printed.stdout)), find_place(config, server)
+    if tenant:
+        assert parts == make_namespace_parts("team-acme", config, WHO, place, tenant="acme")
+    else:
+        expected = [part for file in make_files(config, WHO, place).values() for part in file]
+        assert sorted(parts, key=str) == sorted(expected, key=str)
 
 
 async def test_what_an_administrator_may_have_settled_is_looked_at_soon(
