@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 
 import structlog
 
@@ -65,7 +66,9 @@ async def _sweep(
             )
         elif row["cancel_requested_at"] is not None and live.cancel is not None:
             grace = live.cancel.grace.ToMicroseconds()
-            if now > row["cancel_requested_at"] + grace + margin:
+            # A grace that was shortened runs from when it was, and not from the first wish.
+            since_killed = time.monotonic() - live.killed_by
+            if now > row["cancel_requested_at"] + grace + margin and since_killed > attempts.settings.run_margin:
                 if _log_held_up(live, sessions.get(live.worker_id), attempts.settings.run_margin):
                     continue
                 attempts.lose_soon(live, Cause.CANCELLED, "Cancelled; its worker did not confirm, and was removed")

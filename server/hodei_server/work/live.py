@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from google.protobuf.duration_pb2 import Duration
@@ -47,6 +49,8 @@ class LiveAttempt:
     """One attempt from its assignment to its end.
 
     :ivar cancel: the stop that was asked for; sent again after each reconnect.
+    :ivar killed_by: monotonic seconds; by then a worker that was told at once of each wish to stop has killed it: of
+        several wishes the one counts whose grace ends first.
     :ivar result: the first result there was; no other counts.
     :ivar unwritten_start: writes down that the process runs, where that was told and is not written yet.
     :ivar losing: its worker is being given up.
@@ -67,6 +71,7 @@ class LiveAttempt:
     started: bool = False
     run_sent: bool = False
     cancel: wire.CancelAttempt | None = None
+    killed_by: float = math.inf
     result: wire.AttemptResult | None = None
     losing: bool = False
     lost_by: tuple[Cause, str] | None = None
@@ -117,6 +122,7 @@ class LiveAttempt:
             grace.CopyFrom(self.spec.cancel_grace)
         else:
             grace.FromMilliseconds(int(default_grace * 1000))
+        self.killed_by = min(self.killed_by, time.monotonic() + grace.ToTimedelta().total_seconds())
         self.cancel = wire.CancelAttempt(
             attempt_uid=self.attempt_uid,
             epoch=self.epoch,

@@ -37,13 +37,15 @@ AHEAD, LONG = 7200 * 10**6, 3600.0
 class Clocks:
     """The clocks of the servers of this process.
 
-    :ivar ahead: whether every job looks to them as though hours had passed, in which the server was there.
+    :ivar jump: whether they are to go ahead by hours as they look next.
+    :ivar ahead: whether they have: jobs look to them as though the server had been there for as long.
     :ivar margin: what they give workers, in seconds, where it is not the setting's.
     :ivar sweeps: how often they have looked at all jobs.
     """
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.ahead = False
+        self.jump = False
         self.margin: float | None = None
         self.sweeps = 0
         self._sweep, self._active = clocks._sweep, active_attempts
@@ -54,6 +56,10 @@ class Clocks:
         """Look at all jobs."""
         if self.margin is not None:
             attempts.settings = dataclasses.replace(attempts.settings, run_margin=self.margin)
+        if self.jump:
+            self.ahead, self.jump = True, False
+            for live in attempts.live:
+                live.killed_by -= AHEAD / 1e6
         if self.ahead:
             presence = Mock(seconds=lambda: math.inf, since=lambda: -math.inf)
         await self._sweep(attempts, sessions, database, presence, patience)
@@ -112,7 +118,7 @@ async def test_a_job_whose_log_finds_no_room_keeps_its_outcome(
             await until(lambda: any(each["event"] == "log.write_failed" for each in said))
             if how == "cancelled":
                 await client.cancel(job, grace=1.0)
-            hands.ahead = True
+            hands.jump = True
             await hands.looked()
             disk.free()
             outcome = await client.wait(job)
@@ -120,6 +126,28 @@ async def test_a_job_whose_log_finds_no_room_keeps_its_outcome(
             assert (await client.receipt(job)).complete
             log = [event.data async for event in client.logs(job) if isinstance(event, Chunk)]
             assert b"".join(log) == (tmp_path / "printed").read_bytes()
+
+
+async def test_a_grace_that_is_shortened_is_had_from_then_on(client: Client, tmp_path: Path, hands: Clocks) -> None:
+    """W31, L01: its worker has that time, and the job its last words, however long ago it was cancelled first."""
+    script = (
+        f"trap 'touch {tmp_path}/told; while [ ! -e {tmp_path}/go ]; do sleep 0.02; done; echo bye; exit 0' TERM; "
+        f"touch {tmp_path}/up; while :; do sleep 0.02; done"
+    )
+    job = await client.submit(["sh", "-c", script])
+    await until((tmp_path / "up").exists)
+    await client.cancel(job, grace=2 * AHEAD / 1e6)
+    await until((tmp_path / "told").exists)
+    hands.jump = True
+    await hands.looked()
+    await client.cancel(job, grace=LONG)
+    await hands.looked()
+    (tmp_path / "go").touch()
+    assert (await client.wait(job)).state == types_pb2.JOB_STATE_CANCELLED
+    assert (await client.receipt(job)).complete
+    log = b"".join([event.data async for event in client.logs(job) if isinstance(event, Chunk)])
+    # The shell tells of what ended with it, too.
+    assert log.endswith(b"bye\n")
 
 
 class Stuck:
@@ -185,7 +213,7 @@ async def test_a_worker_that_does_not_end_its_job_is_removed_though_there_is_alw
         return await append(self, batch)
 
     monkeypatch.setattr(FileLogStore, "append", slow)
-    hands.ahead = True
+    hands.jump = True
     async with asyncio.timeout(60):
         await Impostor.ended(worker.stream)
     fast.set()
@@ -206,7 +234,7 @@ async def test_a_worker_that_does_not_end_its_job_is_removed_once_its_log_can_be
         monkeypatch.setattr(FileLogStore, "append", without_room)
         await until(lambda: any(each["event"] == "log.write_failed" for each in said))
     newest = worker.sequence
-    hands.ahead = True
+    hands.jump = True
     await hands.looked()
     assert (await client.get(job)).state == types_pb2.JOB_STATE_RUNNING
     full = False
