@@ -79,7 +79,11 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         "run_timeout.",
     ),
     click.option(
-        "--retry-on-exit-code", metavar="CODE", multiple=True, type=int, help="Only with this exit code; repeatable."
+        "--retry-on-exit-code",
+        metavar="CODE",
+        multiple=True,
+        type=int,
+        help="Only failures with this exit code; repeatable. Causes beside it by --retry-on, exit_code among them.",
     ),
     click.option(
         "--infrastructure-retries",

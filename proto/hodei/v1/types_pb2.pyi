@@ -218,11 +218,13 @@ class RetryPolicy(_message.Message):
 
     @_builtins.property
     def on_causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]:
-        """Retry on these causes only; empty means exit code, signal and out of memory."""
+        """Retry on these causes only; empty means exit code, signal and out of memory, or exit code alone where on_exit_codes
+        has some.
+        """
 
     @_builtins.property
     def on_exit_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Retry on these exit codes only; empty means every code but 0."""
+        """Retry on these exit codes only; empty means every code but 0. on_causes, where it has some, must have exit code then."""
 
     def __init__(
         self,

@@ -61,7 +61,8 @@ def decide_retry(
         if infrastructure_failures >= allowed:
             return None
         return Retry(_delay(policy, infrastructure_failures), infrastructure=True)
-    causes = {Cause(value) for value in policy.on_causes} or DEFAULT_RETRY_CAUSES
+    causes = frozenset(Cause(value) for value in policy.on_causes)
+    causes = causes or (frozenset({Cause.EXIT_CODE}) if policy.on_exit_codes else DEFAULT_RETRY_CAUSES)
     if cause not in causes or failures + 1 >= policy.max_attempts:
         return None
     if cause is Cause.EXIT_CODE and policy.on_exit_codes and exit_code not in policy.on_exit_codes:

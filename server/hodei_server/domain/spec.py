@@ -206,6 +206,8 @@ def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
     for place, cause in enumerate(retry.on_causes):
         if cause not in wire.Cause.values() or cause in {wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED}:
             yield Violation(f"spec.retry.on_causes[{place}]", "must be a cause that can be retried")
+    if retry.on_exit_codes and retry.on_causes and wire.CAUSE_EXIT_CODE not in retry.on_causes:
+        yield Violation("spec.retry.on_exit_codes", "needs CAUSE_EXIT_CODE among on_causes, where these are given")
     for place, code in enumerate(retry.on_exit_codes):
         if not 1 <= code <= 255:
             yield Violation(f"spec.retry.on_exit_codes[{place}]", "must lie between 1 and 255")

@@ -81,7 +81,7 @@ INFRASTRUCTURE_CAUSES = frozenset(
         Cause.PROVIDER_ERROR,
     }
 )
-#: What a retry policy that names no cause retries on.
+#: What a retry policy retries on that names neither causes nor exit codes.
 DEFAULT_RETRY_CAUSES = frozenset({Cause.EXIT_CODE, Cause.SIGNAL, Cause.OUT_OF_MEMORY})
 
 

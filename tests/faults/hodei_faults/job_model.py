@@ -80,7 +80,8 @@ class Job:
         policy = self.spec.retry
         user = cause not in INFRASTRUCTURE_CAUSES
         if user:
-            named = list(policy.on_causes) or [wire.CAUSE_EXIT_CODE, wire.CAUSE_SIGNAL, wire.CAUSE_OUT_OF_MEMORY]
+            default = [wire.CAUSE_EXIT_CODE, wire.CAUSE_SIGNAL, wire.CAUSE_OUT_OF_MEMORY]
+            named = list(policy.on_causes) or default[: 1 if policy.on_exit_codes else None]
             wanted = int(cause) in named and (cause is not Cause.EXIT_CODE or exit_code != 0)
             if cause is Cause.EXIT_CODE and policy.on_exit_codes:
                 wanted = wanted and exit_code in policy.on_exit_codes

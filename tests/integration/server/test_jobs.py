@@ -136,6 +136,15 @@ async def test_a_retry_goes_on_in_the_same_follow(client: Client, tmp_path: Path
     assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
 
 
+async def test_a_job_that_is_retried_on_an_exit_code_is_not_on_a_signal(client: Client) -> None:
+    """W38, W07: codes restrict what is retried, they don't come on top of it."""
+    retry = wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], initial_backoff=Duration(nanos=1))
+    job = await client.submit(["sh", "-c", "test $HODEI_ATTEMPT -gt 1 || exit 75; kill -9 $$"], retry=retry)
+    outcome = await client.wait(job)
+    assert (outcome.cause, outcome.signal) == (wire.CAUSE_SIGNAL, 9)
+    assert len((await client.get(job)).attempts) == 2
+
+
 async def test_a_job_that_never_ran_ends_its_log(client: Client) -> None:
     """L26: with an empty receipt and the outcome."""
     await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)

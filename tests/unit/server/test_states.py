@@ -108,11 +108,23 @@ def test_what_the_infrastructure_will_never_do_is_not_asked_for_again() -> None:
 
 
 def test_a_policy_may_name_codes_and_causes() -> None:
-    """Only what it names is retried."""
-    policy = wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], on_causes=[wire.CAUSE_EXIT_CODE])
-    assert decide_retry(policy, Cause.EXIT_CODE, 75, 0, 0) is not None
+    """W38: only what it names is retried; codes without causes are exit codes only."""
+    for causes in ([wire.CAUSE_EXIT_CODE], []):
+        policy = wire.RetryPolicy(max_attempts=3, on_exit_codes=[75], on_causes=causes)
+        assert decide_retry(policy, Cause.EXIT_CODE, 75, 0, 0) is not None
+        assert decide_retry(policy, Cause.EXIT_CODE, 1, 0, 0) is None
+        assert decide_retry(policy, Cause.SIGNAL, None, 0, 0) is None
+        assert decide_retry(policy, Cause.OUT_OF_MEMORY, 75, 0, 0) is None
+    policy.on_causes[:] = [wire.CAUSE_EXIT_CODE, wire.CAUSE_SIGNAL]
+    assert decide_retry(policy, Cause.SIGNAL, None, 0, 0) is not None
     assert decide_retry(policy, Cause.EXIT_CODE, 1, 0, 0) is None
-    assert decide_retry(policy, Cause.SIGNAL, None, 0, 0) is None
+
+
+def test_a_policy_that_would_be_refused_today_is_still_followed() -> None:
+    """W38: a job that was submitted before goes on; of what its policy names, what can happen is retried."""
+    policy = wire.RetryPolicy(max_attempts=3, on_exit_codes=[3], on_causes=[wire.CAUSE_OUT_OF_MEMORY])
+    assert decide_retry(policy, Cause.OUT_OF_MEMORY, None, 0, 0) is not None
+    assert decide_retry(policy, Cause.EXIT_CODE, 3, 0, 0) is None
 
 
 @given(cause=st.sampled_from(list(Cause)), failures=st.integers(0, 200), infrastructure=st.integers(0, 200))
