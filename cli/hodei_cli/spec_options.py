@@ -19,7 +19,8 @@ from hodei_client.specs import to_duration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-CAUSES = [name.removeprefix("CAUSE_").lower() for name in wire.Cause.keys()[1:]]
+#: What a policy may name: the job's own causes. The infrastructure's have an option of their own.
+CAUSES = ["exit_code", "signal", "out_of_memory", "exec_failed", "image", "run_timeout", "secret"]
 
 _OPTIONS: list[Callable[[Any], Any]] = [
     click.option("-f", "--file", "job_file", type=click.Path(dir_okay=False), help="A job as YAML; options win."),
@@ -76,7 +77,7 @@ _OPTIONS: list[Callable[[Any], Any]] = [
         multiple=True,
         type=click.Choice(CAUSES),
         help="Only failures of this cause; repeatable [exit_code, signal, out_of_memory]. Others: exec_failed, image, "
-        "run_timeout.",
+        "run_timeout, secret.",
     ),
     click.option(
         "--retry-on-exit-code",

@@ -219,7 +219,8 @@ class RetryPolicy(_message.Message):
     @_builtins.property
     def on_causes(self) -> _containers.RepeatedScalarFieldContainer[Global___Cause.ValueType]:
         """Retry on these causes only; empty means exit code, signal and out of memory, or exit code alone where on_exit_codes
-        has some.
+        has some. Others that may stand here: exec failed, image, run timeout and secret. Those of the infrastructure are
+        max_infrastructure_retries' alone; a job that waited for too long in the queue, or was cancelled, has ended.
         """
 
     @_builtins.property

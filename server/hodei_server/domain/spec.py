@@ -12,6 +12,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 from hodei.v1 import types_pb2 as wire
 from hodei_server.domain.errors import Violation
 from hodei_server.domain.secrets import check_secrets
+from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
 
 MAX_SPEC_BYTES = 2 << 20
 MAX_STDIN_BYTES = 1 << 20
@@ -23,6 +24,9 @@ MAX_SECONDS = 365 * 86400
 MAX_ARGUMENT_BYTES = (128 << 10) - 1
 #: Exit codes and causes are so few that more of them are a mistake.
 MAX_CHOICES = 255
+
+#: With these a job has ended, whatever its policy says.
+_FINAL_CAUSES = frozenset({wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED, wire.CAUSE_QUEUE_TIMEOUT})
 
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _LABEL_NAME = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
@@ -204,8 +208,13 @@ def _retry(spec: wire.JobSpec) -> Iterator[Violation]:
             yield Violation(f"spec.retry.{name}", f"must have at most {MAX_CHOICES} entries")
             return
     for place, cause in enumerate(retry.on_causes):
-        if cause not in wire.Cause.values() or cause in {wire.CAUSE_UNSPECIFIED, wire.CAUSE_CANCELLED}:
+        if cause not in wire.Cause.values() or cause in _FINAL_CAUSES:
             yield Violation(f"spec.retry.on_causes[{place}]", "must be a cause that can be retried")
+        elif Cause(cause) in INFRASTRUCTURE_CAUSES:
+            yield Violation(
+                f"spec.retry.on_causes[{place}]",
+                "must be a cause of the job's own: the infrastructure's are max_infrastructure_retries' alone",
+            )
     if retry.on_exit_codes and retry.on_causes and wire.CAUSE_EXIT_CODE not in retry.on_causes:
         yield Violation("spec.retry.on_exit_codes", "needs CAUSE_EXIT_CODE among on_causes, where these are given")
     for place, code in enumerate(retry.on_exit_codes):

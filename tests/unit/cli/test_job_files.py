@@ -13,7 +13,8 @@ from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import exit_code_of
 from hodei_cli.job_file import read_job_file
 from hodei_cli.jobs import read_state
-from hodei_cli.spec_options import SECTIONS, JobCommand, build_spec, spec_options
+from hodei_cli.spec_options import CAUSES, SECTIONS, JobCommand, build_spec, spec_options
+from hodei_server.domain.spec import check_spec
 
 
 def build(*arguments: str) -> wire.JobSpec:
@@ -136,6 +137,7 @@ def test_a_script_says_by_its_first_line_what_runs_it(
         (["--timeout", "soon", "--", "true"], "--timeout"),
         (["--memory", "much", "--", "true"], "--memory"),
         (["--retry-on", "sgnal", "--", "true"], "signal"),
+        (["--retry-on", "evicted", "--", "true"], "'evicted' is not one of 'exit_code'"),
         (["--script", "{script}", "--", "true"], "exclude each other"),
         (["--script", "{binary}"], "UTF-8"),
     ],
@@ -148,6 +150,14 @@ def test_mistakes_name_their_option(tmp_path: Path, arguments: list[str], words:
     with pytest.raises(click.UsageError) as caught:
         build(*given)
     assert words in caught.value.format_message()
+
+
+def test_the_causes_of_retry_on_are_those_that_the_server_takes() -> None:
+    """W38: one that is added there is added here."""
+    for cause in wire.Cause.values():
+        name = wire.Cause.Name(cause).removeprefix("CAUSE_").lower()
+        spec = wire.JobSpec(argv=["true"], retry=wire.RetryPolicy(on_causes=[cause]))
+        assert (name in CAUSES) == (not check_spec(spec)), name
 
 
 def write(folder: Path, text: str) -> str:

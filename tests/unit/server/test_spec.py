@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 
 from hodei.v1 import types_pb2 as wire
+from hodei_server.domain.retry import decide_retry
 from hodei_server.domain.spec import RULES, check_spec
+from hodei_server.domain.states import Cause
+
+#: Causes of jobs that have ended whatever their policy says, and none at all.
+ENDS = {Cause.QUEUE_TIMEOUT, Cause.CANCELLED, Cause.UNSPECIFIED}
 
 
 def make(**fields: Any) -> wire.JobSpec:
@@ -96,6 +101,18 @@ def test_a_full_job_is_fine() -> None:
 def test_what_is_wrong_is_named(spec: wire.JobSpec, field: str) -> None:
     """W38: bad input is refused by the name of its field."""
     assert field in [violation.field for violation in check_spec(spec)]
+
+
+def test_a_cause_that_a_policy_can_not_act_on_is_refused() -> None:
+    """W38: infrastructure's failures have a count of their own, and a job that has waited for too long has ended."""
+    for value in wire.Cause.values():
+        cause, policy = Cause(value), wire.RetryPolicy(max_attempts=3, on_causes=[value])
+        found = check_spec(make(retry=policy))
+        retry = decide_retry(policy, cause, 1, 0, 0)
+        acts = retry is not None and not retry.infrastructure and cause not in ENDS
+        assert [violation.field for violation in found] == ([] if acts else ["spec.retry.on_causes[0]"]), cause
+    [told] = check_spec(make(retry={"on_causes": [wire.CAUSE_EVICTED]}))
+    assert "max_infrastructure_retries" in told.description
 
 
 def test_an_unknown_field_is_refused_by_its_number() -> None:
