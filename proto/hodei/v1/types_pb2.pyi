@@ -463,7 +463,9 @@ class JobSpec(_message.Message):
     @_builtins.property
     def script(self) -> Global___Script: ...
     @_builtins.property
-    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    def environment(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """TRACEPARENT and what begins with HODEI_ are kept for Hodei itself, and refused."""
+
     @_builtins.property
     def resources(self) -> Global___Resources: ...
     @_builtins.property

@@ -19,8 +19,8 @@ MAX_LINES = 1000
 _NAME = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,252}")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,252}")
 _FILE = re.compile(r"(?!\.{1,2}\Z)[-A-Za-z0-9_.]{1,253}")
-#: Set for every job; a secret under this name would not be there.
-_TAKEN = frozenset({"TRACEPARENT"})
+#: Set for every job, beside what begins with HODEI_: a variable or a secret under this name would not be there.
+TAKEN_VARIABLES = frozenset({"TRACEPARENT"})
 
 TOO_SHORT = (
     f"has fewer than {MIN_BYTES} bytes besides white space: it could not be told apart from what a log says anyway"
@@ -105,7 +105,7 @@ def _target(field: str, secret: wire.Secret, environment: Mapping[str, str]) -> 
     field = f"{field}.{'variable' if secret.HasField('variable') else 'name'}"
     if not _VARIABLE.fullmatch(target):
         yield Violation(field, "is no name of a variable; say in which variable or file the job finds it")
-    elif target.startswith("HODEI_") or target in _TAKEN:
+    elif target.startswith("HODEI_") or target in TAKEN_VARIABLES:
         yield Violation(field, f"{target} is kept for Hodei itself")
     elif target in environment:
         yield Violation(field, f"{target} is in spec.environment as well")

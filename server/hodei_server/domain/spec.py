@@ -11,7 +11,7 @@ from google.protobuf.unknown_fields import UnknownFieldSet
 
 from hodei.v1 import types_pb2 as wire
 from hodei_server.domain.errors import Violation
-from hodei_server.domain.secrets import check_secrets
+from hodei_server.domain.secrets import TAKEN_VARIABLES, check_secrets
 from hodei_server.domain.states import INFRASTRUCTURE_CAUSES, Cause
 
 MAX_SPEC_BYTES = 2 << 20
@@ -140,6 +140,8 @@ def _environment(spec: wire.JobSpec) -> Iterator[Violation]:
             )
         elif name.startswith("HODEI_"):
             yield Violation(f"spec.environment[{name!r}]", "begins with HODEI_, which is kept for Hodei itself")
+        elif name in TAKEN_VARIABLES:
+            yield Violation(f"spec.environment[{name!r}]", "is kept for Hodei itself, which sets it for every job")
         yield from _argument(f"spec.environment[{name!r}]", f"{name}={value}")
 
 

@@ -66,6 +66,7 @@ def test_a_full_job_is_fine() -> None:
         (make(annotations={"a": "x" * (256 << 10)}), "spec.annotations"),
         (make(environment={"A=B": ""}), "spec.environment['A=B']"),
         (make(environment={"HODEI_X": ""}), "spec.environment['HODEI_X']"),
+        (make(environment={"TRACEPARENT": ""}), "spec.environment['TRACEPARENT']"),
         (make(environment={"A": "\0"}), "spec.environment['A']"),
         (make(working_directory="tmp"), "spec.working_directory"),
         (make(stdin=b"x" * ((1 << 20) + 1)), "spec.stdin"),
