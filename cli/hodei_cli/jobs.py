@@ -187,12 +187,14 @@ def wait_command(ctx: click.Context, /, jobs: Sequence[str], timeout: float | No
 @click.command("cancel")
 @click.argument("jobs", nargs=-1, required=True)
 @click.option("--grace", type=DURATION, help="Between SIGTERM and SIGKILL.")
-@click.option("--force", is_flag=True, help="SIGKILL at once.")
+@click.option("--force", is_flag=True, help="SIGKILL at once; excludes --grace.")
 @click.option("--reason", default="", help="Kept with the job.")
 @click.option("--wait", is_flag=True, help="Until the process is gone.")
 @click.pass_context
 def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -> None:
     """Stop jobs."""
+    if options["force"] and options["grace"] is not None:
+        raise click.UsageError("--force and --grace exclude each other")
 
     async def work(client: Client) -> None:
         for job in jobs:

@@ -81,7 +81,7 @@ class JobCalls(Calls):
         One that has ended stays as it is. Attempts are left out.
 
         :param grace: seconds between SIGTERM and SIGKILL; the job's own when None.
-        :param force: SIGKILL at once.
+        :param force: SIGKILL at once; excludes `grace`.
         :param reason: for people; kept with the job.
         """
         request = job_pb2.CancelJobRequest(job_id=job_id, force=force, reason=reason)

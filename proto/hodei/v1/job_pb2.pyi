@@ -217,7 +217,7 @@ class CancelJobRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     force: _builtins.bool
-    """SIGKILL at once."""
+    """SIGKILL at once; excludes grace."""
     reason: _builtins.str
     """Kept with the job; at most 1024 characters."""
     @_builtins.property

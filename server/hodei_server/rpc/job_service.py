@@ -127,6 +127,8 @@ class JobService(job_pb2_grpc.JobServiceServicer):
         violations: list[Violation] = []
         if request.HasField("grace"):
             violations += check_duration("grace", request.grace, zero=True)
+            if request.force:
+                violations.append(Violation("grace", "can't go with force, which leaves none"))
         refuse([*violations, *check_text("reason", request.reason, 1024)])
         grace_ms = 0 if request.force else request.grace.ToMilliseconds() if request.HasField("grace") else None
         wish = CancelWish(job_id, request.reason, grace_ms)

@@ -109,6 +109,18 @@ async def test_the_first_ctrl_c_cancels_where_it_was_asked_to(server: Any, cli: 
     assert len(server.cancels) == 1
 
 
+async def test_a_cancel_by_force_takes_no_grace(server: Any, cli: Any) -> None:
+    """W38: which of the two was meant is asked for, and nothing is sent."""
+    ran = await cli.run("cancel", "--force", "--grace", "10m", "j1")
+    assert ran.code == 2
+    assert b"--grace" in ran.err
+    assert b"--force" in ran.err
+    assert server.cancels == []
+    assert (await cli.run("cancel", "--force", "j1")).code == 0
+    assert (await cli.run("cancel", "--grace", "10m", "j1")).code == 0
+    assert [(each.force, each.grace.seconds) for each in server.cancels] == [(True, 0), (False, 600)]
+
+
 async def test_a_job_that_ends_right_after_ctrl_c_keeps_its_code(server: Any, cli: Any) -> None:
     """The detaching hasn't happened yet."""
     process = await running(server, cli)

@@ -122,6 +122,18 @@ async def test_a_cancel_reaches_the_process_and_all_it_started(client: Client, t
             os.kill(pid, 0)
 
 
+async def test_a_cancel_with_both_a_grace_and_force_is_refused(client: Client) -> None:
+    """W38: one of the two would be dropped; the job goes on."""
+    job = await client.submit(["sleep", "600"])
+    for grace in (0, 60):
+        with pytest.raises(InvalidRequestError) as refused:
+            await client.cancel(job, grace=grace, force=True)
+        assert [violation.field for violation in refused.value.violations] == ["grace"]
+    assert not (await client.get(job)).HasField("cancel_request_time")
+    await client.cancel(job, force=True)
+    assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
 async def test_a_retry_goes_on_in_the_same_follow(client: Client, tmp_path: Path) -> None:
     """A follower is told that another attempt follows, and gets it."""
     script = f"echo attempt $HODEI_ATTEMPT; test -e {tmp_path}/seen || {{ touch {tmp_path}/seen; exit 1; }}"
