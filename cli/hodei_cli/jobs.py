@@ -11,6 +11,7 @@ import click
 
 from hodei.v1 import job_pb2
 from hodei.v1 import types_pb2 as wire
+from hodei_cli.commands import EXIT_HODEI
 from hodei_cli.display import (
     as_json,
     cause_name,
@@ -30,6 +31,7 @@ from hodei_cli.secret_options import read_secrets, secret_options
 from hodei_cli.session import with_client
 from hodei_cli.values import DURATION, PAIR
 from hodei_client.client import Client
+from hodei_client.errors import HodeiError, UnavailableError
 
 _STATES = [name.removeprefix("JOB_STATE_").lower() for name in wire.JobState.keys()[1:]]
 
@@ -191,23 +193,35 @@ def wait_command(ctx: click.Context, /, jobs: Sequence[str], timeout: float | No
 @click.option("--reason", default="", help="Kept with the job.")
 @click.option("--wait", is_flag=True, help="Until the process is gone.")
 @click.pass_context
-def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -> None:
-    """Stop jobs."""
+def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -> int:
+    """Stop jobs. What is wrong with one is told, and the others are stopped all the same."""
     if options["force"] and options["grace"] is not None:
         raise click.UsageError("--force and --grace exclude each other")
 
-    async def work(client: Client) -> None:
-        for job in jobs:
-            found = await client.cancel(job, grace=options["grace"], force=options["force"], reason=options["reason"])
-            if found.HasField("end_time") and not found.HasField("cancel_request_time"):
-                click.echo(f"hodei: {job} had ended: {state_name(found.state)}", err=True)
-            elif options["wait"] or found.HasField("end_time"):
-                outcome = await client.wait(job)
-                click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
-            else:
-                click.echo(f"hodei: {job} is being cancelled", err=True)
+    async def cancel(client: Client, job: str) -> None:
+        found = await client.cancel(job, grace=options["grace"], force=options["force"], reason=options["reason"])
+        if found.HasField("end_time") and not found.HasField("cancel_request_time"):
+            click.echo(f"hodei: {job} had ended: {state_name(found.state)}", err=True)
+        elif options["wait"] or found.HasField("end_time"):
+            outcome = await client.wait(job)
+            click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
+        else:
+            click.echo(f"hodei: {job} is being cancelled", err=True)
 
-    with_client(ctx, work)
+    async def work(client: Client) -> int:
+        code = 0
+        for job in jobs:
+            try:
+                await cancel(client, job)
+            except UnavailableError:
+                raise  # nor would the server take any other
+            except HodeiError as error:
+                code = EXIT_HODEI
+                for line in str(error).splitlines():
+                    click.echo(f"hodei: {job}: {line}", err=True)
+        return code
+
+    return with_client(ctx, work)
 
 
 @click.command("retry")

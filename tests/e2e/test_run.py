@@ -83,6 +83,18 @@ def test_a_log_is_followed_while_it_is_written(cli: Any) -> None:
     assert cli.run("logs", "--tail", "1", job, check=0).stdout == b"last\n"
 
 
+def test_a_cancel_of_several_stops_those_that_it_can(cli: Any) -> None:
+    """W31: what is wrong with one is told, and leaves none of the others running."""
+    jobs = [cli.run("submit", "--", "sleep", "600", check=0).stdout.decode().strip() for _ in range(2)]
+    done = cli.run("cancel", jobs[0], "jnothing", jobs[1], "jneither")
+    assert done.returncode == 125
+    told = done.stderr.decode().splitlines()
+    assert [line.split()[1].rstrip(":") for line in told] == [jobs[0], "jnothing", jobs[1], "jneither"]
+    assert "there is no job jnothing" in told[1]
+    for job in jobs:
+        assert cli.run("wait", job, "--timeout", "60s", check=130).stderr.endswith(b"cancelled: Cancelled\n")
+
+
 def test_a_cancel_reaches_the_process(cli: Any) -> None:
     """W31: when the command says so, the process is gone."""
     script = "echo $$ > pid; exec sleep 600"
