@@ -10,7 +10,6 @@ import asyncio
 import collections
 import contextlib
 import json
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from types import TracebackType
 from typing import Any, Self
@@ -22,6 +21,7 @@ from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.credentials import find_cluster
 from hodei_providers.kubernetes.errors import refusal
+from hodei_providers.kubernetes.pace import Pace
 from hodei_providers.kubernetes.patience import MAX_RETRY_AFTER, Patience, pause_seconds, retry_after
 from hodei_providers.registry import ProviderSetupError
 
@@ -31,6 +31,8 @@ Manifest = dict[str, Any]
 ATTEMPTS = 4
 #: For as long a call waits for its turn at most: by the rate, so many wait at once.
 MAX_TURN_SECONDS = 30.0
+#: Part of the rate that watches take at most, however many there are: the rest is for those whom somebody waits for.
+WATCHES = 0.5
 APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 #: Who made a field, for server-side apply.
@@ -43,6 +45,7 @@ class Api:
     """One cluster. An asynchronous context manager.
 
     :ivar calls: how many calls ended with which code, by verb and code; 0 is no answer.
+    :ivar watches: the turns of watches, and of the lists that they begin with, before each has its turn as any call.
     """
 
     def __init__(self, config: KubernetesConfig) -> None:
@@ -51,7 +54,8 @@ class Api:
         #: How many calls use a client. One that another has taken the place of is closed when its last call has ended:
         #: closed before, it would leave that call waiting for ever.
         self._calling: collections.Counter[Any] = collections.Counter()
-        self._next_call = 0.0
+        self._pace = Pace(config.api_rate, MAX_TURN_SECONDS)
+        self.watches = Pace(config.api_rate * WATCHES)
         self._patience = Patience()
         self.calls: dict[tuple[str, int], int] = {}
 
@@ -120,6 +124,7 @@ class Api:
         :raise GoneError: by an event or at once: list again.
         """
         query |= {"watch": "true", "timeoutSeconds": str(seconds), "allowWatchBookmarks": "true"}
+        await self.watches.turn()
         # It is for the API to end a watch; one that has gone silent is given up.
         timeout = aiohttp.ClientTimeout(total=seconds + self._config.api_timeout, connect=self._config.api_timeout)
         async with self._open("GET", path, query, timeout=timeout) as response:
@@ -197,7 +202,7 @@ class Api:
         content_type: str = "application/json",
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         assert self._client is not None, "entered"  # noqa: S101 - a provider enters it first
-        await self._pace()
+        await self._pace.turn()
         code = 0
         client = self._client
         self._calling[client] += 1
@@ -244,22 +249,6 @@ class Api:
     def address(self) -> str:
         """Where the cluster's API is, as the kubeconfig says."""
         return str(self._client.configuration.host)
-
-    async def _pace(self) -> None:
-        """Keep to the rate; a burst of one second's calls is let through.
-
-        :raise ProviderUnavailableError: more calls wait for their turn than come to it soon.
-        """
-        now = time.monotonic()
-        turn = max(self._next_call, now - 1.0) + 1.0 / self._config.api_rate
-        if turn - now > MAX_TURN_SECONDS:
-            raise ProviderUnavailableError(
-                f"calls of the API wait for {MAX_TURN_SECONDS:g} s already: HODEI_K8S_API_RATE lets through "
-                f"{self._config.api_rate:g} a second"
-            )
-        self._next_call = turn
-        if turn > now:
-            await asyncio.sleep(turn - now)
 
 
 def _object(text: bytes, asked: str) -> Manifest:

@@ -23,6 +23,8 @@ async def find_cluster(config: KubernetesConfig) -> Configuration:
     found = Configuration()
     # Newer Pythons refuse authorities that lack extensions which no other client of a cluster asks for; many do.
     found.disable_strict_ssl_verification = True
+    # Each watch holds a connection for as long as it lasts: no number of them may keep other calls waiting.
+    found.connection_pool_maxsize = 0
     file = config.kubeconfig or os.environ.get("KUBECONFIG", "")
     paths = [Path(part) for part in file.split(os.pathsep) if part] or [Path.home() / ".kube" / "config"]
     there = await asyncio.to_thread(lambda: any(path.is_file() for path in paths))

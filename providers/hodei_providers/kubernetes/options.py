@@ -88,7 +88,13 @@ class KubernetesOptions:
         written="false",
     )
     namespace_prefix: str = _text("hodei-tenant-", "How these are called: the prefix and the tenant's name.")
-    max_namespaces: int = option(1000, "Tenants that get one; jobs of further ones wait.", positive, written="1000")
+    max_namespaces: int = option(
+        500,
+        "Tenants that get one; jobs of further ones wait. Each has a connection of its own where the server may not "
+        "watch the whole cluster.",
+        positive,
+        written="500",
+    )
     pod_security_standard: PodSecurityStandard = option(  # noqa: RUF009 - it returns a field
         PodSecurityStandard.RESTRICTED,
         "What the namespace's admission enforces and pods keep: `privileged`, `baseline` or `restricted`.",
@@ -239,7 +245,12 @@ class KubernetesOptions:
     max_pods: int = option(100, "Workers at once.", positive, written="100")
     api_timeout: float = option(15.0, "How long one call of the API may take.", duration, written="15s")
     api_rate: float = option(50.0, "Calls of the API a second, at most.", amount, written="50")
-    resync: float = option(30.0, "Between full lists of the pods, behind the watch.", duration, written="30s")
+    resync: float = option(
+        30.0,
+        "Between full lists of the pods, behind the watch; longer with hundreds of namespaces.",
+        duration,
+        written="30s",
+    )
     labels: Mapping[str, str] = option({}, "The provider's, for `required_labels` and `preferred_labels`.", pairs)
     regions: tuple[str, ...] = option((), "For a job's `region`.", words)
     cost_per_hour: float = option(0.0, "For the strategy `lowest-cost`.", amount, written="0")

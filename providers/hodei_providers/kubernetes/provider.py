@@ -265,7 +265,7 @@ class KubernetesProvider(Provider):
                 provider_name=self.name,
                 ends=self._ends,
                 readings=self._readings,
-                resync_seconds=self.config.resync,
+                resync=self._spaces.resync,
                 listed=self._sweep,
                 waiting=self._report,
             )

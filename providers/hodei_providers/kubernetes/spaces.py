@@ -21,6 +21,8 @@ from hodei_providers.kubernetes.watching import PodWatch
 RIGHTS_SECONDS = 300.0
 #: What the watches of namespaces have told and nobody has taken yet; one that has more to tell waits.
 NEWS = 100
+#: Calls of a namespace's watch from one full list to the next, and the part of the API's rate that all watches take.
+CALLS, SHARE = 2, 0.25
 
 
 class Spaces:
@@ -36,6 +38,7 @@ class Spaces:
         self._api = api
         self._config = config
         self._more = asyncio.Event()
+        self._watches = 1
         self._everywhere: tuple[bool, float] | None = None
         #: Where workers were launched, by their ids, until they are gone; there may be a secret of one, and no pod yet.
         self._of_worker: dict[str, str] = {}
@@ -125,6 +128,10 @@ class Spaces:
                 self._everywhere = False, now
         return self._everywhere[0]
 
+    def resync(self) -> float:
+        """Return the seconds from one full list of a namespace's pods to the next: longer, the more are watched."""
+        return max(self._config.resync, self._watches * CALLS / (SHARE * self._config.api_rate))
+
     def _refused(self) -> None:
         """Note that the pods of the whole cluster may not be read, or not any more."""
         self._everywhere = False, time.monotonic()
@@ -163,6 +170,7 @@ class Spaces:
         tasks: dict[str, asyncio.Task[Any]] = {}
         try:
             while True:
+                self._watches = len(self.known)
                 for namespace in self.known.keys() - tasks.keys():
                     watch = _pass_on(make_watch(pods_path(namespace)), news)
                     tasks[namespace] = asyncio.create_task(watch, name=f"watch {namespace}")

@@ -80,6 +80,7 @@ class PodWatch:
     :param ends: told of pods that are gone.
     :param readings: tells where workers are, by their pods.
     :param listed: called with all pods after each full list.
+    :param resync: returns the seconds from one full list to the next.
     :param waiting: called with a worker that can't start yet, whenever the reason is another one.
     """
 
@@ -94,7 +95,7 @@ class PodWatch:
         provider_name: str,
         ends: Ends,
         readings: Readings,
-        resync_seconds: float,
+        resync: Callable[[], float],
         listed: Callable[[Sequence[Mapping[str, Any]]], Awaitable[None]],
         waiting: Callable[[Description], None],
     ) -> None:
@@ -106,7 +107,7 @@ class PodWatch:
         self._figures = figures
         self._ends = ends
         self._readings = readings
-        self._resync_seconds = resync_seconds
+        self._resync = resync
         self._listed = listed
         self._waiting = waiting
         #: The pods of the last list, as the watch has changed them since, by worker id.
@@ -119,7 +120,7 @@ class PodWatch:
     async def descriptions(self) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start; each of these once.
 
-        A watch that breaks goes on from where it was; one that can't (W10), or that is older than `resync_seconds`,
+        A watch that breaks goes on from where it was; one that can't (W10), or that is older than `resync` says,
         begins anew with a full list, which finds what the watch has missed (W09). The API not answering is waited out.
 
         :raise ForbiddenError: the whole cluster may not be watched, or not any more; of a namespace that is waited out.
@@ -142,6 +143,7 @@ class PodWatch:
 
     async def _round(self) -> AsyncIterator[Description]:
         under_way = self._readings.under_way()
+        await self._api.watches.turn()
         listed, version = await list_all(self._api, self._path, labelSelector=self._selector)
         pods = self._own(listed)
         await self._listed(pods)
@@ -156,7 +158,7 @@ class PodWatch:
         for pod in pods:
             for description in self._news(pod):
                 yield description
-        end = time.monotonic() + self._resync_seconds
+        end = time.monotonic() + self._resync()
         while (left := end - time.monotonic()) >= 1.0:
             due = time.monotonic() + max(1.0, min(left, self._troubles.next_due()))
             seconds = math.ceil(due - time.monotonic())

@@ -187,8 +187,8 @@ async def test_calls_beyond_a_second_s_burst_wait_for_their_turn(serve: Serve, m
 
     config = dataclasses.replace(await serve(answer), api_rate=5.0)
     async with Api(config) as api:
-        monkeypatch.setattr("hodei_providers.kubernetes.api.time", SimpleNamespace(monotonic=lambda: clock[0]))
-        monkeypatch.setattr("hodei_providers.kubernetes.api.asyncio", SimpleNamespace(sleep=sleep))
+        monkeypatch.setattr("hodei_providers.kubernetes.pace.time", SimpleNamespace(monotonic=lambda: clock[0]))
+        monkeypatch.setattr("hodei_providers.kubernetes.pace.asyncio", SimpleNamespace(sleep=sleep))
         for _ in range(30):
             await api.get("/api/v1/pods")
     assert clock[0] - 1000.0 >= (30 - 6) / 5.0
@@ -207,10 +207,10 @@ async def test_calls_that_would_wait_for_too_long_are_refused(serve: Serve, monk
         return web.json_response({})
 
     config = dataclasses.replace(await serve(answer), api_rate=4.0)
+    monkeypatch.setattr("hodei_providers.kubernetes.api.MAX_TURN_SECONDS", 2.0)
     async with Api(config) as api:
-        monkeypatch.setattr("hodei_providers.kubernetes.api.time", SimpleNamespace(monotonic=lambda: 1000.0))
-        monkeypatch.setattr("hodei_providers.kubernetes.api.asyncio", SimpleNamespace(sleep=sleep))
-        monkeypatch.setattr("hodei_providers.kubernetes.api.MAX_TURN_SECONDS", 2.0)
+        monkeypatch.setattr("hodei_providers.kubernetes.pace.time", SimpleNamespace(monotonic=lambda: 1000.0))
+        monkeypatch.setattr("hodei_providers.kubernetes.pace.asyncio", SimpleNamespace(sleep=sleep))
         calls = [asyncio.create_task(api.get("/api/v1/pods")) for _ in range(4 + 2 * 4)]
         await asyncio.sleep(0)
         assert waiting == 2 * 4
