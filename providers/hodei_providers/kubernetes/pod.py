@@ -27,7 +27,7 @@ from hodei_providers.kubernetes.layout import (
 )
 from hodei_providers.kubernetes.metadata import make_annotations, make_job_metadata, make_labels, purpose_of
 from hodei_providers.kubernetes.options import ImageUser, OtpDelivery, PodSecurityStandard
-from hodei_providers.kubernetes.resources import gpu_resource, make_agent_resources, make_resources
+from hodei_providers.kubernetes.resources import gpu_resource, gpu_toleration, make_agent_resources, make_resources
 from hodei_providers.kubernetes.strategic_merge import merge_patch
 
 Manifest = dict[str, Any]
@@ -220,7 +220,7 @@ def _tolerations(request: LaunchRequest, config: KubernetesConfig) -> Iterator[M
         seconds = config.toleration_seconds
         yield {"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds}
     if request.resources.gpu_count:
-        yield {"key": gpu_resource(request, config), "operator": "Exists", "effect": "NoSchedule"}
+        yield gpu_toleration(gpu_resource(request, config))
 
 
 def _volumes(request: LaunchRequest, config: KubernetesConfig, owner: Owner) -> Iterator[Manifest]:

@@ -43,6 +43,11 @@ def make_resources(request: LaunchRequest, config: KubernetesConfig) -> Manifest
     return {"requests": requests, "limits": limits}
 
 
+def gpu_toleration(resource: str) -> dict[str, str]:
+    """Return what lets a pod on nodes that keep others away from their GPUs, as is usual there."""
+    return {"key": resource, "operator": "Exists", "effect": "NoSchedule"}
+
+
 def gpu_resource(request: LaunchRequest, config: KubernetesConfig) -> str:
     """Return the extended resource of the GPUs that are asked for.
 

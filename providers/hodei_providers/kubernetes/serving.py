@@ -14,6 +14,7 @@ from hodei_providers.kubernetes.layout import AGENT_TARGET
 from hodei_providers.kubernetes.metadata import make_metadata
 from hodei_providers.kubernetes.network import DEFAULT_PORT
 from hodei_providers.kubernetes.pod import AGENT_SIZE, UID
+from hodei_providers.kubernetes.resources import gpu_toleration
 from hodei_providers.kubernetes.rights import SERVER
 
 Manifest = dict[str, Any]
@@ -186,7 +187,10 @@ def make_prepull(config: KubernetesConfig, images: Sequence[str] = ()) -> list[M
         "terminationGracePeriodSeconds": 1,
         "securityContext": _pod_security(UID),
         "containers": [{"name": "worker", "image": config.worker_image, "command": ["sleep", "infinity"], **always}],
-        "tolerations": [*map(dict, config.tolerations)],
+        "tolerations": [
+            *map(dict, config.tolerations),
+            *map(gpu_toleration, sorted(set(config.gpu_resources.values()))),
+        ],
     }
     if images:
         # Each has run to its end once its image is there.

@@ -52,7 +52,7 @@ CHANGES: Mapping[str, tuple[Any, set[str]]] = {
     "default_storage_limit": ("3Gi", {POD}),
     "agent_memory": ("128Mi", {ASKED}),
     "spool_storage": ("2Gi", {*PODS}),
-    "gpu_resources": ({"default": "amd.com/gpu", "h100": "nvidia.com/gpu"}, {ASKED, OFFERS}),
+    "gpu_resources": ({"default": "amd.com/gpu", "h100": "nvidia.com/gpu"}, {ASKED, PREPULL, OFFERS}),
     "read_only_root": (False, {*PODS}),
     "otp_delivery": (OtpDelivery.ENV, {*PODS}),
     "termination_grace": (60, {*PODS}),

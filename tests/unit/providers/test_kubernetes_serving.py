@@ -10,10 +10,13 @@ import yaml
 from click.testing import CliRunner
 
 from hodei_cli.commands import cli
+from hodei_providers.contract import Resources
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.manifests import make_network_policy
 from hodei_providers.kubernetes.network import written_place
+from hodei_providers.kubernetes.pod import Owner, make_pod
 from hodei_providers.kubernetes.serving import make_hpa, make_prepull, make_server
+from hodei_providers.testing import make_request
 from hodei_server.settings import load_settings
 
 
@@ -113,12 +116,28 @@ def test_images_are_pulled_where_jobs_run() -> None:
         image_pull_secrets=("registry",),
     )
     spec = make_prepull(config, ["user:1", "user:2"])[0]["spec"]["template"]["spec"]
-    assert (spec["nodeSelector"], spec["tolerations"]) == ({"pool": "jobs"}, [toleration])
+    assert spec["nodeSelector"] == {"pool": "jobs"}
+    assert spec["tolerations"][0] == toleration
     assert spec["imagePullSecrets"] == [{"name": "registry"}]
     assert [each["image"] for each in spec["initContainers"]] == ["worker:1", "user:1", "user:2"]
     assert spec["containers"][0]["image"] == "worker:1"
     (part,) = [each for each in printed("--add", "prepull", "--prepull-image", "user:1") if each["kind"] == "DaemonSet"]
     assert part["spec"]["template"]["spec"]["initContainers"][1]["image"] == "user:1"
+
+
+def test_images_are_pulled_to_nodes_with_gpus_too() -> None:
+    """Such a node usually keeps others away, and takes workers that ask for what it has: by their very tolerations."""
+    config = KubernetesConfig(
+        tolerations=({"key": "pool", "operator": "Exists"},),
+        gpu_resources={"default": "nvidia.com/gpu", "h100": "nvidia.com/gpu", "mi300": "amd.com/gpu"},
+    )
+    spec = make_prepull(config)[0]["spec"]["template"]["spec"]
+    assert len(spec["tolerations"]) == 3
+    for kind in ("", "mi300"):
+        request = make_request(resources=Resources(gpu_count=1, gpu_type=kind))
+        pod = make_pod(request, "space", config, Owner("kubernetes"))
+        of_nodes = [each for each in pod["spec"]["tolerations"] if "tolerationSeconds" not in each]
+        assert [each for each in of_nodes if each not in spec["tolerations"]] == []
 
 
 @pytest.mark.parametrize("kind", ["server", "prepull"])
