@@ -15,6 +15,7 @@ from hodei_providers.contract import Resources
 from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.layout import CONTAINER
+from hodei_providers.kubernetes.resources import gpu_toleration
 
 Manifest = Mapping[str, Any]
 #: Of each resource that is summed up: processors in thousandths, bytes, pieces.
@@ -70,13 +71,21 @@ def add(*each: Mapping[str, int]) -> Amounts:
     return total
 
 
+def nothing() -> Amounts:
+    """Return what nodes have that there are none of; of GPUs nothing is said, as `as_resources` does."""
+    return dict.fromkeys(_NAMES.values(), 0)
+
+
 def subtract(one: Mapping[str, int], other: Mapping[str, int]) -> Amounts:
     """Return what the first has beyond the second, of what the first has."""
     return {name: value - other.get(name, 0) for name, value in one.items()}
 
 
 def takes_workers(node: Manifest, config: KubernetesConfig) -> bool:
-    """Whether a worker's pod may be placed on a node, as far as its state, labels and taints go."""
+    """Whether a worker's pod may be placed on a node, as far as its state, labels and taints go.
+
+    One that is kept for jobs with GPUs is one of them: their pods tolerate its taint.
+    """
     spec, labels = node.get("spec") or {}, node["metadata"].get("labels") or {}
     conditions = {each["type"]: each["status"] for each in (node.get("status") or {}).get("conditions") or []}
     if spec.get("unschedulable") or conditions.get("Ready") != "True":
@@ -84,7 +93,8 @@ def takes_workers(node: Manifest, config: KubernetesConfig) -> bool:
     if any(labels.get(key) != value for key, value in config.node_selector.items()):
         return False
     taints = [each for each in spec.get("taints") or [] if each.get("effect") in _REPELLING]
-    return all(any(_tolerates(one, taint) for one in config.tolerations) for taint in taints)
+    tolerations = [*config.tolerations, *(gpu_toleration(each) for each in config.gpu_resources.values())]
+    return all(any(_tolerates(one, taint) for one in tolerations) for taint in taints)
 
 
 def _tolerates(toleration: Manifest, taint: Manifest) -> bool:

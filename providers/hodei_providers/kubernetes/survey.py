@@ -48,6 +48,8 @@ class Survey:
         # A node may be ready a moment before it tells what it has.
         told = [node["status"].get("allocatable") or {} for node in taking]
         allocatable = capacity.add(*(capacity.amounts(each, self._gpus) for each in told))
+        if nodes is not None and not taking:
+            allocatable = capacity.nothing()
         everybody = await self._items(EVERYWHERE, "what others' pods ask", notes) if nodes is not None else None
         placed = [pod for pod in (own if everybody is None else everybody) if pod["spec"].get("nodeName") in names]
         asked = capacity.add(*(capacity.asked_of(pod, self._gpus) for pod in placed if capacity.is_there(pod)))
@@ -60,18 +62,21 @@ class Survey:
             allocatable=allocatable,
             asked=asked if everybody is not None else None,
             used=await self._used(names, notes) if nodes is not None else None,
-            total=capacity.as_resources(*bounds, *await self._quota(own)),
+            total=capacity.as_resources(*bounds, *await self._quota(own, notes)),
             notes=tuple(notes),
         )
         self.done = True
 
-    async def _quota(self, own: Iterable[Mapping[str, Any]]) -> Sequence[Mapping[str, int]]:
+    async def _quota(self, own: Iterable[Mapping[str, Any]], notes: list[str]) -> Sequence[Mapping[str, int]]:
         """Return what the quota of the one namespace leaves, beside the workers there."""
         if self._config.dynamic_namespaces:
             return ()  # each tenant has its own
         try:
             quota = await self._api.get(f"/api/v1/namespaces/{self._config.namespace}/resourcequotas/{QUOTA}")
-        except (ForbiddenError, NotThereError):
+        except NotThereError:
+            return ()
+        except ForbiddenError as error:
+            notes.append(f"what the quota leaves is not known: {error}")
             return ()
         left = capacity.left_by_quota(quota, self._gpus)
         jobs = capacity.add(*(capacity.job_of(pod, self._config) for pod in own))

@@ -89,6 +89,19 @@ def test_nodes_that_take_no_workers_are_not_counted() -> None:
     assert not takes_workers(node(taints=[taint]), KubernetesConfig(tolerations=({"key": "pool", "value": "no"},)))
 
 
+def test_nodes_that_are_kept_for_gpus_are_counted_as_the_pods_of_such_jobs_tolerate_it() -> None:
+    """W15: what their pods don't tolerate keeps these nodes out."""
+    config = KubernetesConfig(gpu_resources={"default": "nvidia.com/gpu", "mi300": "amd.com/gpu"})
+    for key, effect, counted in (
+        ("nvidia.com/gpu", "NoSchedule", True),
+        ("amd.com/gpu", "NoSchedule", True),
+        ("nvidia.com/gpu", "NoExecute", False),
+        ("other.example/gpu", "NoSchedule", False),
+    ):
+        taint = {"key": key, "value": "present", "effect": effect}
+        assert takes_workers(node(taints=[taint]), config) is counted
+
+
 def test_a_pod_takes_the_greater_of_what_runs_before_and_what_stays() -> None:
     """Sidecars stay; the rest of the init containers come one after the other."""
 
@@ -189,6 +202,24 @@ async def test_where_rights_are_missing_what_is_known_counts_and_the_rest_is_tol
     assert survey.cluster.total == Resources(cpu_millis=2000)
     survey = await look(config, [], **{NODES: ForbiddenError("no")})
     assert survey.cluster.total is None
+
+
+@pytest.mark.parametrize("nodes", [[node(unschedulable=True)], []])
+async def test_a_cluster_whose_nodes_take_no_workers_has_nothing_left(nodes: list[Any]) -> None:
+    """W15: where nobody adds nodes, jobs wait for one; that is not the same as no bound."""
+    survey = await look(KubernetesConfig(), [], **{NODES: nodes, PODS: []})
+    assert survey.cluster.total == Resources(1, 1, 1)
+    assert f"0 of {len(nodes)} nodes take workers" in survey.cluster.words()
+
+
+async def test_a_quota_that_may_not_be_read_is_told() -> None:
+    """That there is none is not worth a word."""
+    refused = ForbiddenError('cannot get resource "resourcequotas"')
+    survey = await look(KubernetesConfig(), [], **{NODES: [node()], PODS: [], QUOTA: refused})
+    assert survey.cluster.total == Resources(4000, 8 * GIB, 100 * GIB)
+    assert 'what the quota leaves is not known: cannot get resource "resourcequotas"' in survey.cluster.words()
+    survey = await look(KubernetesConfig(), [], **{NODES: [node()], PODS: []})
+    assert "quota" not in survey.cluster.words()
 
 
 async def test_a_node_that_does_not_tell_yet_what_it_has_counts_as_nothing() -> None:
