@@ -210,7 +210,7 @@ class WorkerService(worker_pb2_grpc.WorkerServiceServicer):
         if live.started and not held and live.result is None:
             self._attempts.lose_soon(live, Cause.WORKER_LOST, "The worker came back without the attempt it had")
         elif held:
-            live.run_sent = True
+            live.run_sent = live.may_have_run = True
             if live.cancel is not None:
                 session.send(wire.ConnectResponse(cancel=live.cancel))
         else:

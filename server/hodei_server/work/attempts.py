@@ -23,6 +23,7 @@ from hodei_logstore.block import make_block
 from hodei_providers.contract import WorkerPhase
 from hodei_server.db.attempts import keep_result
 from hodei_server.db.database import Database, DatabaseUnavailableError
+from hodei_server.db.workers import worker_row
 from hodei_server.domain.blame import of_loss
 from hodei_server.domain.secrets import SecretError
 from hodei_server.domain.states import Cause
@@ -109,6 +110,9 @@ class Attempts:
             log=log,
             started=row["started_at"] is not None,
         )
+        if not live.started:
+            worker = await self._database.read(lambda tx: worker_row(tx, live.worker_id))
+            live.may_have_run = worker is None or worker["hello_at"] is not None
         if row["cancel_requested_at"] is not None:
             live.stop(row["cancel_grace_ms"], self.settings.default_grace, Cause.CANCELLED)
         self._hold(live)
@@ -153,7 +157,7 @@ class Attempts:
     def _send_run(self, session: Session, live: LiveAttempt, secrets: Sequence[types_wire.Secret] = ()) -> None:
         if not live.started:
             session.send(live.run_message(secrets))
-            live.run_sent = True
+            live.run_sent = live.may_have_run = True
         if live.cancel is not None:
             session.send(wire.ConnectResponse(cancel=live.cancel))
 

@@ -89,7 +89,8 @@ class Completion:
                 # The outcome stands, and the log is told not to be what it was; but the worker gets nothing more.
                 lie = f"the log of attempt {live.attempt_uid} is not the one that its checksum was made of"
         elif not by_worker:
-            complete = not live.started
+            # What a worker that is lost had still to say nobody knows, not even whether it had begun.
+            complete = not (live.started or live.may_have_run)
         end = LogEnd(next_sequence=log.durable, complete=complete, open_segment=figures)
         start, prices = live.take_start(), self._settings.prices.get(live.provider)
         log_ttl = self._settings.log_ttl_micros(live.spec.tenant or "default")

@@ -48,6 +48,7 @@ class AttemptSettings:
 class LiveAttempt:
     """One attempt from its assignment to its end.
 
+    :ivar may_have_run: its worker was told to run it, or may have been by the server before this one.
     :ivar cancel: the stop that was asked for; sent again after each reconnect.
     :ivar killed_by: monotonic seconds; by then a worker that was told at once of each wish to stop has killed it: of
         several wishes the one counts whose grace ends first.
@@ -70,6 +71,7 @@ class LiveAttempt:
     log: OpenLog
     started: bool = False
     run_sent: bool = False
+    may_have_run: bool = False
     cancel: wire.CancelAttempt | None = None
     killed_by: float = math.inf
     result: wire.AttemptResult | None = None

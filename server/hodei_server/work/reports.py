@@ -135,5 +135,6 @@ class Reports:
         """
         live = self._own(session, message.attempt_uid, message.epoch)
         if live is not None and not live.started:
+            live.may_have_run = False
             reason = f"The worker refused the job: {printable(message.reason)}"
             self._attempts.lose_soon(live, Cause.PROVIDER_ERROR, reason)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -102,6 +105,26 @@ async def test_a_worker_that_is_killed_is_lost_and_its_job_runs_again(make_setti
         assert outcome.state == wire.JOB_STATE_SUCCEEDED
         attempts = (await client.get(job)).attempts
         assert [attempt.outcome.cause for attempt in attempts] == [wire.CAUSE_WORKER_LOST, wire.CAUSE_EXIT_CODE]
+
+
+async def test_the_log_of_a_job_that_was_lost_while_no_server_was_there_is_not_called_whole(
+    make_settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """L01: its worker was told to run it, and nobody has heard whether it did."""
+    assert callable(make_settings)
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'exec sleep 600'")
+    settings = make_settings(lease="1s")
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        job = await client.submit(["true"], retry=wire.RetryPolicy(max_infrastructure_retries=0))
+        async with aio.insecure_channel(first.worker_address.target) as channel:
+            worker = Impostor(channel, first)
+            await worker.connect(await worker.register())
+    record = json.loads(next(settings.data_dir.rglob("worker.json")).read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+        assert (await client.wait(job)).cause == wire.CAUSE_WORKER_LOST
+        receipt = await client.receipt(job)
+        assert (receipt.complete, receipt.ended) == (False, True)
 
 
 async def test_what_nobody_knows_of_is_removed_after_its_grace(

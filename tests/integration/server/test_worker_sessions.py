@@ -146,6 +146,40 @@ async def test_the_log_of_a_worker_that_is_gone_is_not_waited_for(impostor: Cast
     assert (receipt.chunks, receipt.complete, receipt.ended) == (1, False, True)
 
 
+@pytest.mark.parametrize("heard", [False, True])
+async def test_a_log_is_not_called_whole_whose_worker_is_lost_with_what_it_had_to_say(
+    impostor: Cast, *, heard: bool
+) -> None:
+    """L01: it was told to run the job, and may have; nobody has heard of that, or only of what it holds, by a hello."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    token = await worker.register()
+    stream, run = await worker.connect(token)
+    if heard:
+        stream.cancel()
+        held = worker_pb2.HeldAttempt(attempt_uid=run.attempt_uid, epoch=run.epoch, started=True, next_sequence=50)
+        stream, _ = await worker.greet(token, attempts=[held])
+    stream.cancel()
+    record = json.loads(next(worker.server.settings.data_dir.rglob("worker.json")).read_text())
+    os.kill(record["pid"], signal.SIGKILL)
+    ended = await until_attempt_ended(client, job)
+    assert ended.attempts[0].outcome.cause == types_wire.CAUSE_WORKER_LOST
+    receipt = await client.receipt(job, attempt=1)
+    assert (receipt.complete, receipt.ended) == (False, True)
+
+
+async def test_the_log_of_a_job_that_its_worker_refuses_is_whole(impostor: Cast) -> None:
+    """L01: nothing of it has run."""
+    worker, client = impostor
+    job = await client.submit(["true"])
+    stream, run = await worker.connect(await worker.register())
+    refused = worker_pb2.RunRefused(attempt_uid=run.attempt_uid, epoch=run.epoch, reason="no")
+    await stream.write(worker_pb2.ConnectRequest(run_refused=refused))
+    ended = await until_attempt_ended(client, job)
+    assert ended.attempts[0].outcome.cause == types_wire.CAUSE_PROVIDER_ERROR
+    assert (await client.receipt(job, attempt=1)).complete
+
+
 async def test_a_worker_between_registration_and_hello_is_not_silent_since_the_servers_start(
     impostor: Cast, monkeypatch: pytest.MonkeyPatch
 ) -> None:
