@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import re
 from collections.abc import Iterable, Mapping
@@ -31,6 +32,7 @@ _GPU = "gpu_count"
 _REPELLING = {"NoSchedule", "NoExecute"}
 
 
+@functools.lru_cache(maxsize=4096)  # thousands of pods ask for the same few
 def read_quantity(text: str) -> Decimal:
     """Return a quantity as the API writes it: ``500m``, ``2``, ``64Mi``, ``123456n``, ``1e3``.
 

@@ -142,7 +142,7 @@ class KubernetesProvider(Provider):
     async def _keep_up(self) -> None:
         """See to tenants' namespaces, to what the process before has left and what there is, from time to time."""
         while True:
-            for see_to in (self._see_to_spaces, self._launches.sweep, self._survey.look):
+            for see_to in (self._see_to_spaces, self._launches.sweep, self._survey.keep_current):
                 try:
                     await see_to()
                 except ProviderError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import weakref
 from decimal import Decimal
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -249,3 +251,58 @@ async def test_usage_is_told_where_it_is_measured() -> None:
     survey = await look(KubernetesConfig(), [], **{NODES: nodes, PODS: [], USAGE: usage})
     assert survey.cluster.used == {"cpu_millis": 1500, "memory_bytes": 2 * GIB}
     assert "1.5 processors and 2.0 GiB are in use" in survey.cluster.words()
+
+
+class Weighed(dict[str, Any]):
+    """A pod of which can be said whether it is still in memory."""
+
+
+class Pages(Cluster):
+    """A cluster of so many pages of pods, each of two that ask for 10m; it sees how many are in memory at once."""
+
+    def __init__(self, pages: int) -> None:
+        super().__init__(**{NODES: [node(cpu="1000")]})
+        self.pages = pages
+        self.looks = 0
+        self.kept: list[weakref.ref[Weighed]] = []
+        self.most = 0
+
+    async def get(self, path: str, **query: str) -> Any:
+        """Answer with a page."""
+        if path != PODS:
+            return await super().get(path, **query)
+        at = int(query.get("continue", "1"))
+        self.looks += at == 1
+        self.most = max(self.most, sum(each() is not None for each in self.kept))
+        container = {"resources": {"requests": {"cpu": "10m"}}}
+        items = [
+            Weighed(metadata={"uid": f"{at}-{each}"}, spec={"nodeName": "one", "containers": [container]})
+            for each in range(2)
+        ]
+        self.kept += [weakref.ref(each) for each in items]
+        return {"items": items, "metadata": {"continue": str(at + 1) if at < self.pages else ""}}
+
+
+async def test_all_pods_are_counted_and_no_more_than_a_page_of_them_is_in_memory() -> None:
+    """L08: a cluster may have tens of thousands of them."""
+    cluster = Pages(20)
+    survey = Survey(cluster, KubernetesConfig(), list)  # type: ignore[arg-type]  # it gets, and that is all
+    await survey.look()
+    assert survey.cluster.asked == {"cpu_millis": 2 * 20 * 10}
+    assert len(cluster.kept) == 40
+    assert cluster.most <= 2
+
+
+async def test_a_cluster_of_many_pods_is_looked_at_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W28: by a clock that stands still, then moves; half a minute for six thousand of them."""
+    now = [1000.0]
+    monkeypatch.setattr("hodei_providers.kubernetes.survey.time", SimpleNamespace(monotonic=lambda: now[0]))
+    cluster = Pages(3000)
+    survey = Survey(cluster, KubernetesConfig(), list)  # type: ignore[arg-type]  # it gets, and that is all
+    await survey.keep_current()
+    now[0] += 29.9
+    await survey.keep_current()
+    assert cluster.looks == 1
+    now[0] += 0.2
+    await survey.keep_current()
+    assert cluster.looks == 2
