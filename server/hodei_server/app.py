@@ -21,6 +21,7 @@ from hodei_logstore.contract import LogStore
 from hodei_logstore.file import FileLogStore
 from hodei_providers.registry import ProviderSetupError
 from hodei_server.data_folder import DataFolder, DataFolderError
+from hodei_server.database_lock import DatabaseHeldError, DatabaseLock
 from hodei_server.db.database import Database, DatabaseUnavailableError
 from hodei_server.db.engine import DatabaseAddressError, DatabaseEncodingError, open_engine
 from hodei_server.db.schema_version import SchemaVersionError, require_newest, upgrade
@@ -30,6 +31,7 @@ from hodei_server.log_loops import run_log_loops
 from hodei_server.logs.book import LogBook
 from hodei_server.logs.retention import Retention
 from hodei_server.loops.clocks import clock_loop
+from hodei_server.loops.database_lock import database_lock_loop
 from hodei_server.loops.dispatch import dispatch_loop
 from hodei_server.loops.generation import generation_loop
 from hodei_server.loops.health import health_loop
@@ -76,6 +78,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 STARTUP_ERRORS = (
     DatabaseAddressError,
     DatabaseEncodingError,
+    DatabaseHeldError,
     DatabaseUnavailableError,
     DataFolderError,
     ListenerError,
@@ -135,12 +138,7 @@ class Server:
     async def _start(self) -> None:
         settings, enter, pool_settings = self.settings, self._stack.enter_async_context, self.settings.pools
         folder = self._stack.enter_context(DataFolder(settings.data_dir))
-        engine = open_engine(settings.resolved_database_url, settings.durability)
-        self._stack.callback(engine.dispose)
-        if settings.embedded_database:
-            await asyncio.to_thread(upgrade, engine)
-        await asyncio.to_thread(require_newest, engine)
-        database = await enter(Database(engine, queue_limit=settings.database_queue))
+        database, lock = await self._open_database()
         installation = await identify(database, folder)
         installation_id, server_id = installation.installation_id, installation.server_id
         disk = FileLogStore(settings.data_dir / "logs", durability=settings.durability, committed=LOG_COMMIT.observe)
@@ -229,6 +227,7 @@ class Server:
         run("clocks", lambda: clock_loop(attempts, sessions, database, self._presence, patience=settings.lease))
         run("pings", lambda: ping_loop(worker_service, self._presence, settings.ping_interval))
         run("leases", lambda: lease_loop(leases, sessions, database, settings.ping_interval))
+        run("database lock", lambda: database_lock_loop(lock))
         run("generation", lambda: generation_loop(installation))
         run("health", lambda: health_loop(fleet))
         strays = Strays(fleet, database, installation_id, settings.stray_grace)
@@ -254,10 +253,20 @@ class Server:
             listen=str(self.address),
             worker_listen=str(self.worker_address),
             data=str(settings.data_dir),
-            database=engine.url.render_as_string(hide_password=True),
+            database=database.engine.url.render_as_string(hide_password=True),
             durability=settings.durability,
             providers=sorted(providers),
         )
+
+    async def _open_database(self) -> tuple[Database, DatabaseLock]:
+        settings = self.settings
+        engine = open_engine(settings.resolved_database_url, settings.durability)
+        self._stack.callback(engine.dispose)
+        if settings.embedded_database:
+            await asyncio.to_thread(upgrade, engine)
+        await asyncio.to_thread(require_newest, engine)
+        lock = await self._stack.enter_async_context(DatabaseLock(engine))
+        return await self._stack.enter_async_context(Database(engine, queue_limit=settings.database_queue)), lock
 
     async def _let_in(self, clients: Listener, workers: Listener, probes: Listener) -> None:
         await workers.server.start()

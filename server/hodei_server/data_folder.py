@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from hodei_server.file_lock import FileHeldError, lock_file
 
 
 class DataFolderError(Exception):
@@ -30,21 +31,14 @@ class DataFolder:
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            descriptor = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = lock_file(self.path / "lock")
         except OSError as error:
             raise DataFolderError(f"the data folder {self.path} can't be used: {error.strerror}") from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-            os.close(descriptor)
+        except FileHeldError as error:
             raise DataFolderError(
-                f"another server (process {holder or 'unknown'}) uses the data folder {self.path}: "
+                f"another server (process {error}) uses the data folder {self.path}: "
                 "end it, or give this one a folder of its own with HODEI_DATA_DIR"
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-        self._lock = descriptor
         return self
 
     def __exit__(
