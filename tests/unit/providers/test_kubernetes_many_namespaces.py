@@ -71,7 +71,7 @@ class ManyTenants:
     @contextlib.asynccontextmanager
     async def watched(self, folder: Path, **options: Any) -> AsyncIterator[KubernetesProvider]:
         """Give a provider that watches all of them."""
-        async with asyncio.timeout(60), playing(self.answer, folder) as played:
+        async with asyncio.timeout(50), playing(self.answer, folder) as played:
             own: dict[str, Any] = {"namespace": "home", "namespace_prefix": "of-", "server_address": "10.0.0.1:1"}
             config = dataclasses.replace(played, dynamic_namespaces=True, ensure=False, **own, **options)
             async with KubernetesProvider(config=config) as provider:
