@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
-from collections.abc import Callable, Coroutine, Iterator
-from types import FrameType
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import click
@@ -40,30 +38,30 @@ def with_client(ctx: click.Context, work: Callable[[Client], Coroutine[Any, Any,
     """Run a coroutine with a client. Ctrl-C cancels it; a second one ends the process, whatever is left to close."""
 
     async def run() -> T:
-        with _second_interrupt_ends():
-            async with make_client(ctx) as client:
-                return await work(client)
+        _cancel_on_interrupt()
+        async with make_client(ctx) as client:
+            return await work(client)
 
-    return asyncio.run(run())
-
-
-@contextlib.contextmanager
-def _second_interrupt_ends() -> Iterator[None]:
-    """Let the first Ctrl-C do what asyncio makes of it, and leave the next to the system.
-
-    As an exception in the middle of what closes the event loop, gRPC or the interpreter it only breaks that.
-    """
-    cancel = signal.getsignal(signal.SIGINT)
-
-    def first(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        if callable(cancel):
-            cancel(number, frame)
-
-    if callable(cancel):  # else Ctrl-C is not heeded, as for what runs behind `nohup`
-        signal.signal(signal.SIGINT, first)
     try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is first:
-            signal.signal(signal.SIGINT, cancel)
+        return asyncio.run(run())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None  # nothing else cancels it
+
+
+def _cancel_on_interrupt() -> None:
+    """Let the first Ctrl-C cancel this task, and leave the next to the system.
+
+    The loop is woken for it; what asyncio itself does may come just before the loop goes to sleep, and then waits for
+    the next thing that happens. As an exception in the middle of what closes the event loop, gRPC or the interpreter,
+    a second one only breaks that.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+    def interrupt() -> None:
+        loop.remove_signal_handler(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if task is not None:
+            task.cancel()
+
+    if callable(signal.getsignal(signal.SIGINT)):  # else it is not heeded, as for what runs behind `nohup`
+        loop.add_signal_handler(signal.SIGINT, interrupt)
