@@ -56,9 +56,9 @@ class Queue:
         # What follows a decision is no part of it.
         self._scheduler.launch = lambda live: None  # type: ignore[method-assign]  # noqa: ARG005 - its name
 
-    def _begin(self, _row: Any, _uid: str, _provider: str, worker_id: str) -> Any:
+    def _begin(self, _row: Any, _uid: str, provider: str, worker_id: str) -> Any:
         self._given.append(worker_id)
-        return types.SimpleNamespace(spec=wire.JobSpec())
+        return types.SimpleNamespace(provider=provider, spec=wire.JobSpec())
 
     async def fill(self) -> None:
         """Have workers be busy."""
