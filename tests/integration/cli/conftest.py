@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
@@ -130,10 +131,15 @@ class Cli:
         self.environment = kept | {"HODEI_SERVER": f"127.0.0.1:{server.port}"}
 
     async def start(self, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
-        """Start a command."""
+        """Start a command, which heeds Ctrl-C also where these tests run in the background of a shell."""
         pipe = asyncio.subprocess.PIPE
         options = {"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
-        return await asyncio.create_subprocess_exec(HODEI, *arguments, env=self.environment, **options)
+        # Python heeds none where it begins with SIGINT ignored.
+        heedless = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return await asyncio.create_subprocess_exec(HODEI, *arguments, env=self.environment, **options)
+        finally:
+            signal.signal(signal.SIGINT, heedless)
 
     async def run(self, *arguments: str) -> Ran:
         """Run a command to its end."""
