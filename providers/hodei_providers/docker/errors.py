@@ -33,7 +33,7 @@ _ENDING = re.compile(r"failed to update store|database not open|shutting down", 
 #: What is gone since it was looked at, and is made or fetched again; and what the machine has too little of just now.
 _PASSING = re.compile(
     r"no such (container|image)|resource temporarily unavailable|cannot allocate memory|too many open files"
-    r"|device or resource busy|is already in progress|context deadline exceeded",
+    r"|device or resource busy|text file busy|is already in progress|context deadline exceeded",
     re.IGNORECASE,
 )
 #: What no repetition heals: the container can't be started with this image or these settings.

@@ -182,6 +182,11 @@ def test_an_end_is_told_by_its_type(
             aiodocker.DockerError(500, "OCI runtime create failed: fork/exec: resource temporarily unavailable"),
             ProviderUnavailableError,
         ),
+        # The runtime's program is being replaced, as by an upgrade.
+        (
+            aiodocker.DockerError(500, "OCI runtime start failed: fork/exec /usr/bin/runc: text file busy: <nil>"),
+            ProviderUnavailableError,
+        ),
         (aiodocker.DockerError(409, "removal of container x is already in progress"), ProviderUnavailableError),
         (aiodocker.DockerError(404, "network x not found"), LaunchRejectedError),
         (aiodocker.DockerError(400, "invalid mount config"), LaunchRejectedError),
