@@ -33,6 +33,8 @@ class Ends:
         self._last: dict[str, tuple[str, bool]] = {}
         self._since: dict[str, float] = {}
         self._watches = 0
+        #: Set when a pod has gone, by its worker: for those who wait for that.
+        self._awaited: dict[str, set[asyncio.Event]] = {}
 
     @contextlib.contextmanager
     def watching(self) -> Iterator[None]:
@@ -42,6 +44,27 @@ class Ends:
             yield
         finally:
             self._watches -= 1
+
+    @contextlib.contextmanager
+    def awaited(self, worker_id: str) -> Iterator[asyncio.Event | None]:
+        """Give what is set when a watch tells that a worker's pod has gone; None where nobody watches."""
+        if not self._watches:
+            yield None
+            return
+        event = asyncio.Event()
+        waiting = self._awaited.setdefault(worker_id, set())
+        waiting.add(event)
+        try:
+            yield event
+        finally:
+            waiting.discard(event)
+            if not waiting:
+                self._awaited.pop(worker_id, None)
+
+    def went(self, worker_id: str) -> None:
+        """Wake those who wait for a worker's pod to go."""
+        for event in self._awaited.get(worker_id, ()):
+            event.set()
 
     def removing(self, worker_id: str) -> None:
         """Take note that a worker is being removed: its server lets it in no more."""

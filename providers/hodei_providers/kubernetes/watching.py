@@ -214,6 +214,7 @@ class PodWatch:
 
     def _gone(self, worker_id: str, pod: Mapping[str, Any]) -> list[Description]:
         self._ends.see(pod)
+        self._ends.went(worker_id)
         found = self._tell(read_deleted(pod))
         self._told.pop(worker_id, None)
         self._reasons.pop(worker_id, None)

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from hodei_faults.played_api import playing
 from hodei_providers.contract import Handle, WorkerPhase
-from hodei_providers.kubernetes import ends
+from hodei_providers.kubernetes import ends, removal
 from hodei_providers.kubernetes.provider import KubernetesProvider
 
 HANDLE = Handle("w1", {"namespace": "space", "pod": "hodei-worker-w1"})
@@ -28,11 +28,15 @@ class OnePod:
 
     :param last: the state of its container as it goes.
     :param looks: how often that state may be seen before the pod has gone; only a watch is told in any case.
+    :param takes: seconds from its deletion to its end.
+    :ivar asked: how often the pod was looked at.
     """
 
-    def __init__(self, last: dict[str, Any], *, looks: int = 1) -> None:
+    def __init__(self, last: dict[str, Any], *, looks: int = 1, takes: float = 0.0) -> None:
         self.last = last
         self.looks = looks
+        self.takes = takes
+        self.asked = 0
         self.gone, self.watched = asyncio.Event(), asyncio.Event()
 
     def pod(self, state: dict[str, Any]) -> dict[str, Any]:
@@ -49,8 +53,9 @@ class OnePod:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Play the API."""
         if request.method == "DELETE":
-            self.gone.set()
+            asyncio.get_running_loop().call_later(self.takes, self.gone.set)
             return web.json_response({})
+        self.asked += "/pods/" in request.path
         if "watch" in request.query:
             self.watched.set()
             response = web.StreamResponse()
@@ -102,11 +107,33 @@ async def test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended(
 ) -> None:
     """W08, W14: and not as its object was taken away, by whomever, while a node without a network runs it."""
     monkeypatch.setattr(ends, "LATE_SECONDS", 2.0 if gone else 0.2)
+    monkeypatch.setattr(removal, "WATCHED_POLL_SECONDS", (0.05, 0.05))
     async with watched(OnePod(last, looks=looks), tmp_path) as provider:
         for _ in range(2):
             assert await provider.destroy(HANDLE) is gone
         found = await provider.describe(HANDLE)
         assert (found.phase, found.unconfirmed) == (WorkerPhase.MISSING, True)
+
+
+async def test_a_pod_that_is_watched_is_looked_at_again_when_the_watch_says_that_it_has_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A look is a call; many removals at once would leave none of the API's rate for launches."""
+    monkeypatch.setattr(removal, "WATCHED_POLL_SECONDS", (50.0, 50.0))
+    cluster = OnePod(ENDED, looks=0, takes=0.5)
+    async with watched(cluster, tmp_path) as provider:
+        assert await provider.destroy(HANDLE)
+    assert cluster.asked == 2
+
+
+async def test_a_pod_whose_end_the_watch_does_not_tell_is_found_gone_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W09: a watch may stall, or be away."""
+    monkeypatch.setattr(removal, "WATCHED_POLL_SECONDS", (0.05, 0.05))
+    monkeypatch.setattr(ends.Ends, "went", lambda *_: None)
+    async with watched(OnePod(ENDED, takes=0.2), tmp_path) as provider:
+        assert await provider.destroy(HANDLE)
 
 
 async def test_a_pod_whose_node_is_not_there_any_more_says_so(tmp_path: Path) -> None:
