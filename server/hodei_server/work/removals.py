@@ -18,7 +18,7 @@ from hodei_server.work.sessions import Sessions
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-#: Removals under way at once.
+#: Removals under way at once, of each provider; and as many of workers that were still there after the first try.
 PARALLEL = 16
 #: Seconds between attempts to remove a worker that is not gone yet.
 REMOVAL_RETRY_SECONDS = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -50,6 +50,8 @@ class Removals:
         self._room = room
         # Each its own: one that does not answer keeps no other's workers from going.
         self._slots = {name: asyncio.Semaphore(PARALLEL) for name in providers}
+        # A provider waits for a worker to go: many that don't, as their node has been lost, keep no others from going.
+        self._stuck_slots = {name: asyncio.Semaphore(PARALLEL) for name in providers}
         self._removing: dict[str, asyncio.Task[bool]] = {}
         #: What was asked for in the background and has not come to its end, and whether of an idle worker.
         self._asked: set[tuple[str, bool]] = set()
@@ -102,15 +104,17 @@ class Removals:
     async def _destroy(self, worker_id: str, row: Mapping[Any, Any], grace: float) -> None:
         provider = self._providers.get(row["provider"])
         attempt = 0
+        slots = self._slots
         while provider is not None:
             handle = Handle(worker_id, json.loads(row["handle"]) if row["handle"] else {})
             try:
-                async with self._slots[row["provider"]]:
+                async with slots[row["provider"]]:
                     gone = await provider.destroy(handle, grace=grace)
                     lost = not gone and (await provider.describe(handle)).unconfirmed
                 self.out_of_reach.pop(worker_id, None)
                 if gone:
                     return
+                slots = self._stuck_slots
                 if lost:
                     self.out_of_reach[worker_id] = f"provider {provider.name} has lost sight of it: it may run on there"
             except ProviderError as error:

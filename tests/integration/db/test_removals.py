@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TypeVar
 
 from sqlalchemy import select
@@ -30,6 +30,30 @@ class Hung(MemoryProvider):
         """Wait for ever."""
         await asyncio.Event().wait()
         return await super().destroy(handle, grace=grace)
+
+
+class Stuck(MemoryProvider):
+    """Has workers that don't go: the first time it says so at once, then it waits for them.
+
+    :param stuck: ids of these workers.
+    :ivar waits: how many it waits for.
+    """
+
+    def __init__(self, stuck: Collection[str]) -> None:
+        super().__init__()
+        self._stuck = stuck
+        self._asked: set[str] = set()
+        self.waits = 0
+
+    async def destroy(self, handle: Handle, *, grace: float = 0.0) -> bool:
+        """Say that the worker is still there, or wait for ever."""
+        if handle.worker_id not in self._stuck:
+            return await super().destroy(handle, grace=grace)
+        if handle.worker_id in self._asked:
+            self.waits += 1
+            await asyncio.Event().wait()
+        self._asked.add(handle.worker_id)
+        return False
 
 
 class SlowDatabase(Database):
@@ -99,5 +123,26 @@ async def test_a_provider_that_does_not_answer_keeps_no_others_workers_and_gathe
     # Who waits, and the removal itself.
     assert len(asyncio.all_tasks()) - before <= 2 * len(names)
     async with asyncio.timeout(30):
+        assert await removals.remove("other", "lost")
+    await background.close()
+
+
+async def test_workers_that_do_not_go_keep_no_others_from_going(database: Database) -> None:
+    """W08: as many as there are removals at once are on a node that has been lost."""
+    stuck = [f"w{number}" for number in range(PARALLEL)]
+    provider = Stuck(stuck)
+
+    def workers_of_it(tx: Transaction) -> None:
+        for name in [*stuck, "other"]:
+            insert_workers(tx, [NewWorker(name, "memory", "", b"", "", 5, None)])
+
+    await database.write(workers_of_it)
+    background = Background()
+    removals = Removals({"memory": provider}, database, Sessions(), background, Change())
+    for name in stuck:
+        removals.remove_soon(name, "lost")
+    async with asyncio.timeout(30):
+        while provider.waits < PARALLEL:
+            await asyncio.sleep(0.01)
         assert await removals.remove("other", "lost")
     await background.close()
