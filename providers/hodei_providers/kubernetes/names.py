@@ -31,6 +31,8 @@ _DNS_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
 _NOT_IN_LABEL = re.compile(r"[^-A-Za-z0-9_.]")
 _NOT_IN_NAME = re.compile(r"[^-a-z0-9]")
+#: What RBAC's objects may be called has more than other names: case, and colons. This much of it is kept.
+_NOT_IN_RBAC = re.compile(r"[^-A-Za-z0-9_.:@]")
 MAX_LABEL = 63
 MAX_NAME = 253
 _DIGEST = 10
@@ -81,6 +83,12 @@ def worker_name(worker_id: str) -> str:
     """Return the name of a worker's pod, and of its secret. A pod's name is its host name as well: at most 63."""
     name = f"{WORKER_PREFIX}{worker_id}"
     return name if is_dns_label(name) else _shortened(name, _NOT_IN_NAME, MAX_LABEL)
+
+
+def rbac_name(text: str) -> str:
+    """Return a text as the name of one of RBAC's objects: as it is, or, where that can't be, cut and with a hash."""
+    fits = len(text) <= MAX_NAME and not _NOT_IN_RBAC.search(text)
+    return text if fits else _shortened(text, _NOT_IN_RBAC, MAX_NAME)
 
 
 def _shortened(text: str, bad: re.Pattern[str], most: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hodei_providers.kubernetes import names
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.metadata import make_metadata
 
@@ -22,8 +23,8 @@ SERVER = "hodei-server"
 JOBS_ROLE = "hodei-server-jobs"
 #: What a server needs that makes one namespace's parts, and what one that makes namespaces by itself.
 INFRASTRUCTURE_ROLE, NAMESPACES_ROLE = "hodei-server-infrastructure", "hodei-server-namespaces"
-#: What belongs to no namespace and is read.
-CLUSTER_ROLE = "hodei-server-cluster"
+#: What belongs to no namespace and is read; the second is for a server whose tenants' namespaces others make.
+CLUSTER_ROLE, TENANTS_ROLE = "hodei-server-cluster", "hodei-server-tenants"
 #: What a server reads that copies pull secrets to tenants' namespaces, and what one may have that watches all at once.
 PULL_SECRETS_ROLE, WATCH_ROLE = "hodei-server-pull-secrets", "hodei-server-watch"
 _RBAC = "rbac.authorization.k8s.io"
@@ -78,18 +79,20 @@ def make_subject(identity: str) -> Manifest:
 def make_cluster_roles(config: KubernetesConfig, identity: str) -> list[Manifest]:
     """Return what an administrator applies once that is of no namespace; one role is bound to the server everywhere.
 
-    That is the one to make namespaces by where it does that, else the one to read.
+    That is the one to make namespaces by where it does that, else one to read. Other servers in the cluster have the
+    same roles, word for word, and bindings of their own: what is applied for one takes nothing from another.
     """
-    reading = list(_CLUSTER_RULES)
+    listing = {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]}
+    making = {"apiGroups": [""], "resources": ["namespaces"], "verbs": [*_MAKE, "list"]}
+    bound = CLUSTER_ROLE
     if config.dynamic_namespaces:
-        reading.append({"apiGroups": [""], "resources": ["namespaces"], "verbs": ["list"]})
-    making = [*_CLUSTER_RULES, {"apiGroups": [""], "resources": ["namespaces"], "verbs": [*_MAKE, "list"]}]
-    makes_namespaces = config.dynamic_namespaces and config.ensure
+        bound = NAMESPACES_ROLE if config.ensure else TENANTS_ROLE
     return [
         _role(JOBS_ROLE, JOBS_RULES),
-        _role(CLUSTER_ROLE, reading),
-        _role(NAMESPACES_ROLE, [*making, *_PARTS_RULES]),
-        _binding(NAMESPACES_ROLE if makes_namespaces else CLUSTER_ROLE, identity),
+        _role(CLUSTER_ROLE, _CLUSTER_RULES),
+        _role(TENANTS_ROLE, [*_CLUSTER_RULES, listing]),
+        _role(NAMESPACES_ROLE, [*_CLUSTER_RULES, making, *_PARTS_RULES]),
+        _binding(bound, identity),
         # Bound to nobody: with it a server watches the pods of all tenants at once, but sees everybody else's, too.
         _role(WATCH_ROLE, [{"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]}]),
     ]
@@ -135,12 +138,13 @@ def _role(name: str, rules: Sequence[Rule], namespace: str = "") -> Manifest:
 
 
 def _binding(name: str, identity: str, namespace: str = "") -> Manifest:
-    """Return what binds the role of the same name, in a namespace or in the whole cluster."""
+    """Return what binds a role: in a namespace by the role's own name, in the whole cluster by the server's, too."""
     kind = "Role" if namespace else "ClusterRole"
+    own_name = name if namespace else names.rbac_name(f"{name}:{identity}")
     return {
         "apiVersion": f"{_RBAC}/v1",
         "kind": f"{kind}Binding",
-        "metadata": make_metadata(name, namespace),
+        "metadata": make_metadata(own_name, namespace),
         "roleRef": {"apiGroup": _RBAC, "kind": kind, "name": name},
         "subjects": [make_subject(identity)],
     }

@@ -219,7 +219,7 @@ def make_settings(tmp_path: Path, namespace: str, worker_image: str, monkeypatch
 
 @pytest.fixture
 async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Callable[[str], Awaitable[str]]]:
-    """Return what makes a kubeconfig of an account that has no rights yet."""
+    """Return what makes a kubeconfig of an account that has no rights yet; what is bound to it in the cluster goes."""
     home = f"{namespace}-home"
 
     async def make(name: str) -> str:
@@ -236,6 +236,10 @@ async def account(api: Api, namespace: str, tmp_path: Path) -> AsyncIterator[Cal
 
     await api.create("/api/v1/namespaces", {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
     yield make
+    bindings = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+    for each in (await api.get(bindings))["items"]:
+        if any(subject.get("namespace") == home for subject in each.get("subjects") or []):
+            await api.delete(f"{bindings}/{each['metadata']['name']}")
     await api.delete(f"/api/v1/namespaces/{home}")
 
 

@@ -31,16 +31,8 @@ Account = Callable[[str], Awaitable[str]]
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 
-def renamed(parts: list[dict[str, Any]], namespace: str) -> list[dict[str, Any]]:
-    """Return parts whose ClusterRoleBinding has this test's own name: others bind the same role to others."""
-    for part in parts:
-        if part["kind"] == "ClusterRoleBinding":
-            part["metadata"]["name"] = f"{namespace}-printed"
-    return parts
-
-
 async def test_what_a_server_without_rights_asks_for_heals_it_once_it_is_applied(
-    kubectl: Kubectl, namespace: str, account: Account, played: KubernetesConfig, monkeypatch: pytest.MonkeyPatch
+    kubectl: Kubectl, account: Account, played: KubernetesConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its health has the command, with whom the server is; nobody has to start it again."""
     monkeypatch.setattr(infrastructure, "PROBLEM_SECONDS", 1.0)
@@ -52,26 +44,22 @@ async def test_what_a_server_without_rights_asks_for_heals_it_once_it_is_applied
         assert command is not None, before
         # In a shell that has nothing of this server's.
         variables = dict(each.split("=", 1) for each in shlex.split(command[1]))
-        parts = renamed(await printed(*shlex.split(command[2]), **variables), namespace)
-        try:
-            await kubectl.apply(parts)
+        await kubectl.apply(await printed(*shlex.split(command[2]), **variables))
 
-            async def is_well() -> Health | None:
-                health = await provider.health()
-                return health if health.healthy else None
+        async def is_well() -> Health | None:
+            health = await provider.health()
+            return health if health.healthy else None
 
-            health = await until(is_well)
-            handle = await provider.launch(make_request())
-            await until_phase(provider, handle, WorkerPhase.RUNNING)
-            await destroyed(provider, handle)
+        health = await until(is_well)
+        handle = await provider.launch(make_request())
+        await until_phase(provider, handle, WorkerPhase.RUNNING)
+        await destroyed(provider, handle)
 
-            async def has_no_problem() -> bool:
-                return not (await provider.health()).degraded
+        async def has_no_problem() -> bool:
+            return not (await provider.health()).degraded
 
-            await until(has_no_problem)
-            assert health.healthy
-        finally:
-            await kubectl("delete", "clusterrolebinding", f"{namespace}-printed", "--ignore-not-found")
+        await until(has_no_problem)
+        assert health.healthy
 
 
 async def test_with_the_role_of_its_namespace_alone_a_server_runs_jobs(
@@ -132,24 +120,42 @@ async def test_with_one_namespace_a_server_can_give_itself_nothing_in_another(
     more = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": f"{namespace}-more"}}
     spec = {"containers": [{"name": "a", "image": "busybox:stable"}]}
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "thief"}, "spec": spec}
-    try:
-        await kubectl.apply(renamed(await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace), namespace))
-        await until_allowed(api, identity, "create", "serviceaccounts", namespace=namespace)
-        async with Api(KubernetesConfig(kubeconfig=kubeconfig)) as theirs:
-            await bind(theirs, namespace, "hodei-server-jobs")
+    await kubectl.apply(await printed("--identity", identity, HODEI_K8S_NAMESPACE=namespace))
+    await until_allowed(api, identity, "create", "serviceaccounts", namespace=namespace)
+    async with Api(KubernetesConfig(kubeconfig=kubeconfig)) as theirs:
+        await bind(theirs, namespace, "hodei-server-jobs")
+        with pytest.raises(ForbiddenError):
+            await bind(theirs, namespace, "cluster-admin")
+        with pytest.raises(ForbiddenError):
+            await theirs.merge(f"/api/v1/namespaces/{namespace}-home", weaker)
+        with pytest.raises(ForbiddenError):
+            await theirs.create("/api/v1/namespaces", more, dryRun="All")
+        for place in (f"{namespace}-home", "kube-system"):
             with pytest.raises(ForbiddenError):
-                await bind(theirs, namespace, "cluster-admin")
+                await bind(theirs, place, "hodei-server-jobs")
             with pytest.raises(ForbiddenError):
-                await theirs.merge(f"/api/v1/namespaces/{namespace}-home", weaker)
-            with pytest.raises(ForbiddenError):
-                await theirs.create("/api/v1/namespaces", more, dryRun="All")
-            for place in (f"{namespace}-home", "kube-system"):
-                with pytest.raises(ForbiddenError):
-                    await bind(theirs, place, "hodei-server-jobs")
-                with pytest.raises(ForbiddenError):
-                    await theirs.create(f"/api/v1/namespaces/{place}/pods", pod, dryRun="All")
-    finally:
-        await kubectl("delete", "clusterrolebinding", f"{namespace}-printed", "--ignore-not-found")
+                await theirs.create(f"/api/v1/namespaces/{place}/pods", pod, dryRun="All")
+
+
+async def test_servers_in_one_cluster_keep_their_rights_whatever_is_applied_for_another(
+    kubectl: Kubectl, api: Api, namespace: str, account: Account
+) -> None:
+    """Each has a binding of its own, and the roles are the same for all, whether they make namespaces or not."""
+    settings: dict[str, dict[str, str]] = {
+        "makes-many": {"HODEI_K8S_DYNAMIC_NAMESPACES": "true"},
+        "given-many": {"HODEI_K8S_DYNAMIC_NAMESPACES": "true", "HODEI_K8S_ENSURE": "false"},
+        "makes-one": {},
+        "given-one": {"HODEI_K8S_ENSURE": "false"},
+    }
+    identities = {name: f"system:serviceaccount:{namespace}-home:{name}" for name in settings}
+    for name, variables in settings.items():
+        await account(name)
+        parts = await printed("--identity", identities[name], HODEI_K8S_NAMESPACE=namespace, **variables)
+        await kubectl.apply([part for part in parts if part["kind"].startswith("ClusterRole")])
+    for identity in identities.values():
+        await until_allowed(api, identity, "list", "nodes")
+    await until_allowed(api, identities["makes-many"], "create", "namespaces")
+    await until_allowed(api, identities["given-many"], "list", "namespaces")
 
 
 @pytest.mark.usefixtures("account")

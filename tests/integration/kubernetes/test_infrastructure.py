@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 
@@ -61,9 +60,6 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
     identity = f"system:serviceaccount:{namespace}-home:limited"
     kubeconfig = await account("limited")
     for part in [*make_cluster_roles(played, identity), *make_infrastructure_role(played, identity)]:
-        if part["kind"] == "ClusterRoleBinding":
-            # Of this test's own name: others bind the same role to others.
-            part["metadata"]["name"] = f"{namespace}-limited"
         place = f"/namespaces/{namespace}" if "namespace" in part["metadata"] else ""
         await api.apply(f"{RBAC}{place}/{part['kind'].lower()}s/{part['metadata']['name']}", part)
     await until_allowed(api, identity, "create", "serviceaccounts", namespace=namespace)
@@ -86,8 +82,6 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
                 await provider._api.get(f"/api/v1/namespaces/{namespace}/{path}")
         await destroyed(provider, handle)
         assert await provider.list(INSTALLATION) == []
-    with contextlib.suppress(Exception):
-        await api.delete(f"{RBAC}/clusterrolebindings/{namespace}-limited")
 
 
 async def test_a_server_without_rights_says_which_are_missing(

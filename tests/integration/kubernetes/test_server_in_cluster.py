@@ -120,9 +120,6 @@ async def deploy(
         variables = {**settings, **own}
         parts = await printed("--add", "server", "--add", "hpa", "--server-image", image, *options, **variables)
         for part in parts:
-            if part["kind"] == "ClusterRoleBinding":
-                # Of this test's own name: others bind the same role to others.
-                part["metadata"]["name"] = f"{namespace}-server"
             if part["kind"] == "Deployment" and volume is not None:
                 volumes = part["spec"]["template"]["spec"]["volumes"]
                 volumes[:] = [volume if each["name"] == volume["name"] else each for each in volumes]
@@ -132,7 +129,8 @@ async def deploy(
         await kubectl("-n", place, "rollout", "status", "deployment/hodei-server", PATIENCE)
 
     yield bring_up
-    await kubectl("delete", "clusterrolebinding", f"{namespace}-server", "--ignore-not-found")
+    bound = f"hodei-server-cluster:system:serviceaccount:{place}:hodei-server"
+    await kubectl("delete", "clusterrolebinding", bound, "--ignore-not-found")
 
 
 @pytest.mark.usefixtures("volume")

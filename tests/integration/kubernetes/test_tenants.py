@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import dataclasses
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -40,22 +39,17 @@ def config(played: KubernetesConfig, prefix: str) -> KubernetesConfig:
 
 
 @pytest.fixture
-async def limited(api: Any, namespace: str, account: Account, config: KubernetesConfig) -> AsyncIterator[str]:
+async def limited(api: Any, namespace: str, account: Account, config: KubernetesConfig) -> str:
     """Return a kubeconfig of a server with no more rights than `hodei k8s manifests` gives it."""
     kubeconfig = await account("limited")
     identity = f"system:serviceaccount:{namespace}-home:limited"
     for part in [*make_cluster_roles(config, identity), *make_pull_secrets_role(config, identity)]:
         kind = {"ClusterRole": "clusterroles", "ClusterRoleBinding": "clusterrolebindings"}.get(part["kind"])
-        if part["kind"] == "ClusterRoleBinding":
-            part["metadata"]["name"] = f"{namespace}-limited"
         path = f"{RBAC}/{kind}" if kind else f"{RBAC}/namespaces/{namespace}/{part['kind'].lower()}s"
         await api.apply(f"{path}/{part['metadata']['name']}", part)
     await until_allowed(api, identity, "create", "namespaces")
     await until_allowed(api, identity, "get", "secrets", namespace=namespace, name="registry")
-    yield kubeconfig
-    for name in (f"{namespace}-limited", f"{namespace}-watch"):
-        with contextlib.suppress(Exception):
-            await api.delete(f"{RBAC}/clusterrolebindings/{name}")
+    return kubeconfig
 
 
 async def make_pull_secret(api: Any, namespace: str, auths: str) -> None:

@@ -27,6 +27,7 @@ from hodei_providers.kubernetes.rights import (
     make_cluster_roles,
     make_infrastructure_role,
     make_role_binding,
+    make_subject,
 )
 
 INSIDE = written_place(KubernetesConfig())
@@ -126,6 +127,35 @@ def test_only_a_server_that_makes_tenants_namespaces_has_rights_in_all_of_them()
     assert everywhere >= {*NODES, ("create", "namespaces"), ("create", "rolebindings"), ("bind", "clusterroles")}
     given = dataclasses.replace(config, ensure=False)
     assert bound_everywhere(make_cluster_roles(given, IDENTITY)) == {*NODES, ("list", "namespaces")}
+
+
+def test_what_is_applied_for_one_server_takes_no_right_from_another() -> None:
+    """Of one cluster, where an object that is there under a name is replaced: whoever they are, in whatever order."""
+    one = KubernetesConfig()
+    many = dataclasses.replace(one, dynamic_namespaces=True)
+    servers = {
+        IDENTITY: one,
+        "system:serviceaccount:hodei:another": one,
+        "system:serviceaccount:other:hodei-server": many,
+        "someone": dataclasses.replace(many, ensure=False),
+        "arn:aws:iam::1:role/hodei": one,
+        "arn:aws:iam::1:role-hodei": one,
+        "a" * 300: one,
+        "a" * 301: one,
+    }
+    for order in (list(servers), list(reversed(servers))):
+        there = {}
+        for identity in order:
+            for part in make_cluster_roles(servers[identity], identity):
+                there[part["kind"], part["metadata"]["name"]] = part
+        assert all(len(name) <= 253 and not {"/", "%"} & {*name} for _, name in there)
+        for identity, config in servers.items():
+            theirs = [
+                part
+                for part in there.values()
+                if part.get("subjects", [make_subject(identity)]) == [make_subject(identity)]
+            ]
+            assert bound_everywhere(theirs) == bound_everywhere(make_cluster_roles(config, identity))
 
 
 def test_the_bounds_are_those_that_were_ordered() -> None:
