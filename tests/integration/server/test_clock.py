@@ -14,6 +14,7 @@ import structlog
 from hodei import clock
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Chunk, Client, ClientSettings
+from hodei_faults.ports import fixed_ports
 from hodei_server.app import Server
 from hodei_server.db.clock import confirm_clock
 from hodei_server.db.engine import open_engine
@@ -112,12 +113,10 @@ async def test_a_clock_that_was_moved_across_a_restart_ends_no_job_and_removes_n
     """L21, W05: deadlines are moved with the clock; retention pauses until somebody confirms it."""
     go = tmp_path / "go"
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_MAX_WORKERS", "1")
-    settings = make_settings(retention_interval="100ms", lease="1s", ping_interval="200ms", orphan_after="60s")
+    quick = {"retention_interval": "100ms", "lease": "1s", "ping_interval": "200ms", "orphan_after": "60s"}
+    settings = make_settings(**fixed_ports(), **quick)
     async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
         old, running, waiting = await three_jobs(client, go)
-        settings = settings.model_copy(
-            update={"listen": server.address.target, "worker_listen": f"127.0.0.1:{server.worker_address.port}"}
-        )
     restart_clock(seconds)
     with structlog.testing.capture_logs() as said:
         async with (

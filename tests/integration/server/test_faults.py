@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings, LogPlace, UnavailableError
 from hodei_faults import FaultyProxy, SmallDisk, small_disks, worker_pids
-from hodei_faults.ports import free_port
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -75,13 +75,13 @@ async def test_a_worker_that_is_cut_off_comes_back_and_nothing_is_missing(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     """L18, L28, W19, W35: reset again and again, unreachable for many leases; its job goes on and runs once."""
-    port = free_port()
-    async with FaultyProxy(("127.0.0.1", port)) as proxy:
-        settings = make_settings(worker_listen=f"127.0.0.1:{port}", worker_address=proxy.address, **QUICK)
+    async with FaultyProxy() as proxy:
+        settings = make_settings(worker_address=proxy.address, **QUICK)
         async with (
             Server(settings, ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,
         ):
+            proxy.target = (server.worker_address.host, server.worker_address.port)
             job = await client.submit(talker(tmp_path))
             following = asyncio.create_task(output(client, job))
             await file_appears(tmp_path / "started")
@@ -103,13 +103,13 @@ async def test_a_connection_that_is_as_good_as_dead_is_given_up_and_replaced(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     """L18, W19, W20: pings both ways find it; the worker, which its provider knows to be alive, is not lost."""
-    port = free_port()
-    async with FaultyProxy(("127.0.0.1", port)) as proxy:
-        settings = make_settings(worker_listen=f"127.0.0.1:{port}", worker_address=proxy.address, **QUICK)
+    async with FaultyProxy() as proxy:
+        settings = make_settings(worker_address=proxy.address, **QUICK)
         async with (
             Server(settings, ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,
         ):
+            proxy.target = (server.worker_address.host, server.worker_address.port)
             job = await client.submit(talker(tmp_path))
             following = asyncio.create_task(output(client, job))
             await file_appears(tmp_path / "started")
@@ -147,15 +147,15 @@ async def test_a_worker_that_is_stopped_for_many_leases_is_not_lost(
 
 async def test_a_worker_under_load_answers_its_pings(make_settings: Callable[..., Settings]) -> None:
     """W19: a job that floods its log for many ping intervals keeps its first connection."""
-    port = free_port()
-    async with FaultyProxy(("127.0.0.1", port)) as proxy:
+    async with FaultyProxy() as proxy:
         # Three of these are no time in which a busy machine lets a process do nothing at all.
-        quick = QUICK | {"ping_interval": "1s"}
-        settings = make_settings(worker_listen=f"127.0.0.1:{port}", worker_address=proxy.address, **quick)
+        quick = QUICK | {"ping_interval": "2s"}
+        settings = make_settings(worker_address=proxy.address, **quick)
         async with (
             Server(settings, ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,
         ):
+            proxy.target = (server.worker_address.host, server.worker_address.port)
             job = await client.submit(["sh", "-c", "yes | head -c 200000000; yes > /dev/null & sleep 5; kill $!"])
             outcome = await client.wait(job)
             assert outcome.state == wire.JOB_STATE_SUCCEEDED
@@ -199,8 +199,8 @@ async def test_a_full_disk_under_the_log_delays_a_job_and_costs_no_byte(
     make_settings: Callable[..., Settings], tmp_path: Path
 ) -> None:
     """L01, L14: what can't be made durable is not acknowledged; the worker keeps it until there is room."""
-    settings = make_settings()
-    with SmallDisk(settings.data_dir / "logs", 8 << 20) as disk:
+    settings = make_settings(log_level="warn")
+    with SmallDisk(settings.data_dir / "logs", 8 << 20) as disk, capture_logs() as said:
         async with (
             Server(settings, ephemeral=True) as server,
             Client(settings=ClientSettings(server.address)) as client,
@@ -209,7 +209,9 @@ async def test_a_full_disk_under_the_log_delays_a_job_and_costs_no_byte(
             following = asyncio.create_task(output(client, job))
             await file_appears(tmp_path / "started")
             disk.fill()
-            await asyncio.sleep(1.0)
+            async with asyncio.timeout(60):
+                while not any(each["event"] == "log.write_failed" for each in said):
+                    await asyncio.sleep(0.02)
             before = (await client.receipt(job)).chunks
             (tmp_path / "go").touch()
             await file_appears(tmp_path / "count")

@@ -12,6 +12,7 @@ import pytest
 from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Chunk, Client, ClientSettings
+from hodei_faults.ports import fixed_ports
 from hodei_server.app import Server
 from hodei_server.settings import Settings
 
@@ -66,7 +67,7 @@ async def test_what_an_operator_says_of_one_outlives_the_server(
     two: MakeSettings, state: provider_pb2.ProviderState.ValueType, word: str
 ) -> None:
     """What runs there goes on, what is new waits or goes elsewhere, and is told why, in words; until it is enabled."""
-    settings = two()
+    settings = two(**fixed_ports())
     async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
         ends = first.settings.data_dir / "ends"
         running = await client.submit(["sh", "-c", f"until [ -e {ends} ]; do sleep 0.05; done"], providers=["slow"])
@@ -77,8 +78,7 @@ async def test_what_an_operator_says_of_one_outlives_the_server(
         waiting = await client.submit(["true"], providers=["slow"])
         elsewhere = await client.submit(["true"], providers=["slow", "fast"])
         assert (await client.wait(elsewhere)).state == wire.JOB_STATE_SUCCEEDED
-        again = two(listen=first.address.target, worker_listen=first.worker_address.target)
-    async with Server(again, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
+    async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
         assert {each.name: each.state for each in await client.providers()}["slow"] == state
         (verdict,) = [each for each in (await client.explain(waiting)).providers if each.provider == "slow"]
         assert verdict.reason.startswith(word)

@@ -12,6 +12,7 @@ from sqlalchemy import Delete, Update, delete, update
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.ports import fixed_ports
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema import workers
@@ -42,20 +43,18 @@ async def test_an_attempt_whose_worker_somebody_removes_ends_as_lost(
     make_settings: MakeSettings, tmp_path: Path, change: Delete | Update, *, connected: bool
 ) -> None:
     """W11, W14: whatever became of its row, its process is gone before the job runs again; also after a restart."""
-    settings = make_settings()
+    settings = make_settings(**fixed_ports())
     server: Any = Server(settings, ephemeral=connected)
     async with server, Client(settings=ClientSettings(server.address)) as client:
         job = await client.submit(["sh", "-c", ALONE, str(tmp_path)])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not (tmp_path / "runs").exists():
                 await asyncio.sleep(0.02)
-        address, listener = server.address.target, server.worker_address.target
         if connected:
             _execute(settings, change)
             await _ended(client, job, tmp_path)
     if not connected:
         _execute(settings, change)
-        settings = make_settings(listen=address, worker_listen=listener)
         server = Server(settings, ephemeral=True)
         async with server, Client(settings=ClientSettings(server.address)) as client:
             await _ended(client, job, tmp_path)

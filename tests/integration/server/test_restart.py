@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 from pathlib import Path
@@ -13,6 +12,7 @@ from grpc import aio
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_faults.ports import fixed_ports
 from hodei_providers.contract import Handle, WorkerPhase
 from hodei_providers.process import ProcessProvider
 from hodei_providers.testing import make_request
@@ -21,24 +21,23 @@ from hodei_server.data_folder import DataFolder, DataFolderError
 from hodei_server.db.engine import open_engine
 from hodei_server.db.jobs import CancelWish, request_cancel
 from hodei_server.db.transaction import Transaction
-from hodei_server.settings import Settings
 
 from .conftest import Impostor
 
 
 async def file_appears(path: Path) -> None:
     """Wait for a file."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         while not path.exists():
             await asyncio.sleep(0.02)
 
 
-def fixed_ports(make_settings: object, server: Server) -> Settings:
-    """Return settings for a server in the place of another."""
-    assert callable(make_settings)
-    settings = make_settings(listen=server.address.target, worker_listen=server.worker_address.target)
-    assert isinstance(settings, Settings)
-    return settings
+async def line_appears(path: Path) -> str:
+    """Wait for a file with a whole line in it; return that."""
+    async with asyncio.timeout(60):
+        while not path.exists() or not path.read_text().endswith("\n"):
+            await asyncio.sleep(0.02)
+    return path.read_text().strip()
 
 
 async def test_a_job_outlives_its_server_and_its_log_is_whole(make_settings: object, tmp_path: Path) -> None:
@@ -48,11 +47,10 @@ async def test_a_job_outlives_its_server_and_its_log_is_whole(make_settings: obj
         f"echo run >> {tmp_path}/marks; echo before; touch {tmp_path}/started; "
         f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; echo after; exit 5"
     )
-    async with Server(make_settings()) as first:
-        settings = fixed_ports(make_settings, first)
-        async with Client(settings=ClientSettings(first.address)) as client:
-            job = await client.submit(["sh", "-c", script])
-            await file_appears(tmp_path / "started")
+    settings = make_settings(**fixed_ports())
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
+        job = await client.submit(["sh", "-c", script])
+        await file_appears(tmp_path / "started")
     (tmp_path / "go").touch()
     async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
         outcome = await client.wait(job)
@@ -71,9 +69,9 @@ async def test_a_follow_and_a_watch_go_on_over_a_restart(make_settings: object, 
         f"for i in 1 2 3; do echo line $i; done; touch {tmp_path}/started; "
         f"while [ ! -e {tmp_path}/go ]; do sleep 0.05; done; for i in 4 5 6; do echo line $i; done"
     )
-    first = Server(make_settings())
+    settings = make_settings(**fixed_ports())
+    first = Server(settings)
     await first.__aenter__()
-    settings = fixed_ports(make_settings, first)
     async with Client(settings=ClientSettings(first.address)) as client:
         job = await client.submit(["sh", "-c", script])
 
@@ -98,8 +96,7 @@ async def test_a_worker_that_is_killed_is_lost_and_its_job_runs_again(make_setti
         Client(settings=ClientSettings(server.address)) as client,
     ):
         job = await client.submit(["sh", "-c", script])
-        await file_appears(tmp_path / "workers")
-        killer = await asyncio.create_subprocess_exec("kill", "-9", (tmp_path / "workers").read_text().strip())
+        killer = await asyncio.create_subprocess_exec("kill", "-9", await line_appears(tmp_path / "workers"))
         await killer.wait()
         outcome = await client.wait(job)
         assert outcome.state == wire.JOB_STATE_SUCCEEDED
@@ -119,8 +116,8 @@ async def test_the_log_of_a_job_that_was_lost_while_no_server_was_there_is_not_c
         async with aio.insecure_channel(first.worker_address.target) as channel:
             worker = Impostor(channel, first)
             await worker.connect(await worker.register())
-    record = json.loads(next(settings.data_dir.rglob("worker.json")).read_text())
-    os.kill(record["pid"], signal.SIGKILL)
+            pid = await worker.pid()
+    os.kill(pid, signal.SIGKILL)
     async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
         assert (await client.wait(job)).cause == wire.CAUSE_WORKER_LOST
         receipt = await client.receipt(job)
@@ -177,8 +174,8 @@ async def test_a_job_cancelled_while_its_worker_starts_is_not_run_by_the_server_
     """W16: also where the one before ended between writing the cancel down and giving the worker up."""
     assert callable(make_settings)
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'exec sleep 600'")
-    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
-        settings = fixed_ports(make_settings, first)
+    settings = make_settings(**fixed_ports())
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
         job = await client.submit(["true"])
         async with aio.insecure_channel(first.worker_address.target) as channel:
             worker = Impostor(channel, first)

@@ -15,6 +15,7 @@ import structlog
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings, LogPlace
 from hodei_faults import worker_pids
+from hodei_faults.ports import fixed_ports
 from hodei_server.app import Server
 from hodei_server.installation import RESTORED
 from hodei_server.settings import Settings
@@ -160,11 +161,9 @@ async def test_a_worker_that_nobody_finds_is_refused_and_ends_with_its_job(
 ) -> None:
     """W35: the provider has lost its record and removes nothing; the worker comes back, is told, and goes by itself."""
     monkeypatch.setattr("hodei_server.loops.generation.SECONDS", 0.1)
-    settings = make_settings()
-    data = settings.data_dir
     # Where the workers find the next server.
-    async with Server(settings) as first:
-        settings = make_settings(worker_listen=f"127.0.0.1:{first.worker_address.port}")
+    settings = make_settings(**fixed_ports())
+    data = settings.data_dir
     first = Server(settings)
     await first.__aenter__()
     async with Client(settings=ClientSettings(first.address)) as client:
