@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
+import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ class Impostor:
     async def launched(self, count: int = 1) -> list[tuple[str, str]]:
         """Wait for so many workers to be launched; return their ids and their tokens."""
         folder = self.server.settings.data_dir
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while True:
                 found = [
                     (token.parent.name, token.read_text())
@@ -77,6 +78,16 @@ class Impostor:
                 ]
                 if len(found) >= count:
                     return found
+                await asyncio.sleep(0.02)
+
+    async def pid(self) -> int:
+        """Wait until it is written down which process the one worker is; return that."""
+        folder = self.server.settings.data_dir
+        async with asyncio.timeout(60):
+            while True:
+                for record in folder.glob("providers/process/workers/*/worker.json"):
+                    if pid := int(json.loads(record.read_text())["pid"]):
+                        return pid
                 await asyncio.sleep(0.02)
 
     async def credentials(self) -> tuple[str, str]:
@@ -137,10 +148,13 @@ class Impostor:
 async def impostor(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[tuple[Impostor, Client]]:
-    """Return a server whose provider starts nothing that would register, and a worker to play."""
+    """Return a server whose provider starts nothing that would register, and a worker to play.
+
+    It answers no ping, and is heard for as long as a test takes all the same.
+    """
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_WORKER_COMMAND", "sh -c 'sleep 600'")
     async with (
-        Server(make_settings(), ephemeral=True) as server,
+        Server(make_settings(ping_interval="20s"), ephemeral=True) as server,
         aio.insecure_channel(server.worker_address.target, [("grpc.max_send_message_length", -1)]) as channel,
         Client(settings=ClientSettings(server.address)) as client,
     ):
