@@ -77,7 +77,8 @@ class AnyProvider:
 
     async def test_the_worker_ends_what_runs_for_too_long_and_a_signal_is_told_as_such(self, anywhere: Client) -> None:
         """W05, W07: the job is asked to end, has its last word, and keeps the cause; what kills itself has a signal."""
-        late = await anywhere.submit(["sh", "-c", ASKED], run_timeout=1)
+        # By then it has said so on a busy machine, too.
+        late = await anywhere.submit(["sh", "-c", ASKED], run_timeout=10)
         stubborn = await anywhere.submit(["sh", "-c", "trap '' TERM; sleep 600"], run_timeout=1, cancel_grace=0.2)
         killed = {number: await anywhere.submit(["sh", "-c", f"kill -{number} $$"]) for number in (9, 11, 15)}
         for job in (late, stubborn):
