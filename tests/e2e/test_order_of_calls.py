@@ -53,7 +53,9 @@ def calls_in(trace: Path, threads: set[int]) -> list[Call]:
         if match is None or int(match[1]) not in threads:
             continue
         thread, resumed, name, text = int(match[1]), match[2], match[3], match[4]
-        call = running.pop(thread) if resumed else Call(thread, name, "", place, place)
+        call = running.pop(thread, None) if resumed else Call(thread, name, "", place, place)
+        if call is None:  # it was under way when the trace began
+            continue
         call.text += text.removesuffix("<unfinished ...>")
         call.ended = place
         if text.endswith("<unfinished ...>"):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from hodei.v1 import log_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.logs import print_in_parts
 from hodei_logstore.objects import key_of
 from hodei_server.app import Server
 from hodei_server.settings import Settings
@@ -38,7 +40,7 @@ async def verdicts(client: Client, job: str = "") -> dict[tuple[str, int], wire.
 
 
 async def test_an_archived_log_that_is_damaged_or_missing_is_told_with_its_segment(
-    make_settings: MakeSettings, s3: Any, bucket_name: str, hodei: Any
+    make_settings: MakeSettings, s3: Any, bucket_name: str, hodei: Any, tmp_path: Path
 ) -> None:
     """L20: wherever the bit is; the other segments and logs are sound, and so is this one once it is put right."""
     settings = make_settings(log_segment="64Ki")
@@ -46,10 +48,9 @@ async def test_an_archived_log_that_is_damaged_or_missing_is_told_with_its_segme
         Server(settings, ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["sh", "-c", "for i in 1 2 3; do seq 30000; sleep 0.5; done"])
+        job = await print_in_parts(client, tmp_path, 3)
         other = await client.submit(["seq", "10"])
-        for each in (job, other):
-            await client.wait(each)
+        await client.wait(other)
         async with asyncio.timeout(60):
             while any(path.is_file() for path in (settings.data_dir / "logs").rglob("*")):
                 await asyncio.sleep(0.05)

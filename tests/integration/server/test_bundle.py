@@ -134,7 +134,8 @@ async def test_a_part_that_cannot_be_had_is_told_and_the_rest_is_there(
     job = await client.submit(["seq", "30000"])
     await client.wait(job)
     async with asyncio.timeout(60):
-        while not (found := list((server.settings.data_dir / "logs").rglob("*.sealed"))):
+        logs = server.settings.data_dir / "logs"
+        while not (found := list(logs.rglob("*.sealed"))) or list(logs.rglob("*.open")):
             await asyncio.sleep(0.05)
     [path] = found
     whole = path.read_bytes()

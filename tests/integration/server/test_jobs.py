@@ -44,11 +44,16 @@ async def test_a_job_runs_and_its_streams_are_kept_apart(client: Client) -> None
     assert await read(client, job, STDERR) == b"err\n"
 
 
-async def test_streams_that_take_turns_are_each_whole_and_in_order(client: Client) -> None:
+async def test_streams_that_take_turns_are_each_whole_and_in_order(client: Client, tmp_path: Path) -> None:
     """L16: the sequence tells in which order the output was read, and each chunk of which stream it is."""
-    script = "i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done; sleep 0.2; echo last >&2"
-    job = await client.submit(["sh", "-c", script])
-    chunks = [event async for event in client.logs(job) if isinstance(event, Chunk)]
+    turns = "i=0; while [ $i -lt 300 ]; do echo out $i; echo err $i >&2; i=$((i + 1)); done"
+    job = await client.submit(["sh", "-c", f"{turns}; until [ -e {tmp_path}/go ]; do sleep 0.02; done; echo last >&2"])
+    chunks: list[Chunk] = []
+    async for event in client.logs(job):
+        if isinstance(event, Chunk):
+            chunks.append(event)
+            if sum(chunk.data.count(b"\n") for chunk in chunks) == 600:
+                (tmp_path / "go").touch()
     assert [chunk.sequence for chunk in chunks] == list(range(len(chunks)))
     for stream, name, end in ((STDOUT, "out", ""), (STDERR, "err", "last\n")):
         data = b"".join(chunk.data for chunk in chunks if chunk.stream == stream)
@@ -111,13 +116,13 @@ async def test_a_cancel_reaches_the_process_and_all_it_started(client: Client, t
         if event.event.state == wire.JOB_STATE_RUNNING:
             break
     async with asyncio.timeout(30):
-        while not (tmp_path / "child").exists() or not (tmp_path / "leader").exists():
+        while not all((tmp_path / name).exists() and (tmp_path / name).read_text() for name in ("child", "leader")):
             await asyncio.sleep(0.02)
     await client.cancel(job, grace=0.1)
     outcome = await client.wait(job)
     assert outcome.state == wire.JOB_STATE_CANCELLED
     for name in ("child", "leader"):
-        pid = int((tmp_path / name).read_text() or 0)
+        pid = int((tmp_path / name).read_text())
         with pytest.raises(ProcessLookupError):
             os.kill(pid, 0)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+from pathlib import Path
 from typing import Any
 
 import pytest
 from grpc import aio
 
 from hodei.v1 import log_pb2, log_pb2_grpc
-from hodei_client import STDERR, STDOUT, AttemptEnd, Client, Cut, InvalidRequestError, Line, LogPlace
+from hodei_client import STDERR, STDOUT, AttemptEnd, Chunk, Client, Cut, InvalidRequestError, Line, LogPlace
 from hodei_faults import FaultyProxy
 from hodei_server.app import Server
 
@@ -127,10 +128,13 @@ async def test_a_search_that_breaks_off_before_a_cut_is_told_goes_on_before_it(s
     await client.cancel(job, force=True)
 
 
-async def test_a_log_is_read_between_two_times(client: Client) -> None:
+async def test_a_log_is_read_between_two_times(client: Client, tmp_path: Path) -> None:
     """--since and --until, by the time index: with the first chunk that is as young, to the last that is as old."""
-    job = await client.submit(["sh", "-c", "echo one; sleep 0.3; echo two; sleep 0.3; echo three"])
-    await client.wait(job)
+    script = "for word in one two three; do echo $word; until [ -e $0/$word ]; do sleep 0.02; done; sleep 0.1; done"
+    job = await client.submit(["sh", "-c", script, str(tmp_path)])
+    async for event in client.logs(job):
+        if isinstance(event, Chunk) and event.stream == STDOUT:
+            (tmp_path / event.data.decode().strip()).touch()
     lines = [event async for event in client.search(job, ".", streams=[STDOUT]) if isinstance(event, Line)]
     assert [line.data for line in lines] == [b"one\n", b"two\n", b"three\n"]
 

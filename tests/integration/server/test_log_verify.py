@@ -10,6 +10,7 @@ from grpc import aio
 
 from hodei.v1 import log_pb2 as wire
 from hodei_client import Chunk, Client, ClientSettings, NotFoundError
+from hodei_faults.logs import print_in_parts
 from hodei_server.app import Server
 
 
@@ -40,7 +41,7 @@ async def sealed(folder: Path, count: int) -> list[Path]:
 
 
 @pytest.mark.parametrize("place", ["first", "middle", "last"])
-async def test_a_flipped_bit_is_found_and_its_segment_named(make_settings: object, place: str) -> None:
+async def test_a_flipped_bit_is_found_and_its_segment_named(make_settings: object, tmp_path: Path, place: str) -> None:
     """Among several segments of several logs, wherever the bit is."""
     assert callable(make_settings)
     settings = make_settings(log_segment="64KiB")
@@ -48,10 +49,9 @@ async def test_a_flipped_bit_is_found_and_its_segment_named(make_settings: objec
         Server(settings, ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["sh", "-c", "for i in 1 2 3; do seq 30000; sleep 0.5; done"])
+        job = await print_in_parts(client, tmp_path, 3)
         other = await client.submit(["sh", "-c", "seq 10"])
-        for each in (job, other):
-            await client.wait(each)
+        await client.wait(other)
         paths = await sealed(settings.data_dir / "logs", 3)
         before = await found(client)
         assert [log.job_id for log in before] == [job, other]

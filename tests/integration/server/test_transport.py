@@ -257,7 +257,11 @@ async def test_one_trace_runs_from_the_client_through_server_and_worker(make_set
             async with asyncio.timeout(60):
                 while not (tmp_path / "seen").exists() or not (tmp_path / "seen").read_text().strip():
                     await asyncio.sleep(0.02)
-            worker_log = next(server.settings.data_dir.rglob("worker.log")).read_text()
+            file = next(server.settings.data_dir.rglob("worker.log"))
+            async with asyncio.timeout(60):
+                # Of whole lines; it says so when the process is there already.
+                while '"job_id"' not in (worker_log := file.read_text().rpartition("\n")[0]):
+                    await asyncio.sleep(0.02)
             (tmp_path / "go").touch()
             await client.wait(job)
             assert client.trace_id in (await client.get(job)).traceparent
