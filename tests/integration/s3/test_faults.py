@@ -123,7 +123,8 @@ async def test_jobs_go_on_while_s3_fails_and_it_catches_up(
 ) -> None:
     """L20: the log is read from the disk; health and the server's log say what is wrong, and that it is over."""
     faulty.begin(fault)
-    settings = make_settings(s3_endpoint=faulty.s3_proxy.url, log_level="info", s3_read_timeout="1s")
+    timeout = "3s" if fault == "silent" else "30s"
+    settings = make_settings(s3_endpoint=faulty.s3_proxy.url, log_level="info", s3_read_timeout=timeout)
     with capture_logs() as told:
         async with (
             Server(settings, ephemeral=True) as server,
@@ -141,7 +142,9 @@ async def test_jobs_go_on_while_s3_fails_and_it_catches_up(
             await empty(settings.data_dir / "logs")
             assert await read(client, job) == LINES
             assert (await client.receipt(job)).complete
-    assert [entry["event"] for entry in told if entry["event"] == "archive.recovered"] == ["archive.recovered"]
+    events = [entry["event"] for entry in told if entry["event"] in {"archive.failing", "archive.recovered"}]
+    # Each once; and both again where a busy machine's S3 server has fallen silent for that long by itself.
+    assert events == ["archive.failing", "archive.recovered"] * (len(events) // 2 if fault == "silent" else 1)
 
 
 @pytest.mark.skipif(
