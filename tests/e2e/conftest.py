@@ -17,6 +17,13 @@ from hodei_faults.ports import free_port
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
 PATIENCE = 60
+#: The command, but that a first Ctrl-C waits for a second one for as long as a test takes.
+PATIENT = """
+from hodei_cli.main import main
+import hodei_cli.run
+hodei_cli.run.SECOND_CTRL_C_SECONDS = 600.0
+main()
+"""
 
 
 class Cli:
@@ -60,10 +67,13 @@ class Cli:
             assert done.returncode == check, (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start a command in a process group of its own."""
+    def start(self, *arguments: str, patient: bool = False) -> subprocess.Popen[bytes]:
+        """Start a command in a process group of its own.
+
+        :param patient: it waits for a second Ctrl-C.
+        """
         return subprocess.Popen(
-            [HODEI, *arguments],
+            [*((sys.executable, "-c", PATIENT) if patient else (HODEI,)), *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

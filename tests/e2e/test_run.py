@@ -226,7 +226,7 @@ def test_an_interrupt_detaches_and_a_second_one_cancels(cli: Any) -> None:
     """Ctrl-C leaves the job running and says how to go on; twice, it ends it."""
     for interrupts in (1, 2):
         script = f"echo $$ > pid{interrupts}; exec sleep 600"
-        run = cli.start("run", "--workdir", str(cli.folder), "--", "sh", "-c", script)
+        run = cli.start("run", "--workdir", str(cli.folder), "--", "sh", "-c", script, patient=interrupts == 2)
         pid = int(cli.wait_for(f"pid{interrupts}"))
         os.kill(run.pid, signal.SIGINT)
         lines = [run.stderr.readline(), run.stderr.readline()]

@@ -20,6 +20,13 @@ from hodei.v1 import log_pb2 as wire
 from hodei.v1 import types_pb2 as types_wire
 
 HODEI = str(Path(sys.executable).with_name("hodei"))
+#: The same, but that a first Ctrl-C waits for a second one for as long as a test takes.
+PATIENT = """
+from hodei_cli.main import main
+import hodei_cli.run
+hodei_cli.run.SECOND_CTRL_C_SECONDS = 600.0
+main()
+"""
 Context = aio.ServicerContext[Any, Any]
 Said = tuple[wire.LogStream.ValueType, bytes]
 
@@ -130,14 +137,18 @@ class Cli:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("HODEI_")}
         self.environment = kept | {"HODEI_SERVER": f"127.0.0.1:{server.port}"}
 
-    async def start(self, *arguments: str, **options: Any) -> asyncio.subprocess.Process:
-        """Start a command, which heeds Ctrl-C also where these tests run in the background of a shell."""
+    async def start(self, *arguments: str, patient: bool = False, **options: Any) -> asyncio.subprocess.Process:
+        """Start a command, which heeds Ctrl-C also where these tests run in the background of a shell.
+
+        :param patient: it waits for a second Ctrl-C.
+        """
         pipe = asyncio.subprocess.PIPE
         options = {"stdin": asyncio.subprocess.DEVNULL, "stdout": pipe, "stderr": pipe, **options}
         # Python heeds none where it begins with SIGINT ignored.
         heedless = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
-            return await asyncio.create_subprocess_exec(HODEI, *arguments, env=self.environment, **options)
+            program = (sys.executable, "-c", PATIENT) if patient else (HODEI,)
+            return await asyncio.create_subprocess_exec(*program, *arguments, env=self.environment, **options)
         finally:
             signal.signal(signal.SIGINT, heedless)
 

@@ -60,11 +60,11 @@ async def test_the_job_is_submitted_as_it_was_written(server: Any, cli: Any) -> 
     assert server.submits[0].request_id == "mine"
 
 
-async def running(server: Any, cli: Any, *options: str) -> asyncio.subprocess.Process:
+async def running(server: Any, cli: Any, *options: str, patient: bool = False) -> asyncio.subprocess.Process:
     """Start a run whose job says something and goes on."""
     server.said = [(wire.LOG_STREAM_STDOUT, b"going\n")]
     server.hold.clear()
-    process: asyncio.subprocess.Process = await cli.start("run", *options, "--", "sleep", "600")
+    process: asyncio.subprocess.Process = await cli.start("run", *options, "--", "sleep", "600", patient=patient)
     assert process.stdout is not None
     assert await process.stdout.readline() == b"going\n"
     return process
@@ -92,7 +92,7 @@ async def test_ctrl_c_detaches_and_says_what_next(server: Any, cli: Any) -> None
 
 async def test_a_second_ctrl_c_cancels_and_waits_for_the_end(server: Any, cli: Any) -> None:
     """W31: the command ends when the job has."""
-    process = await running(server, cli)
+    process = await running(server, cli, patient=True)
     process.send_signal(signal.SIGINT)
     await hint(process)
     process.send_signal(signal.SIGINT)
@@ -123,7 +123,7 @@ async def test_a_cancel_by_force_takes_no_grace(server: Any, cli: Any) -> None:
 
 async def test_a_job_that_ends_right_after_ctrl_c_keeps_its_code(server: Any, cli: Any) -> None:
     """The detaching hasn't happened yet."""
-    process = await running(server, cli)
+    process = await running(server, cli, patient=True)
     process.send_signal(signal.SIGINT)
     await hint(process)
     server.outcome = types_wire.Outcome(state=FAILED, cause=types_wire.CAUSE_EXIT_CODE, exit_code=5)
