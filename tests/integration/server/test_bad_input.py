@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ class Stage:
         engine.dispose()
         folder = self.server.settings.data_dir
         own = ("hodei.db", "generation", ".")
-        return rows, sorted(path for path in folder.rglob("*") if not path.name.startswith(own))
+        return rows, sorted(path for path in files_below(folder) if not path.name.startswith(own))
 
     def fill(self, method: MethodDescriptor) -> Message:
         """Return a request that is fine."""
@@ -165,6 +166,11 @@ class Stage:
         except aio.AioRpcError as error:
             return error.code(), named(error), error.details() or ""
         return grpc.StatusCode.OK, [], ""
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return what is in a folder and those in it; what goes meanwhile is passed over."""
+    return [Path(path) / name for path, folders, files in os.walk(folder) for name in (*folders, *files)]
 
 
 def rows_of(engine: Engine, query: Select[Any]) -> list[Any]:
@@ -227,8 +233,8 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
         async with asyncio.timeout(60):
             while (
                 [worker.worker_id async for worker in client.workers()]
-                or not any(folder.rglob("*.closed"))
-                or any(folder.rglob("*.open"))
+                or not (suffixes := {path.suffix for path in files_below(folder)}) >= {".closed"}
+                or ".open" in suffixes
                 or any(folder.glob("providers/process/workers/*"))
                 or rows_of(engine, unsealed)
             ):
