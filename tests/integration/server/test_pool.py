@@ -6,8 +6,10 @@ import asyncio
 import collections
 import json
 import sys
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from sqlalchemy.engine import RowMapping
@@ -15,6 +17,7 @@ from sqlalchemy.engine import RowMapping
 from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.ports import fixed_ports
 from hodei_server.app import Server
 from hodei_server.loops.leases import Leases
 from hodei_server.settings import Settings, SettingsError
@@ -97,7 +100,7 @@ async def test_the_command_shows_which_workers_are_warm(make_settings: MakeSetti
         async for event in client.watch(running):
             if event.event.state == wire.JOB_STATE_RUNNING:
                 break
-        ready = {each.worker_id async for each in client.workers() if each.warm}
+        ready = {each.worker_id async for each in client.workers() if each.warm and each.connected}
         async with asyncio.timeout(60):
             while len(ready) < 2:
                 await asyncio.sleep(0.05)
@@ -159,9 +162,9 @@ async def test_idle_workers_give_way_to_a_job_that_can_have_none_of_them(make_se
 
 async def test_the_next_server_has_the_pool_of_the_one_before(make_settings: MakeSettings) -> None:
     """Warm workers come back with their sessions; an ephemeral server leaves none behind."""
-    async with Server(make_settings()) as first, Client(settings=ClientSettings(first.address)) as client:
+    settings = make_settings(**fixed_ports())
+    async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
         ready = await warm(client, 2)
-        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
     async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
         assert await warm(client, 2) == ready
         provider = second.settings.data_dir / "providers" / "process" / "workers"
@@ -281,18 +284,20 @@ async def test_the_pool_follows_what_jobs_take_and_goes_back(
     make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From none to as many as jobs took of late; once that is past, what waits is let go."""
+    ahead = 0.0
+    monkeypatch.setattr(pools, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + ahead))
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MIN_READY", "0")
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_MAX_READY", "2")
-    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_FOLLOW", "8s")
+    monkeypatch.setenv("HODEI_PROVIDER_PROCESS_POOL_FOLLOW", "1h")
     async with (
         Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
         await warm(client, 0)
-        # At once, so that on a busy machine, too, all of them count when the pool's workers have come.
         jobs = [await client.submit(["true"]) for _ in range(3)]
         await asyncio.gather(*map(client.wait, jobs))
         await warm(client, 2)
+        ahead = 3600.0
         await warm(client, 0)
 
 
