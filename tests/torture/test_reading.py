@@ -20,6 +20,8 @@ from hodei_torture.site import Site
 from hodei_torture.stream import Streamed, WrongStreamError
 
 EXPECTED = output(200)
+#: Lines of a job that are more than a pipe holds, and whoever reads from it at once.
+LONG = 8000
 
 
 def read(*pieces: bytes | None) -> tuple[int | None, int | None]:
@@ -169,21 +171,25 @@ def test_a_tally_counts_what_was_cut() -> None:
 
 
 async def job(marks: Path, lines: int) -> asyncio.subprocess.Process:
-    """Start what the kill tests run."""
-    arguments = ("sh", "-c", JOB, "job", str(marks), str(lines), "0", "0.05")
+    """Start what the kill tests run; it goes on for as long as nobody reads more of it than a pipe holds."""
+    arguments = ("sh", "-c", JOB, "job", str(marks), str(lines), "0", "0")
     environment = {**os.environ, "HODEI_ATTEMPT_UID": "one"}
-    return await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.DEVNULL)
+    return await asyncio.create_subprocess_exec(*arguments, env=environment, stdout=asyncio.subprocess.PIPE, limit=1)
 
 
 async def test_two_runs_of_a_job_at_once_are_noticed_however_close(tmp_path: Path) -> None:
     """W14: also where both begin in one moment; one after the other is fine."""
     for _ in range(2):
-        assert await (await job(tmp_path, 10)).wait() == 0
+        alone = await job(tmp_path, 10)
+        assert (await alone.communicate())[0] == output(10)
     assert not (tmp_path / "overlaps").exists()
-    for _ in range(5):
-        # Each for half a second, by when a busy machine has begun the other one, too.
-        both = [await job(tmp_path, 500), await job(tmp_path, 500)]
-        assert [await each.wait() for each in both] == [0, 0]
+    for pair in range(1, 6):
+        both = [await job(tmp_path, LONG), await job(tmp_path, LONG)]
+        async with asyncio.timeout(60):
+            while len((tmp_path / "starts").read_text().splitlines()) < 2 + 2 * pair:
+                await asyncio.sleep(0.02)
+        assert [len((await each.communicate())[0]) for each in both] == [len(output(LONG))] * 2
+        assert [each.returncode for each in both] == [0, 0]
     assert len((tmp_path / "overlaps").read_text().splitlines()) == 5
     assert len((tmp_path / "starts").read_text().splitlines()) == 12
 
