@@ -18,8 +18,8 @@ import signal
 
 async def test_hangs():
     beside = asyncio.create_task(asyncio.Event().wait())
-    signal.setitimer(signal.ITIMER_REAL, 0.5)
     try:
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
         await asyncio.Event().wait()
     finally:
         pathlib.Path("told").write_text(f"cancelled beside it: {beside.cancelling()}")

@@ -13,12 +13,14 @@ _PREFACE = 24
 _HEAD = 9
 _PING, _GO_AWAY = 6, 7
 _ACKNOWLEDGEMENT = 1
+#: In so many steps it waits for its patience to end.
+_STEPS = 40
 
 
 class LoadBalancer(FaultyProxy):
     """Forwards connections, and cuts them where neither side has said anything for too long.
 
-    :param patience: seconds of silence.
+    :param patience: seconds of silence; none of those in which this process stood still, with all that might ping.
     :ivar pings: how many pings came from the ``client`` and from the ``server``; answers to pings are none.
     :ivar sent_away: what the server has ended connections with, such as ``too_many_pings``.
     :ivar cuts: how often it was silent for too long.
@@ -32,6 +34,7 @@ class LoadBalancer(FaultyProxy):
         self._patience = patience
         self._changed = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self._steps = 0
 
     async def pinged(self, times: int) -> None:
         """Wait until both sides have pinged so often, or one connection was cut or ended."""
@@ -40,11 +43,18 @@ class LoadBalancer(FaultyProxy):
             self._changed.clear()
 
     def _heard(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = asyncio.get_running_loop().call_later(self._patience, self._silent)
+        self._steps = 0
+        if self._timer is None:
+            self._step()
+
+    def _step(self) -> None:
+        self._steps += 1
+        if self._steps > _STEPS:
+            self._silent()
+        self._timer = asyncio.get_running_loop().call_later(self._patience / _STEPS, self._step)
 
     def _silent(self) -> None:
+        self._steps = 0
         self.cuts += bool(self._connections)
         self._changed.set()
         self.reset()

@@ -184,7 +184,7 @@ async def test_what_no_event_told_is_found_however_many_there_are_of_others(monk
     monkeypatch.setattr(watch_module, "LIST_SECONDS", 0.001)
     before = [("gone", "c1", "running"), ("busy", "c2", "running")]
     watch = ContainerWatch(ManyEvents(before, before[1:]), ["a=b"])  # type: ignore[arg-type]  # all it asks
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         async for worker_id in watch._one_connection():
             if worker_id != "busy":
                 break

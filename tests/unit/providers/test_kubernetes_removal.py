@@ -106,7 +106,7 @@ async def test_a_worker_is_gone_once_its_kubelet_has_said_that_it_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: dict[str, Any], looks: int, *, gone: bool
 ) -> None:
     """W08, W14: and not as its object was taken away, by whomever, while a node without a network runs it."""
-    monkeypatch.setattr(ends, "LATE_SECONDS", 2.0 if gone else 0.2)
+    monkeypatch.setattr(ends, "LATE_SECONDS", 60.0 if gone else 0.2)
     monkeypatch.setattr(removal, "WATCHED_POLL_SECONDS", (0.05, 0.05))
     async with watched(OnePod(last, looks=looks), tmp_path) as provider:
         for _ in range(2):

@@ -124,7 +124,7 @@ async def test_a_watch_goes_on_from_its_bookmark_and_a_full_list_finds_what_it_h
         return web.Response(text=json.dumps(bookmark) + "\n", content_type="application/json")
 
     async with asyncio.timeout(60), playing(answer, tmp_path) as played:
-        config = dataclasses.replace(played, namespace="home", server_address="10.0.0.1:1", ensure=False, resync=1.5)
+        config = dataclasses.replace(played, namespace="home", server_address="10.0.0.1:1", ensure=False, resync=4.0)
         async with KubernetesProvider(config=config) as provider:
             found = await anext(provider.watch("installation"))
     assert (found.handle.worker_id, found.phase) == ("w1", WorkerPhase.MISSING)

@@ -44,7 +44,7 @@ async def test_a_database_that_is_closed_waits_for_its_reads_beside_the_event_lo
 
         def read(_tx: object) -> bool:
             loop.call_soon_threadsafe(begun.set)
-            return ends.wait(10)
+            return ends.wait(60)
 
         reading = asyncio.create_task(database.read(read))
         await begun.wait()
