@@ -20,7 +20,7 @@ from kubernetes.aio.client import ApiClient
 from hodei_providers.contract import ProviderUnavailableError
 from hodei_providers.kubernetes.config import KubernetesConfig
 from hodei_providers.kubernetes.credentials import find_cluster
-from hodei_providers.kubernetes.errors import refusal
+from hodei_providers.kubernetes.errors import NotReadyError, refusal
 from hodei_providers.kubernetes.pace import Pace
 from hodei_providers.kubernetes.patience import MAX_RETRY_AFTER, Patience, pause_seconds, retry_after
 from hodei_providers.registry import ProviderSetupError
@@ -175,11 +175,12 @@ class Api:
                         return answer
                     error = refusal(response.status, answer)
                     raced = response.status == 409 and isinstance(error, ProviderUnavailableError)
-                    overloaded = raced or response.status in {401, 429} or response.status >= 500
+                    soon = raced or isinstance(error, NotReadyError)
+                    overloaded = soon or response.status in {401, 429} or response.status >= 500
                     if response.status == 401:
                         await self._renew()
                     if overloaded:
-                        error.retry_after = retry_after(response.headers)
+                        error.retry_after = max(error.retry_after, retry_after(response.headers))
             except ProviderUnavailableError as unreachable:
                 error, overloaded = unreachable, True
             if error.retry_after > MAX_RETRY_AFTER:

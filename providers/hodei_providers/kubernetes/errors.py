@@ -44,6 +44,12 @@ class MissingError(ProviderUnavailableError):
     """What every pod needs there is gone, or going: somebody has deleted it, and it can be made again."""
 
 
+class NotReadyError(ProviderUnavailableError):
+    """Admission can't judge yet: a quota was just made, or the API server has just started. It can in a moment."""
+
+    retry_after = 0.5
+
+
 class GoneError(ProviderError):
     """A watch can't go on from where it was (410): list again."""
 
@@ -90,7 +96,7 @@ def _forbidden(text: str) -> ProviderError:
     if "because it is being terminated" in text or "looking up service account" in text:
         return MissingError(text)
     if any(words in text for words in _NOT_YET):
-        return ProviderUnavailableError(text)
+        return NotReadyError(text)
     if "violates PodSecurity" in text:
         # No pod of the server's is taken there until somebody settles the standard: that is no word about one job.
         return ProviderUnavailableError(text)

@@ -102,7 +102,7 @@ KUBERNETES: tuple[Protection, ...] = (
         "W04",
         "an API that is busy is asked again no sooner than it says",
         f"{PROVIDER}/api.py",
-        "                        error.retry_after = retry_after(response.headers)\n",
+        "                        error.retry_after = max(error.retry_after, retry_after(response.headers))\n",
         "                        pass\n",
         f"{FAULTS}::test_an_api_that_is_busy_is_asked_again_when_it_says_so",
         "it is asked again within the second that it has asked for",

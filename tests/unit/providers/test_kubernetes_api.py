@@ -266,3 +266,27 @@ async def test_a_pod_that_is_not_counted_by_its_quota_in_time_is_asked_for_again
         with pytest.raises(AlreadyThereError):
             await api.create("/api/v1/pods", {})
     assert not answers
+
+
+async def test_admission_that_can_t_judge_yet_is_asked_again_after_a_moment(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W04: a namespace's quota that was just made is not counted yet; that costs no job an attempt."""
+    unknown = 'pods "p" is forbidden: status unknown for quota: q, resources: pods'
+    answers = [unknown, unknown, unknown, ""]
+    asked: list[float] = []
+
+    def compute(_: int, seconds: float = 0.0) -> float:
+        asked.append(seconds)
+        return 0.0
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        message = answers.pop(0)
+        return web.json_response({"message": message, "reason": "Forbidden"}, status=403 if message else 201)
+
+    monkeypatch.setattr(module, "pause_seconds", compute)
+    async with asyncio.timeout(30), Api(await serve(answer)) as api:
+        await api.create("/api/v1/pods", {})
+    assert not answers
+    assert len(asked) == 3
+    assert min(asked) > 0.0
