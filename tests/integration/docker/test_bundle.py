@@ -45,7 +45,7 @@ async def test_the_bundle_of_an_image_that_can_not_be_pulled_has_the_engines_wor
     server: Server, client: Client, hodei: Any
 ) -> None:
     """W01, W02: every pull that was tried and why it failed; the job has printed nothing."""
-    job = await client.submit(["true"], image=IMAGE, start_timeout=3, retry=NO_RETRY)
+    job = await client.submit(["true"], image=IMAGE, start_timeout=10, retry=NO_RETRY)
     outcome = await client.wait(job)
     assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_START_TIMEOUT)
     files = await bundle(server, hodei, job)

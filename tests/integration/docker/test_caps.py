@@ -9,6 +9,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import gateway
 from hodei_faults.runs import Runs
 from hodei_server.app import Server
@@ -52,7 +53,7 @@ async def test_a_tenants_cap_holds_at_every_moment_and_the_others_go_on(
         # There is room: it is nothing but the cap that keeps them waiting.
         await runs.let_go(lambda job: job in others)
         for job in others:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         assert [job for job in small if runs.alive[job]] == small[:2]
         # One by one, in their order.
@@ -61,6 +62,6 @@ async def test_a_tenants_cap_holds_at_every_moment_and_the_others_go_on(
             await runs.until(lambda number=number: runs.alive[small[number + 2]])  # type: ignore[misc]
         await runs.let_go()
         for job in small:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         assert max(len(now.intersection(small)) for now in runs.moments) == 2

@@ -14,6 +14,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import container_of, docker, leftovers
 from hodei_faults.logs import read
 from hodei_faults.needs import lacks
@@ -128,7 +129,7 @@ async def test_the_engine_may_stop_and_start_under_running_jobs(
     try:
         await asyncio.to_thread(run, stop)
         waiting = await client.submit(["echo", "hello"], providers=["docker"])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while "not healthy" not in (await client.explain(waiting)).providers[0].reason:
                 await asyncio.sleep(0.1)
     finally:

@@ -11,6 +11,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDERR, SYSTEM, Client, ClientSettings, PreconditionError
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import container_of, docker, inspect, leftovers
 from hodei_faults.logs import read
 from hodei_providers.docker.config import DockerConfig
@@ -218,7 +219,7 @@ async def test_a_job_for_this_provider_waits_for_it_and_runs_nowhere_else(
         job = await client.submit(["echo", "hello"], providers=["docker"])
         other = await client.submit(["echo", "hello"], providers=["process"])
         assert (await client.wait(other)).state == wire.JOB_STATE_SUCCEEDED
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 found = {verdict.provider: verdict for verdict in (await client.explain(job)).providers}
                 if "not healthy" in found["docker"].reason:
@@ -235,4 +236,5 @@ async def test_an_ephemeral_server_leaves_nothing(make_settings: MakeSettings, s
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
         await client.submit(["sh", "-c", "touch /mnt/shared/started; sleep 600"])
         await wait_for((shared / "started").exists)
-    assert leftovers(f"hodei.installation={(settings.data_dir / 'installation').read_text().strip()}") == []
+    installation = (settings.data_dir / "installation").read_text().strip()
+    await wait_for(lambda: not leftovers(f"hodei.installation={installation}"))

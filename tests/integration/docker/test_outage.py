@@ -14,6 +14,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import container_of, docker, leftovers
 from hodei_faults.needs import engine_socket
 from hodei_faults.proxy import FaultyProxy
@@ -63,7 +64,7 @@ async def test_jobs_of_an_engine_that_dies_under_load_are_done_by_another_provid
     monkeypatch.setenv("HODEI_PROVIDER_PROCESS_PRICE_WORKER_HOUR", "5")
     monkeypatch.setattr("hodei_server.loops.leases.ORPHAN_MARGIN", 2.0)
     settings = make_settings(
-        providers="process,docker", strategy="lowest-cost", lease="1s", orphan_after="6s", drain_timeout="0s"
+        providers="process,docker", strategy="lowest-cost", lease="1s", orphan_after="15s", drain_timeout="0s"
     )
 
     def started() -> set[str]:
@@ -84,7 +85,7 @@ async def test_jobs_of_an_engine_that_dies_under_load_are_done_by_another_provid
         await wait_for(lambda: (folder / "runs").read_text().count("\n") >= 4 + 4)
         (folder / "go").touch()
         for job in [*on_docker, *later]:
-            async with asyncio.timeout(120):
+            async with asyncio.timeout(PATIENCE):
                 assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         for job in lost:
             first, second = (await client.get(job)).attempts
@@ -123,16 +124,16 @@ async def test_a_warm_worker_takes_a_job_while_its_engine_is_out_of_reach(
     settings = make_settings()
     other = wire.JobSpec(argv=["true"], resources=wire.Resources(memory_bytes=128 << 20), retry=SOON)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not (ready := [each.worker_id async for each in client.workers() if each.warm and each.connected]):
                 await asyncio.sleep(0.05)
         proxy.cut()
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while not (await client.plan(other)).candidates[0].reason.startswith("it is not healthy: "):
                 await asyncio.sleep(0.05)
         waiting = await client.submit(other)
         job = await client.submit(["true"])
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         (attempt,) = (await client.get(job)).attempts
         assert [attempt.worker_id] == ready
@@ -170,7 +171,7 @@ async def test_a_breaker_opens_lets_one_try_after_the_other_and_closes(
             found = [attempt for job in jobs for attempt in (await client.get(job)).attempts]
             return sorted(found, key=lambda each: each.create_time.ToNanoseconds())
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while "its breaker is open" not in await reason():
                 await asyncio.sleep(0.05)
         before = {each.attempt_uid for each in await tries()}
@@ -179,12 +180,12 @@ async def test_a_breaker_opens_lets_one_try_after_the_other_and_closes(
             found = [each for each in await tries() if each.attempt_uid not in before]
             return [each for each in found if each.outcome.cause == wire.CAUSE_WORKER_LOST]
 
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(PATIENCE):
             while len(await probes()) < 3:
                 await asyncio.sleep(0.1)
         docker("tag", config.worker_image, broken_image)
         for job in jobs:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
         found = await probes()
         assert all(

@@ -12,6 +12,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Chunk, Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import docker
 from hodei_faults.needs import engine_socket
 from hodei_faults.proxy import FaultyProxy
@@ -130,7 +131,7 @@ async def test_the_healthiest_takes_a_job_whichever_engine_has_failed(
 
         async def becomes(worse: str, better: str) -> None:
             """Wait until one has been so much worse that a slow answer of the other's doesn't hide it."""
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while True:
                     found = {each.provider: each.inputs.health for each in (await client.plan(spec)).candidates}
                     if found[worse] < found[better] - 0.1:
@@ -139,7 +140,7 @@ async def test_the_healthiest_takes_a_job_whichever_engine_has_failed(
 
         async def goes_to(provider: str) -> None:
             """See that both could take the job, and where it goes."""
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(PATIENCE):
                 while not all(each.room for each in (await client.plan(spec)).candidates):
                     await asyncio.sleep(0.05)
             job = await client.submit(spec)

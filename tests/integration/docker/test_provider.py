@@ -25,7 +25,16 @@ from hodei_providers.contract import (
 )
 from hodei_providers.docker.config import DockerConfig, Mount
 from hodei_providers.docker.provider import DockerProvider
-from hodei_providers.testing import INSTALLATION, EndWorker, MakeProvider, ProviderContract, make_request, until
+from hodei_providers.testing import (
+    INSTALLATION,
+    PATIENCE,
+    EndWorker,
+    MakeProvider,
+    ProviderContract,
+    destroyed,
+    make_request,
+    until,
+)
 
 
 class TestDockerProvider(ProviderContract):
@@ -60,7 +69,7 @@ async def entered(made: DockerProvider) -> AsyncIterator[DockerProvider]:
     async with made:
         yield made
         for handle in await made.list(INSTALLATION):
-            assert await made.destroy(handle)
+            await destroyed(made, handle)
 
 
 async def test_the_engine_reports_what_was_asked(tmp_path: Path, config: DockerConfig, player_image: str) -> None:
@@ -254,7 +263,7 @@ async def test_volumes_of_a_container_that_somebody_removed_are_ours_to_remove(p
     seen = asyncio.ensure_future(anext(watching))
     handle = await provider.launch(request)
     await asyncio.to_thread(docker, "rm", "-f", handle.data["container"])
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         description = await seen
         while description.phase is not WorkerPhase.MISSING:
             description = await anext(watching)
@@ -281,7 +290,7 @@ async def test_a_registry_that_cannot_be_reached_is_waited_for_until_the_launch_
     request = make_request(image=image, report=lines.put_nowait)
     async with entered(DockerProvider("docker", data_dir=tmp_path, config=config)) as provider:
         launching = asyncio.ensure_future(provider.launch(request))
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while "can't be pulled yet" not in (line := await lines.get()):
                 pass
         assert "connection refused" in line
@@ -299,7 +308,7 @@ async def test_a_registry_that_cannot_be_reached_is_waited_for_until_the_launch_
 async def test_a_diagnosis_has_state_events_and_last_output(provider: DockerProvider) -> None:
     """L17: what came before the agent was connected."""
     handle = await provider.launch(make_request())
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(PATIENCE):
         while "the last words" not in await asyncio.to_thread(docker, "logs", handle.data["container"]):
             await asyncio.sleep(0.05)
     await asyncio.to_thread(docker, "kill", handle.data["container"])

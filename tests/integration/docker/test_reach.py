@@ -214,7 +214,7 @@ async def test_what_is_always_pulled_never_runs_from_the_copy_that_is_there(
         Server(make_settings(worker_image=image), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,
     ):
-        job = await client.submit(["true"], start_timeout=3, retry=NO_RETRY)
+        job = await client.submit(["true"], start_timeout=10, retry=NO_RETRY)
         outcome = await client.wait(job)
         assert (outcome.state, outcome.cause) == (wire.JOB_STATE_FAILED, wire.CAUSE_START_TIMEOUT)
         told = (await read(client, job, SYSTEM)).decode()

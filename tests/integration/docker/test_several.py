@@ -10,6 +10,7 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
+from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import container_of, docker, inspect
 from hodei_providers.docker.config import DockerConfig
 from hodei_providers.docker.provider import DockerProvider
@@ -64,7 +65,7 @@ async def test_two_of_one_engine_have_their_own_settings_and_containers(
             assert (labels["hodei.provider"], labels["team"]) == (name, name)
             assert found["HostConfig"]["Memory"] == memory + (64 << 20)
         waiting = await client.submit(["true"], providers=["small"])
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(PATIENCE):
             while "at most 1 workers" not in str(await client.explain(waiting)):
                 await asyncio.sleep(0.05)
         installation = (server.settings.data_dir / "installation").read_text().strip()
@@ -85,7 +86,8 @@ def _stray(installation: str, provider: str) -> str:
     """Make a container that no database knows; return its id."""
     labels = (f"hodei.installation={installation}", f"hodei.provider={provider}", "hodei.worker=wstray")
     options = [f"--label={label}" for label in labels]
-    return docker("run", "-d", "--name", "hodei-wstray", *options, "busybox:stable", "sleep", "600").strip()
+    # Made and not started: it may be taken away as soon as it is there.
+    return docker("create", "--name", "hodei-wstray", *options, "busybox:stable", "sleep", "600").strip()
 
 
 async def test_an_engine_that_cannot_be_reached_is_told_by_its_key(

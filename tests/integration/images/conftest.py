@@ -25,7 +25,7 @@ from hodei_providers.docker.spec import agent_volume_name
 
 ROOT = Path(__file__).parents[3]
 HODEI = str(Path(sys.executable).with_name("hodei"))
-PATIENCE = 60
+PATIENCE = 180
 BUILD_PATIENCE = 900
 LABEL = "io.hodei.test"
 
