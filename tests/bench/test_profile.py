@@ -86,7 +86,7 @@ async def test_a_process_that_can_not_be_looked_into_is_told(tmp_path: Path) -> 
             pass
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 @pytest.mark.skipif(os.geteuid() != 0 and "CI" not in os.environ, reason="to look into processes wants a right")
 def test_a_bench_is_profiled_while_it_runs(tmp_path: Path) -> None:
     """The whole way: every process has parts, and their sum is what the kernel says."""

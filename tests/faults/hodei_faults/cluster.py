@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,6 +12,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import SYSTEM, Client
 from hodei_faults.logs import read
 from hodei_providers.contract import ProviderError
+from hodei_providers.kubernetes.errors import AlreadyThereError, NotThereError
 
 #: Seconds in which a cluster has done whatever it does, on a busy machine too: a pod may take more than one minute.
 PATIENCE = 180.0
@@ -35,6 +37,13 @@ async def until(condition: Callable[[], Awaitable[Any]]) -> Any:
         while not (found := await condition()):
             await asyncio.sleep(0.1)
     return found
+
+
+async def remove(api: Any, path: str) -> None:
+    """Delete an object that nothing needs any more, also where it is gone already, or about to go."""
+    # What a call was not answered in time is made again: it may find its own work done.
+    with contextlib.suppress(NotThereError, AlreadyThereError):
+        await api.delete(path)
 
 
 async def nothing_left(api: Any, namespace: str) -> None:

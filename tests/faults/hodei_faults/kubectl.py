@@ -14,7 +14,7 @@ import yaml
 
 from hodei.address import Address
 from hodei.transport import TlsFiles
-from hodei_client import Client, ClientSettings
+from hodei_client import Client, ClientSettings, UnavailableError
 from hodei_faults import cluster
 
 #: How long commands wait that wait for something.
@@ -46,10 +46,11 @@ class Kubectl:
         await self("apply", *options, "-f", "-", stdin=yaml.safe_dump_all(parts))
 
     @contextlib.asynccontextmanager
-    async def forwarded(self, space: str, tls: TlsFiles | None = None) -> AsyncIterator[Client]:
+    async def forwarded(self, space: str, tls: TlsFiles | None = None, *, let_in: bool = True) -> AsyncIterator[Client]:
         """Return a client that comes in by the Service, through a forwarded port.
 
         :param tls: what it shows and trusts; plain text without.
+        :param let_in: it is, and the first call has been answered: the first way through a busy cluster takes its time.
         """
         process = await asyncio.create_subprocess_exec(
             self.program,
@@ -62,6 +63,14 @@ class Kubectl:
             port = line.split("127.0.0.1:")[1].split()[0]
             address = Address("127.0.0.1", int(port), tls is not None)
             async with Client(settings=ClientSettings(address, tls or TlsFiles())) as client:
+
+                async def answers() -> bool:
+                    with contextlib.suppress(UnavailableError):
+                        return bool(await client.providers())
+                    return False
+
+                if let_in:
+                    await cluster.until(answers)
                 yield client
         finally:
             with contextlib.suppress(ProcessLookupError):

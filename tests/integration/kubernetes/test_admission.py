@@ -14,7 +14,7 @@ from aiohttp import web
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import PATIENCE, nothing_left, output, until
+from hodei_faults.cluster import PATIENCE, nothing_left, output, remove, until
 from hodei_server.app import Server
 from hodei_server.authority import WorkerAuthority
 
@@ -69,7 +69,7 @@ async def objection(api: Any, namespace: str, orders: Any, tmp_path: Path) -> As
     ca = (tmp_path / "webhook" / "ca.pem").read_bytes()
     await api.create(path, make_webhook(namespace, f"https://{orders.host}:{runner.addresses[0][1]}/", ca))
     yield reasons
-    await api.delete(f"{path}/{namespace}")
+    await remove(api, f"{path}/{namespace}")
     await runner.cleanup()
 
 

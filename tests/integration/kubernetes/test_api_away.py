@@ -92,11 +92,15 @@ async def test_the_api_may_be_away_for_a_minute_under_running_jobs(
         assert len((await client.get(job)).attempts) == 1
     # What was tried while the API was away has made no pod, then or later.
     tried = [f"hodei-worker-{attempt.worker_id}" for attempt in (await client.get(waits)).attempts]
-    events = (await api.get(f"/api/v1/namespaces/{namespace}/events"))["items"]
-    about = [event["involvedObject"] for event in events]
-    assert {(each["name"], each["uid"]) for each in about if each["name"] in tried} == {
-        (tried[-1], uid) for uid in [next(each["uid"] for each in about if each["name"] == tried[-1])]
-    }
+
+    async def told_of() -> set[tuple[str, str]]:
+        # Of the last one there are events, though perhaps not yet: who noted something meanwhile has more to tell.
+        events = (await api.get(f"/api/v1/namespaces/{namespace}/events"))["items"]
+        about = [event["involvedObject"] for event in events]
+        found = {(each["name"], each["uid"]) for each in about if each["name"] in tried}
+        return found if tried[-1] in {name for name, _ in found} else set()
+
+    assert [name for name, _ in await until(told_of)] == tried[-1:]
     assert await causes(client, waits) == [wire.CAUSE_PROVIDER_ERROR] * (len(tried) - 1) + [wire.CAUSE_EXIT_CODE]
     numbers = [str(number) for number in range(1, 31)]
     assert (await output(client, ends, STDOUT)).split() == [*numbers, "1"]

@@ -227,7 +227,8 @@ async def test_one_watch_tells_of_all_pods(proxy: ApiProxy, provider: Kubernetes
         for request in requests:
             orders.code(request.worker_id).set_result(0)
             ended.add((await anext(watching)).handle.worker_id)
-            assert proxy.watches == 1
+            # None while a list tells, between two of them.
+            assert proxy.watches <= 1
     assert ended == {request.worker_id for request in requests}
 
 

@@ -88,7 +88,7 @@ async def test_a_token_that_has_expired_is_read_again_and_nothing_is_lost(
         with pytest.raises(ProviderUnavailableError, match="nauthorized"):
             await provider.list(INSTALLATION)
         await write_token("second")
-        assert (await provider.health()).healthy
+        await until_so(is_let_in)
         assert (await provider.describe(handle)).phase is not WorkerPhase.MISSING
         orders.code(request.worker_id).set_result(4)
         # A node that has lost its API for a while before may be slow to tell.

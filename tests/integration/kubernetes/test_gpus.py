@@ -42,7 +42,7 @@ async def test_a_job_gets_the_gpu_that_it_asks_for_and_others_are_told_by_name_w
         large = await client.submit(
             ["true"],
             resources=wire.Resources(gpu_count=1, gpu_type="large"),
-            start_timeout=10,
+            start_timeout=30,
             retry=wire.RetryPolicy(max_infrastructure_retries=0),
         )
         outcome = await client.wait(large)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from hodei_faults.cluster import PATIENCE, nothing_left, path_of, workers_of
+from hodei_faults.cluster import PATIENCE, nothing_left, path_of, remove, workers_of
 from hodei_faults.cluster import until as until_so
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
@@ -21,7 +21,7 @@ from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 async def another(api: Any, namespace: str) -> AsyncIterator[str]:
     """Return the name of another namespace, which goes in the end."""
     yield f"{namespace}-b"
-    await api.delete(f"/api/v1/namespaces/{namespace}-b")
+    await remove(api, f"/api/v1/namespaces/{namespace}-b")
 
 
 async def test_a_worker_is_removed_from_the_namespace_that_its_handle_names(

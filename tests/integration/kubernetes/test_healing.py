@@ -12,6 +12,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
 from hodei_faults import FaultyProxy
 from hodei_faults.cluster import PATIENCE, nothing_left, output, path_of, pod_of, running, until
+from hodei_faults.logs import until_said
 from hodei_providers.contract import Description, WorkerPhase
 from hodei_providers.kubernetes.provider import KubernetesProvider
 from hodei_server.app import Server
@@ -114,6 +115,7 @@ async def test_an_image_that_heals_as_its_grace_is_over_costs_the_job_nothing(
                 return found if found.state != wire.JOB_STATE_STARTING else None
 
             assert (await until(begun)).state == wire.JOB_STATE_RUNNING
+            await until_said(client, job, "hello", STDOUT)
             await client.cancel(job, force=True)
             assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
             assert len((await client.get(job)).attempts) == 1

@@ -69,7 +69,7 @@ async def test_a_server_with_only_what_the_administrator_gave_runs_workers(
         async def is_let_in() -> Health | None:
             # The binding that it has made itself reaches the API server's own cache after a moment.
             health = await provider.health()
-            return health if health.healthy else None
+            return health if health.healthy and not health.degraded else None
 
         assert not (await until_so(is_let_in)).message
         binding = await api.get(f"{RBAC}/namespaces/{namespace}/rolebindings/hodei-server")

@@ -16,8 +16,11 @@ from hodei_faults import cluster
 from hodei_faults.cluster import output, pod_of
 from hodei_providers.contract import WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
+from hodei_providers.kubernetes.diagnosis import read_output
 from hodei_providers.testing import INSTALLATION, destroyed, make_request, until
 from hodei_server.app import Server
+from hodei_server.work.attempts import Attempts
+from hodei_server.work.live import LiveAttempt
 
 NEVER_AGAIN = wire.RetryPolicy(max_infrastructure_retries=0)
 
@@ -53,12 +56,23 @@ async def test_a_worker_that_ends_before_it_connects_leaves_its_words_and_events
 
 
 async def test_pods_that_do_not_reach_the_server_say_so_in_the_log_of_the_start_that_failed(
-    make_settings: Callable[..., Any], orders: Any
+    make_settings: Callable[..., Any], api: Any, namespace: str, orders: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """L17: nobody listens where they were sent; the server has never heard of them, and has what they print."""
+    lose = Attempts._lose_late
+
+    async def lose_once_it_has_spoken(self: Attempts, live: LiveAttempt) -> None:
+        async def has_spoken() -> bool:
+            return any("can't register yet" in line for line in await read_output(api, namespace, live.worker_id))
+
+        # A pod of a busy cluster may start later than in any time that a test could wait for.
+        await cluster.until(has_spoken)
+        await lose(self, live)
+
+    monkeypatch.setattr(Attempts, "_lose_late", lose_once_it_has_spoken)
     settings = make_settings(log_level="warn", SERVER_ADDRESS=f"{orders.host}:1", LISTEN=orders.host)
     async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
-        job = await client.submit(["true"], start_timeout=60, retry=NEVER_AGAIN)
+        job = await client.submit(["true"], start_timeout=5, retry=NEVER_AGAIN)
         outcome = await client.wait(job)
         assert outcome.cause == wire.CAUSE_START_TIMEOUT, outcome
         assert "can't register yet: " in await output(client, job)

@@ -144,7 +144,7 @@ async def test_what_fits_no_node_in_time_is_called_unschedulable(client: Client)
     job = await client.submit(
         ["true"],
         resources=wire.Resources(cpu_millis=50_000),
-        start_timeout=10,
+        start_timeout=30,
         retry=wire.RetryPolicy(max_infrastructure_retries=0),
     )
     async with asyncio.timeout(PATIENCE):

@@ -79,7 +79,8 @@ async def test_as_many_pods_wait_as_jobs_took_of_late_and_none_when_that_is_past
     """From none to the most that there may be, and back; nothing is left of their pods."""
     monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MIN_READY", "0")
     monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_MAX_READY", "2")
-    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_FOLLOW", "30s")
+    # Longer than pods take to start on a busy cluster: those that wait must all be there before it is over.
+    monkeypatch.setenv("HODEI_PROVIDER_KUBERNETES_POOL_FOLLOW", "90s")
     async with (
         Server(make_settings(worker_idle_timeout="0s"), ephemeral=True) as server,
         Client(settings=ClientSettings(server.address)) as client,

@@ -34,8 +34,12 @@ async def test_a_cluster_takes_what_the_example_for_production_makes_as_it_stand
         KubernetesConfig, given_options(KubernetesConfig, environment=environment, own={}, shared=shared)
     )
     async with KubernetesProvider(config=config) as provider:
-        health = await provider.health()
-        assert (health.healthy, health.degraded) == (True, False), health
+
+        async def is_well() -> bool:
+            health = await provider.health()
+            return health.healthy and not health.degraded
+
+        await until(is_well)
         space = f"/api/v1/namespaces/{namespace}"
         labels = (await api.get(space))["metadata"]["labels"]
         assert labels["pod-security.kubernetes.io/enforce"] == EXAMPLE["HODEI_K8S_POD_SECURITY_STANDARD"]

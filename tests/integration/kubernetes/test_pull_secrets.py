@@ -20,7 +20,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults import registry
-from hodei_faults.cluster import output, until
+from hodei_faults.cluster import output, remove, until
 from hodei_faults.logs import read, until_said
 from hodei_server.app import Server
 
@@ -104,7 +104,7 @@ async def closed(api: Any, namespace: str) -> AsyncIterator[Closed]:
         pod = await until(started)
         yield Closed(await until(address), pod["spec"]["nodeName"])
     finally:
-        await api.delete(space)
+        await remove(api, space)
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -11,8 +12,8 @@ import pytest
 
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
-from hodei_faults.cluster import PATIENCE, until_allowed
-from hodei_providers.contract import Handle, ProviderUnavailableError, WorkerPhase
+from hodei_faults.cluster import PATIENCE, until, until_allowed
+from hodei_providers.contract import Handle, LaunchRequest, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -108,11 +109,22 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
     requests = {tenant: make_request(labels={"tenant": tenant}) for tenant in ("acme", "umbrella")}
     async with KubernetesProvider(config=config) as provider:
         for tenant, request in requests.items():
-            handle = await provider.launch(request)
+
+            async def launched(request: LaunchRequest = request) -> Handle | None:
+                # The binding that it has made itself reaches the API server's own cache after a moment.
+                with contextlib.suppress(ProviderUnavailableError):
+                    return await provider.launch(request)
+                return None
+
+            handle = await until(launched)
             assert handle.data["namespace"] == f"{config.namespace_prefix}{tenant}"
         assert not await provider._spaces.everywhere()
-        health = await provider.health()
-        assert (health.healthy, health.message) == (True, "")
+
+        async def is_well() -> bool:
+            health = await provider.health()
+            return (health.healthy, health.message) == (True, "")
+
+        await until(is_well)
         copy = f"/api/v1/namespaces/{config.namespace_prefix}acme/secrets/registry"
         before = (await api.get(copy))["data"]
         await make_pull_secret(api, namespace, "two")

@@ -21,7 +21,7 @@ import yaml
 from hodei.v1 import provider_pb2
 from hodei.v1 import types_pb2 as wire
 from hodei_client import STDOUT, Client, ClientSettings
-from hodei_faults.cluster import nothing_left, output, pod_of, running
+from hodei_faults.cluster import nothing_left, output, pod_of, remove, running, until
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.api import Api
 from hodei_providers.registry import ProviderSetupError
@@ -61,7 +61,7 @@ async def clusters(
         found = {name: Cluster(each, f"{namespace}-{name}") for name, each in (("east", api), ("west", west))}
         yield found
         for cluster in found.values():
-            await cluster.api.delete(f"/api/v1/namespaces/{cluster.namespace}")
+            await remove(cluster.api, f"/api/v1/namespaces/{cluster.namespace}")
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,11 @@ async def test_jobs_go_to_the_cluster_that_they_name_and_one_that_is_closed_keep
             await running(client, jobs[name])
             pods[name] = await pod_of(*cluster, jobs[name])
             assert pods[name]["metadata"]["labels"]["cluster"] == name
-        assert {each.name for each in await client.providers() if each.healthy} == set(clusters)
+
+        async def all_well() -> bool:
+            return {each.name for each in await client.providers() if each.healthy} == set(clusters)
+
+        await until(all_well)
 
         await client.set_provider_state("east", state)
         elsewhere = await client.submit(["true"], providers=["east", "west"])
