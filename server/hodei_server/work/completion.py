@@ -30,7 +30,7 @@ _log: structlog.stdlib.BoundLogger = structlog.get_logger()
 #: A result that waits longer than this for the rest of its log is written down before.
 RESULT_SECONDS = 0.05
 #: The end of a job waits so long for the reason why its worker was asked to end.
-WHY_SECONDS = 2.0
+WHY_SECONDS = 5.0
 
 
 class Completion:

@@ -266,7 +266,8 @@ async def weight(api: Any, alone: None) -> AsyncIterator[int]:  # noqa: ARG001 -
     name = production_variables()["HODEI_K8S_PRIORITY_CLASS"]
     kind = {"apiVersion": "scheduling.k8s.io/v1", "kind": "PriorityClass"}
     try:
-        await api.create(CLASSES, {**kind, "metadata": {"name": name}, "value": 7})
+        # Pods of other tests don't make room for those that have it.
+        await api.create(CLASSES, {**kind, "metadata": {"name": name}, "value": 7, "preemptionPolicy": "Never"})
     except AlreadyThereError:
         yield int((await api.get(f"{CLASSES}/{name}"))["value"])  # the cluster's own
         return
