@@ -250,7 +250,8 @@ class KubernetesProvider(Provider):
     async def list(self, installation_id: str) -> Sequence[Handle]:
         """Return the installation's workers here, running or not."""
         pods = await self._spaces.pods(names.selector(installation_id))
-        return [handle_of(pod) for pod in pods if made_by(pod, self.name) and worker_id_of(pod)]
+        own = [pod for pod in pods if made_by(pod, self.name) and worker_id_of(pod) and self._spaces.holds(pod)]
+        return [handle_of(pod) for pod in own]
 
     async def watch(self, installation_id: str) -> AsyncIterator[Description]:
         """Yield workers that have ended, are gone, or will never start."""
@@ -263,6 +264,7 @@ class KubernetesProvider(Provider):
                 self._troubles,
                 self._figures,
                 provider_name=self.name,
+                holds=self._spaces.holds,
                 ends=self._ends,
                 readings=self._readings,
                 resync=self._spaces.resync,

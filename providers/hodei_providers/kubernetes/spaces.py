@@ -59,6 +59,20 @@ class Spaces:
         self._of_worker[worker_id] = namespace
         return namespace
 
+    def holds(self, pod: Mapping[str, Any]) -> bool:
+        """Whether a pod is where its worker was launched: a copy of it in another namespace is no worker's.
+
+        Of one that a process before this has launched, its tenant tells where that is; it may be where all were before
+        tenants had namespaces of their own.
+        """
+        handle = handle_of(pod)
+        namespace = handle.data["namespace"]
+        launched = self._of_worker.get(handle.worker_id)
+        if launched is not None:
+            return namespace == launched
+        tenant = (pod["metadata"].get("labels") or {}).get(names.TENANT, "")
+        return namespace in {self._config.namespace, f"{self._config.namespace_prefix}{tenant}"}
+
     def left(self, namespaces: Mapping[str, str]) -> None:
         """Take note of where the process before this one has begun to launch workers, by their ids."""
         self._of_worker.update(namespaces)
@@ -82,7 +96,7 @@ class Spaces:
             return known or self._config.namespace
         selector = f"{names.MANAGED}=true,{names.WORKER_ID}={names.label_value(handle.worker_id)}"
         for pod in await self.pods(selector):
-            if handle_of(pod).worker_id == handle.worker_id:
+            if handle_of(pod).worker_id == handle.worker_id and self.holds(pod):
                 return str(pod["metadata"]["namespace"])
         return self._config.namespace
 

@@ -76,6 +76,7 @@ class PodWatch:
 
     :param selector: of the installation's.
     :param provider_name: whose pods count; see `made_by`.
+    :param holds: whether a pod is where its worker was launched.
     :param figures: counts what is seen.
     :param ends: told of pods that are gone.
     :param readings: tells where workers are, by their pods.
@@ -93,6 +94,7 @@ class PodWatch:
         figures: Figures,
         *,
         provider_name: str,
+        holds: Callable[[Mapping[str, Any]], bool],
         ends: Ends,
         readings: Readings,
         resync: Callable[[], float],
@@ -103,6 +105,7 @@ class PodWatch:
         self._path = path
         self._selector = selector
         self._provider_name = provider_name
+        self._holds = holds
         self._troubles = troubles
         self._figures = figures
         self._ends = ends
@@ -177,20 +180,24 @@ class PodWatch:
     def _own(self, listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return the pods of this provider's workers; each other that has their labels is told of once."""
         labelled = [pod for pod in listed if made_by(pod, self._provider_name)]
-        strangers = {pod["metadata"]["uid"]: pod["metadata"] for pod in labelled if not worker_id_of(pod)}
+        strangers = {pod["metadata"]["uid"]: pod for pod in labelled if not self._is_workers(pod)}
         for uid in strangers.keys() - self._strangers:
-            where = f"{strangers[uid]['namespace']}/{strangers[uid]['name']}"
-            _log.warning("pod %s has the labels of a worker's pod and not the name: it is left alone", where)
+            metadata = strangers[uid]["metadata"]
+            what = "namespace" if worker_id_of(strangers[uid]) else "name"
+            where = f"{metadata['namespace']}/{metadata['name']}"
+            _log.warning("pod %s has the labels of a worker's pod and not the %s: it is left alone", where, what)
         self._strangers = set(strangers)
-        return [pod for pod in labelled if worker_id_of(pod)]
+        return [pod for pod in labelled if self._is_workers(pod)]
+
+    def _is_workers(self, pod: Mapping[str, Any]) -> bool:
+        """Whether a pod is a worker's, by its name and by where it is; else it is somebody's copy of one."""
+        return bool(worker_id_of(pod)) and self._holds(pod)
 
     def _changed(self, event: Mapping[str, Any]) -> list[Description]:
         pod = event["object"]
-        if event["type"] == "BOOKMARK" or not made_by(pod, self._provider_name):
+        if event["type"] == "BOOKMARK" or not made_by(pod, self._provider_name) or not self._is_workers(pod):
             return []
         worker_id = worker_id_of(pod)
-        if not worker_id:
-            return []
         if event["type"] == "DELETED":
             if self._readings.is_replaced(pod):
                 return []  # the full list finds out if nothing comes in its place

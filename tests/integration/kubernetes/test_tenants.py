@@ -13,7 +13,7 @@ import pytest
 from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import PATIENCE, until, until_allowed
-from hodei_providers.contract import Handle, LaunchRequest, ProviderUnavailableError, WorkerPhase
+from hodei_providers.contract import Description, Handle, LaunchRequest, ProviderUnavailableError, WorkerPhase
 from hodei_providers.kubernetes import KubernetesConfig
 from hodei_providers.kubernetes.infrastructure import Infrastructure
 from hodei_providers.kubernetes.provider import KubernetesProvider
@@ -162,6 +162,44 @@ async def test_a_server_of_few_rights_serves_tenants_and_finds_their_workers_aga
         # Other tests may have pods anywhere.
         there = {each.worker_id for each in await provider.list(INSTALLATION)}
         assert there.isdisjoint(each.worker_id for each in requests.values())
+
+
+@pytest.mark.usefixtures("account")
+async def test_a_copy_of_a_workers_pod_in_another_namespace_ends_no_job(
+    api: Any, namespace: str, played: KubernetesConfig, prefix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """W12: with its name and all its labels, seen by the one watch of the cluster, by the process that comes after."""
+    config = dataclasses.replace(played, dynamic_namespaces=True, namespace_prefix=prefix)
+    request = make_request(labels={"tenant": "acme"})
+    async with KubernetesProvider(config=config) as provider:
+        handle = await provider.launch(request)
+    metadata = (await api.get(f"/api/v1/namespaces/{prefix}acme/pods/{handle.data['pod']}"))["metadata"]
+    elsewhere = f"/api/v1/namespaces/{namespace}-home/pods"
+    copy = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {key: metadata[key] for key in ("name", "labels", "annotations")},
+        "spec": {"containers": [{"name": "worker", "image": "busybox:stable", "command": ["sleep", "600"]}]},
+    }
+    await api.create(elsewhere, copy)
+    async with KubernetesProvider(config=config) as provider, asyncio.timeout(PATIENCE):
+        found = [each for each in await provider.list(INSTALLATION) if each.worker_id == request.worker_id]
+        assert found == [handle]
+        told = asyncio.ensure_future(_news_of(provider, request.worker_id))
+        while f"pod {namespace}-home/{metadata['name']} has the labels" not in caplog.text:
+            await asyncio.sleep(0.05)
+        await api.delete(f"{elsewhere}/{metadata['name']}", grace=0)
+        await destroyed(provider, handle)
+        assert (await told).handle == handle
+
+
+async def _news_of(provider: KubernetesProvider, worker_id: str) -> Description:
+    """Return the first that is told of a worker; other tests may have theirs anywhere."""
+    async with contextlib.aclosing(provider.watch(INSTALLATION)) as watching:  # type: ignore[type-var]  # it is one
+        while True:
+            description = await anext(watching)
+            if description.handle.worker_id == worker_id:
+                return description
 
 
 async def test_tenants_namespaces_are_repaired_by_two_servers_at_once(api: Any, config: KubernetesConfig) -> None:

@@ -122,6 +122,47 @@ async def test_a_copy_of_a_workers_pod_is_told_of_once_and_is_no_worker(
     ]
 
 
+@pytest.mark.parametrize("launched_here", [True, False])
+async def test_a_copy_of_a_workers_pod_in_another_namespace_is_no_worker(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    launched_here: bool,  # noqa: FBT001
+) -> None:
+    """W12: it has the name, too; what becomes of it ends no job, whichever process has launched the worker."""
+    real, copy = pod("w1", "Running", None), pod("w1", "Failed", None)
+    for each, namespace in ((real, "of-acme"), (copy, "elsewhere")):
+        each["metadata"] |= {"namespace": namespace, "uid": namespace}
+        each["metadata"]["labels"]["hodei.io/tenant"] = "acme"
+    over = asyncio.Event()
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        if request.path != "/api/v1/pods":
+            return web.json_response({"items": [], "metadata": {}})
+        if "watch" not in request.query:
+            return web.json_response({"items": [real, copy], "metadata": {"resourceVersion": "1"}})
+        response = web.StreamResponse()
+        await response.prepare(request)
+        for each in (copy, real):
+            await response.write(json.dumps({"type": "DELETED", "object": each}).encode() + b"\n")
+        await over.wait()
+        return response
+
+    async with asyncio.timeout(30), playing(answer, tmp_path) as played:
+        own: dict[str, Any] = {"namespace": "home", "namespace_prefix": "of-", "server_address": "10.0.0.1:1"}
+        config = dataclasses.replace(played, dynamic_namespaces=True, ensure=False, **own)
+        async with KubernetesProvider(config=config) as provider:
+            if launched_here:
+                assert provider._spaces.of("w1", "acme") == "of-acme"
+            assert [each.data["namespace"] for each in await provider.list("installation")] == ["of-acme"]
+            async with contextlib.aclosing(provider.watch("installation")) as watching:  # type: ignore[type-var]  # it is one
+                told = await anext(watching)
+            assert (told.handle.data["namespace"], told.phase) == ("of-acme", WorkerPhase.MISSING)
+        over.set()
+    assert [record.getMessage() for record in caplog.records if "elsewhere" in record.getMessage()] == [
+        "pod elsewhere/hodei-worker-w1 has the labels of a worker's pod and not the namespace: it is left alone"
+    ]
+
+
 async def test_an_ended_pod_that_cannot_be_removed_holds_up_no_news(tmp_path: Path) -> None:
     """W28: a webhook refuses its removal, or a right is missing; the watch tells of all pods, and tries again."""
     old = pod("w1", "Failed", None)
