@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import click
@@ -194,34 +194,52 @@ def wait_command(ctx: click.Context, /, jobs: Sequence[str], timeout: float | No
 @click.option("--wait", is_flag=True, help="Until the process is gone.")
 @click.pass_context
 def cancel_command(ctx: click.Context, /, jobs: Sequence[str], **options: Any) -> int:
-    """Stop jobs. What is wrong with one is told, and the others are stopped all the same."""
+    """Stop jobs: all of them, before any is waited for.
+
+    What is wrong with one is told, and the others are stopped all the same.
+    """
     if options["force"] and options["grace"] is not None:
         raise click.UsageError("--force and --grace exclude each other")
+
+    going: list[str] = []
 
     async def cancel(client: Client, job: str) -> None:
         found = await client.cancel(job, grace=options["grace"], force=options["force"], reason=options["reason"])
         if found.HasField("end_time") and not found.HasField("cancel_request_time"):
             click.echo(f"hodei: {job} had ended: {state_name(found.state)}", err=True)
-        elif options["wait"] or found.HasField("end_time"):
-            outcome = await client.wait(job)
-            click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
+        elif found.HasField("end_time"):
+            await tell_end(client, job)
+        elif options["wait"]:
+            going.append(job)
         else:
             click.echo(f"hodei: {job} is being cancelled", err=True)
 
+    async def tell_end(client: Client, job: str) -> None:
+        outcome = await client.wait(job)
+        click.echo(f"hodei: {job} {state_name(outcome.state)}: {plain(outcome.message)}", err=True)
+
     async def work(client: Client) -> int:
-        code = 0
-        for job in jobs:
-            try:
-                await cancel(client, job)
-            except UnavailableError:
-                raise  # nor would the server take any other
-            except HodeiError as error:
-                code = EXIT_HODEI
-                for line in str(error).splitlines():
-                    click.echo(f"hodei: {job}: {line}", err=True)
-        return code
+        all_well = await _each_by_itself(jobs, lambda job: cancel(client, job))
+        # None goes on while another takes its time to end.
+        all_ended = await _each_by_itself(going, lambda job: tell_end(client, job))
+        return 0 if all_well and all_ended else EXIT_HODEI
 
     return with_client(ctx, work)
+
+
+async def _each_by_itself(jobs: Sequence[str], do: Callable[[str], Awaitable[None]]) -> bool:
+    """Do something to one job after the other; tell what is wrong with one, and go on. Return whether nothing was."""
+    all_well = True
+    for job in jobs:
+        try:
+            await do(job)
+        except UnavailableError:
+            raise  # nor would the server take any other
+        except HodeiError as error:
+            all_well = False
+            for line in str(error).splitlines():
+                click.echo(f"hodei: {job}: {line}", err=True)
+    return all_well
 
 
 @click.command("retry")

@@ -106,6 +106,23 @@ def test_a_cancel_reaches_the_process(cli: Any) -> None:
     assert cli.run("cancel", job, check=0).stderr == f"hodei: {job} cancelled: Cancelled\n".encode()
 
 
+def test_a_cancel_that_waits_has_cancelled_all_before(cli: Any) -> None:
+    """W31: one that takes its time to end leaves none of the others running meanwhile."""
+    submit = ("submit", "--workdir", str(cli.folder), "--grace", "1h", "--", "sh", "-c")
+    stubborn = cli.run(*submit, "trap '' TERM; echo yes > stubborn; exec sleep 600", check=0).stdout.decode().strip()
+    cli.wait_for("stubborn")
+    other = cli.run(*submit, "exec sleep 600", check=0).stdout.decode().strip()
+    cancelling = cli.start("cancel", "--wait", stubborn, "jnothing", other)
+    cli.run("wait", other, check=130)
+    assert cancelling.poll() is None
+    cli.run("cancel", "--force", stubborn, check=0)
+    _, told = cancelling.communicate(timeout=PATIENCE)
+    assert cancelling.returncode == 125
+    wrong, *ends = told.decode().splitlines()
+    assert wrong.startswith("hodei: jnothing: there is no job jnothing")
+    assert ends == [f"hodei: {job} cancelled: Cancelled" for job in (stubborn, other)]
+
+
 def test_retries_go_on_in_one_follow(cli: Any) -> None:
     """The next attempt's output follows the first one's; the last code counts."""
     done = cli.run("run", "--max-attempts", "3", "--backoff", "1ms", "--", "sh", "-c", "echo $HODEI_ATTEMPT; exit 9")
