@@ -154,10 +154,10 @@ def assign(tx: Transaction, assignments: Sequence[Assignment]) -> dict[str, RowM
 
 def active_attempts(tx: Transaction) -> Sequence[RowMapping]:
     """Return the attempts that are not over, with the columns of their jobs that decide about them."""
-    job_columns = (jobs.c.spec, jobs.c.cancel_requested_at, jobs.c.cancel_grace_ms, jobs.c.traceparent)
+    names = ("spec", "traceparent", "submitted_at", "not_before", "cancel_requested_at", "cancel_grace_ms")
     return (
         tx.execute(
-            select(*attempts.c, *job_columns)
+            select(*attempts.c, *(jobs.c[name] for name in names))
             .join(jobs, jobs.c.job_id == attempts.c.job_id)
             .where(attempts.c.state.in_([int(state) for state in ACTIVE_STATES]))
             .order_by(attempts.c.created_at)

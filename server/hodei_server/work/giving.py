@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from hodei_server.db.attempts import Assignment, assign
 from hodei_server.db.decisions import NewDecision, insert_decisions
@@ -25,6 +26,15 @@ class Chosen:
     decision: NewDecision
     worker: NewWorker | None
     waited: float
+
+
+def seconds_waited(job: Mapping[Any, Any], until: int) -> float:
+    """Return for how many seconds a job has waited, from its submission or the end of its back-off on.
+
+    :param until: when it was given out, in microseconds.
+    """
+    micros: int = until - max(job["submitted_at"], job["not_before"])
+    return micros / 1e6
 
 
 def give(tx: Transaction, chosen: Sequence[Chosen]) -> list[Given]:

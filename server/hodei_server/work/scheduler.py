@@ -34,7 +34,7 @@ from hodei_server.settings.prices import PlacingSettings
 from hodei_server.work.attempts import Attempts
 from hodei_server.work.decisions import MOST_A_LOOK, Remembered, encoded_decision, gist_of, moved
 from hodei_server.work.fleet import Fleet
-from hodei_server.work.giving import Chosen, give
+from hodei_server.work.giving import Chosen, give, seconds_waited
 from hodei_server.work.launching import Launching
 from hodei_server.work.live import LiveAttempt
 from hodei_server.work.look import Look
@@ -231,7 +231,7 @@ class Scheduler:
         spec = wire.JobSpec.FromString(job["spec"])
         job_id, tenant, failed = job["job_id"], job["tenant"], providers_that_failed(tx, job)
         capped = queue.cap(tenant, spec.resources)
-        waited = (tx.now - max(job["submitted_at"], job["not_before"])) / 1e6
+        waited = seconds_waited(job, tx.now)
         if capped is not None:
             choice = Choice(None, strategy_of(spec, self._settings.strategy), Ranking())
         else:

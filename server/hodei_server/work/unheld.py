@@ -9,7 +9,9 @@ from hodei_server.db.database import Database
 from hodei_server.db.workers import worker_row
 from hodei_server.domain.states import Cause
 from hodei_server.domain.workers import WorkerState
+from hodei_server.instruments import QUEUE_WAIT
 from hodei_server.work.attempts import Attempts
+from hodei_server.work.giving import seconds_waited
 from hodei_server.work.scheduler import Scheduler
 
 _log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -31,6 +33,7 @@ async def hold_unheld(database: Database, attempts: Attempts, scheduler: Schedul
                 continue
             worker = await database.read(lambda tx, worker_id=row["worker_id"]: worker_row(tx, worker_id))  # type: ignore[misc]
             live = await attempts.adopt(row)
+            QUEUE_WAIT.observe(seconds_waited(row, row["created_at"]))
             _log.warning("attempt.found", **live.names, worker_id=live.worker_id)
             attempts.moves.changed.moved(live.job_id)
             if live.result is not None:

@@ -22,6 +22,7 @@ from hodei_providers.process.provider import ProcessProvider
 from hodei_server.app import Server
 from hodei_server.db.engine import open_engine
 from hodei_server.db.schema_version import upgrade
+from hodei_server.instruments import REGISTRY
 from hodei_server.loops import unheld
 from hodei_server.rpc import job_service
 from hodei_server.settings import Settings
@@ -101,6 +102,27 @@ async def test_a_job_that_was_given_out_by_a_commit_without_an_answer_runs_once(
         [attempt] = (await client.get(job)).attempts
     assert launched == [attempt.worker_id]
     assert (tmp_path / "marks").read_text() == "run\n"
+
+
+async def test_the_time_that_such_a_job_has_waited_is_measured(
+    make_settings: Callable[..., Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it was given out, not until that was found."""
+
+    def measured(what: str) -> float:
+        return REGISTRY.get_sample_value(f"hodei_queue_wait_seconds_{what}") or 0.0
+
+    async with serving(make_settings()) as client:
+        answer = LostAnswer(monkeypatch, scheduler_module, "give", bool)
+        count, total = measured("count"), measured("sum")
+        job = await client.submit(["true"])
+        await outcome_of(client, job)
+        assert answer.lost.is_set()
+        found = await client.get(job)
+        [attempt] = found.attempts
+    assert measured("count") == count + 1
+    waited = attempt.create_time.ToMicroseconds() - found.submit_time.ToMicroseconds()
+    assert measured("sum") - total == pytest.approx(waited / 1e6)
 
 
 async def test_a_worker_that_waits_is_told_of_a_job_that_it_got_by_a_commit_without_an_answer(
