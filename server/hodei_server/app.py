@@ -93,6 +93,7 @@ class Server:
     """A running server. An asynchronous context manager; leaving it drains.
 
     :param ephemeral: no server will follow this one: its workers are removed at the end.
+    :param ending: set by whoever runs the server when it is to end: one that waits for another's end stops then.
     :ivar address: where clients connect, known once entered.
     :ivar health_address: where probes do, if anywhere.
     :ivar metrics_address: where scrapes do, if anywhere.
@@ -100,9 +101,10 @@ class Server:
     :ivar failed: set when a loop has died; whoever runs the server ends it then.
     """
 
-    def __init__(self, settings: Settings, *, ephemeral: bool = False) -> None:
+    def __init__(self, settings: Settings, *, ephemeral: bool = False, ending: asyncio.Event | None = None) -> None:
         self.settings = settings
         self._ephemeral = ephemeral
+        self._ending = ending
         self.address = Address("", 0)
         self.worker_address = Address("", 0)
         self.health_address = Address("", 0)
@@ -117,6 +119,7 @@ class Server:
     async def __aenter__(self) -> Self:
         """Come up: everything is recovered before anybody is let in.
 
+        :raise AskedToEndError: it is to end, and waits for another server's end.
         :raise Exception: one of STARTUP_ERRORS.
         """
         try:
@@ -265,7 +268,7 @@ class Server:
         if settings.embedded_database:
             await asyncio.to_thread(upgrade, engine)
         await asyncio.to_thread(require_newest, engine)
-        lock = await self._stack.enter_async_context(DatabaseLock(engine))
+        lock = await self._stack.enter_async_context(DatabaseLock(engine, ending=self._ending))
         return await self._stack.enter_async_context(Database(engine, queue_limit=settings.database_queue)), lock
 
     async def _let_in(self, clients: Listener, workers: Listener, probes: Listener) -> None:

@@ -57,15 +57,21 @@ class DatabaseHeldError(Exception):
     """Another server uses the database; the message says which, and what to do."""
 
 
+class AskedToEndError(Exception):
+    """This server was asked to end while it waited for another one's end."""
+
+
 class DatabaseLock:
     """Keeps other servers from a database for as long as it is entered. An asynchronous context manager.
 
     :param engine: of the database.
     :param wait: seconds to wait for another server's end, on PostgreSQL; a restart may overlap its predecessor.
+    :param ending: set when this server is to end: it waits no longer then.
     """
 
-    def __init__(self, engine: Engine, *, wait: float | None = None) -> None:
+    def __init__(self, engine: Engine, *, wait: float | None = None, ending: asyncio.Event | None = None) -> None:
         self._engine = engine
+        self._ending = ending or asyncio.Event()
         self._wait = WAIT_SECONDS if wait is None else wait
         #: What its sessions are called in PostgreSQL, which takes 63 characters of that.
         self._mark = f"hodei-server {secrets.token_hex(4)}"
@@ -79,6 +85,7 @@ class DatabaseLock:
         """Take the lock.
 
         :raise DatabaseHeldError: another server has it, and still has after the wait.
+        :raise AskedToEndError: another server has it, and this one is to end.
         :raise DatabaseUnavailableError: the database can't be asked, or the file can't be made.
         """
         try:
@@ -141,7 +148,9 @@ class DatabaseLock:
             if holder and not told:
                 told = True
                 _log.warning("database.held", message=f"{holder} uses the database", waiting_seconds=self._wait)
-            await asyncio.sleep(RETRY_SECONDS)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ending.wait(), RETRY_SECONDS)
+                raise AskedToEndError
 
     async def _run(self, do: Callable[[], T]) -> T:
         """Ask the database; one thing after the other, also where whoever waited is gone."""

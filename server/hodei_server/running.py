@@ -18,6 +18,7 @@ import structlog
 from hodei_server import journal
 from hodei_server.allocator import limit_arenas
 from hodei_server.app import STARTUP_ERRORS, Server
+from hodei_server.database_lock import AskedToEndError
 from hodei_server.secrets.keys import KEY_BYTES
 from hodei_server.settings import Settings, load_settings, unknown_variables
 
@@ -30,15 +31,18 @@ async def serve(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    server = Server(settings)
-    async with server:
-        # What there is now stays for good: looking through it again and again is what makes collections long.
-        gc.collect()
-        gc.freeze()
-        waits = [asyncio.create_task(ending.wait()), asyncio.create_task(server.failed.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits:
-            task.cancel()
+    server = Server(settings, ending=ending)
+    try:
+        async with server:
+            # What there is now stays for good: looking through it again and again is what makes collections long.
+            gc.collect()
+            gc.freeze()
+            waits = [asyncio.create_task(ending.wait()), asyncio.create_task(server.failed.wait())]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for task in waits:
+                task.cancel()
+    except AskedToEndError:
+        _log.info("server.ending")
     return 1 if server.failed.is_set() else 0
 
 

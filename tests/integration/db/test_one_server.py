@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -123,6 +124,23 @@ async def test_a_server_that_overlaps_its_predecessor_waits_for_its_end(
     assert f"process {first.pid} " in told
     await first.stop()
     await starting
+
+
+@postgresql
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_a_server_that_waits_for_its_predecessors_end_ends_when_it_is_asked_to(
+    start: Callable[[str], ServerProcess], tmp_path: Path, number: signal.Signals
+) -> None:
+    """Not once it has waited, which is a failure."""
+    first, second = start("first"), start("second")
+    await first.start()
+    starting = asyncio.create_task(second.start())
+    await said(tmp_path / "second.log", "database.held")
+    starting.cancel()
+    await asyncio.wait({starting})
+    os.kill(second.pid, number)
+    assert await second.died() == 0
+    assert "Traceback" not in (tmp_path / "second.log").read_text()
 
 
 @postgresql
