@@ -15,14 +15,15 @@ import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from types import TracebackType
+from typing import IO, Any, Self
 
 import click
 
 import hodei
 from hodei.v1 import types_pb2 as wire
 from hodei_cli.display import as_json
-from hodei_cli.session import make_settings
+from hodei_cli.session import make_settings, run_interruptible
 from hodei_client.client import Client
 from hodei_client.errors import HodeiError, NotFoundError
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, Chunk, LogPlace
@@ -53,10 +54,8 @@ def bundle_command(ctx: click.Context, /, job: str, file: str | None, *, logs: b
     variables whose names speak of secrets. Exits with 1 when a part could not be had; the archive says which.
     """
     path = Path(file or f"hodei-{job}.tar.gz")
-    with _target(None if file == "-" else path) as target:
-        bundle = Bundle(target, f"hodei-{job}")
-        asyncio.run(_fill(ctx, bundle, job, whole=logs))
-        bundle.close()
+    with _target(None if file == "-" else path) as target, Bundle(target, f"hodei-{job}") as bundle:
+        run_interruptible(_fill(ctx, bundle, job, whole=logs))
     if file != "-":
         click.echo(path)
     for name, reason in bundle.missing.items():
@@ -89,7 +88,9 @@ def _target(path: Path | None) -> Iterator[IO[bytes]]:
 
 
 class Bundle:
-    """An archive that is being written. Of the same state of a job it has the same bytes, whenever it is made.
+    """An archive that is being written, until it is left. A context manager.
+
+    Of the same state of a job it has the same bytes, whenever it is made.
 
     :param target: takes the bytes.
     :param folder: what all its names begin with.
@@ -103,10 +104,24 @@ class Bundle:
         self._names: list[str] = []
         self._left_out: list[str] = []
         self._gzip = gzip.GzipFile(filename="", mode="wb", fileobj=target, mtime=0)
-        self._tar = tarfile.open(fileobj=self._gzip, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - see `close`
+        self._tar = tarfile.open(fileobj=self._gzip, mode="w", format=tarfile.PAX_FORMAT)  # noqa: SIM115 - see `__exit__`
 
-    def close(self) -> None:
-        """Say what is in it, and end it."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Say what is in it, unless something went wrong, and end it while its target is still open."""
+        with self._gzip:
+            if exc is None:
+                self._say_what_is_in_it()
+                self._tar.close()
+
+    def _say_what_is_in_it(self) -> None:
         about = {
             "format": FORMAT,
             "hodei": hodei.__version__,
@@ -115,8 +130,6 @@ class Bundle:
             "missing": self.missing,
         }
         self._json("bundle.json", about)
-        self._tar.close()
-        self._gzip.close()
 
     async def fill(self, client: Client, job_id: str, *, whole: bool) -> None:
         """Ask a server for everything.
@@ -173,7 +186,8 @@ class Bundle:
             for name, file in files.items():
                 size = file.tell()
                 file.seek(0)
-                self._add(name, file, size)
+                # In a thread: packing a large log takes a while, in which Ctrl-C is heeded.
+                await asyncio.to_thread(self._add, name, file, size)
 
     def _without_secrets(self, spec: wire.JobSpec) -> wire.JobSpec:
         """Return a spec in which nothing is that is nobody else's business; note what was left out."""

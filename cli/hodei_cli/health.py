@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from hodei_cli.session import make_settings
+from hodei_cli.session import make_settings, run_interruptible
 from hodei_client.connection import Connection, trace_of_environment
 from hodei_client.errors import NotFoundError
 
@@ -35,7 +33,7 @@ def health_command(ctx: click.Context, /, service: str) -> None:
         return status
 
     states = health_pb2.HealthCheckResponse
-    status = states.ServingStatus.Name(states.ServingStatus.ValueType(asyncio.run(ask())))
+    status = states.ServingStatus.Name(states.ServingStatus.ValueType(run_interruptible(ask())))
     if status != "SERVING":
         raise click.ClickException(f"{service or 'the server'} is {status.lower().replace('_', ' ')}")
     click.echo(status.lower())

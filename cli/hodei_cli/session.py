@@ -35,12 +35,21 @@ def make_settings(ctx: click.Context, server: str = "") -> ClientSettings:
 
 
 def with_client(ctx: click.Context, work: Callable[[Client], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine with a client. Ctrl-C cancels it; a second one ends the process, whatever is left to close."""
+    """Run a coroutine with a client. Ctrl-C ends it, as `run_interruptible` says."""
+
+    async def run() -> T:
+        async with make_client(ctx) as client:
+            return await work(client)
+
+    return run_interruptible(run())
+
+
+def run_interruptible(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine. Ctrl-C cancels it; a second one ends the process, whatever is left to close."""
 
     async def run() -> T:
         _cancel_on_interrupt()
-        async with make_client(ctx) as client:
-            return await work(client)
+        return await work
 
     try:
         return asyncio.run(run())
