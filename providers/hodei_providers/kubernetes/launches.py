@@ -120,10 +120,7 @@ class Launches:
         if not await delete(self._api, path, grace=0, uid=uid):
             raise ProviderUnavailableError("the pod does not go")
         fault_point("kubernetes.pod_taken_back")
-        try:
-            made = await self._api.create(pods_path(namespace), as_fixed_user(there))
-        except AlreadyThereError:
-            made = await self._api.get(path)
+        made = await self._create_pod(worker_id, as_fixed_user(there))
         await self._own(worker_id, made)
         return handle_of(made)
 
@@ -180,7 +177,7 @@ class Launches:
         await self._api.apply(pod_path(namespace, worker_id), patch, manager=JOB_FIELDS)
 
     async def _make(self, request: LaunchRequest, secret: Mapping[str, Any], pod: Mapping[str, Any]) -> Handle:
-        worker_id, namespace, name = request.worker_id, pod["metadata"]["namespace"], pod["metadata"]["name"]
+        worker_id, namespace = request.worker_id, pod["metadata"]["namespace"]
         path = secret_path(namespace, worker_id)
         await self._unowned.note(worker_id, namespace)
         self._without_secret.discard(worker_id)
@@ -191,22 +188,33 @@ class Launches:
             await self._api.merge(path, {"data": secret["data"]})
         fault_point("kubernetes.secret_made")
         try:
-            made = await self._api.create(pods_path(namespace), pod)
-        except AlreadyThereError:
-            made = await self._api.get(f"{pods_path(namespace)}/{name}")
-        except ProviderError as error:
-            if isinstance(error, ProviderUnavailableError):
-                raise
-            # A quota is looked at before a name: what fills it may be this very pod, whose answer was lost (W13).
-            there = await self._find(worker_id, namespace)
-            if there is None:
-                await self.remove_secret(worker_id, namespace)
-                raise
-            made = there
+            made = await self._create_pod(worker_id, pod)
+        except ProviderUnavailableError:
+            raise
+        except ProviderError:
+            await self.remove_secret(worker_id, namespace)
+            raise
         fault_point("kubernetes.pod_made")
         await self._own(worker_id, made)
         fault_point("kubernetes.owner_set")
         return handle_of(made)
+
+    async def _create_pod(self, worker_id: str, pod: Manifest) -> Manifest:
+        """Make a worker's pod; return it, or the one that is there: an answer may have been lost (W13)."""
+        namespace = pod["metadata"]["namespace"]
+        try:
+            return await self._api.create(pods_path(namespace), pod)
+        except AlreadyThereError:
+            there = await self._api.get(pod_path(namespace, worker_id))
+        except ProviderUnavailableError:
+            raise
+        except ProviderError:
+            # A quota is looked at before a name: what fills it may be this very pod.
+            found = await self._find(worker_id, namespace)
+            if found is None:
+                raise
+            return found
+        return there
 
     async def _find(self, worker_id: str, namespace: str) -> dict[str, Any] | None:
         try:

@@ -93,6 +93,28 @@ async def test_a_pod_whose_answer_was_lost_keeps_its_secret_though_the_quota_is_
     await until(provider, handle, WorkerPhase.RUNNING)
 
 
+async def test_a_pod_that_is_made_again_owns_its_secret_though_its_answer_was_lost_and_the_quota_is_full_of_it(
+    proxy: ApiProxy, provider: KubernetesProvider, api: Any, played: KubernetesConfig
+) -> None:
+    """W13: as one does that is made for the first time."""
+    handle = await provider.launch(make_request())
+    (before,) = await workers_of(api, played.namespace)
+    full = "exceeded quota: hodei, requested: pods=1, used: pods=1, limited: pods=1"
+    body = {"kind": "Status", "reason": "Forbidden", "code": 403, "message": f'pods "w" is forbidden: {full}'}
+    refused = Fault(on("POST", "/pods"), status=403, body=body)
+    proxy.faults += [Fault(on("POST", "/pods"), after=True), refused]
+    given_up: list[str] = []
+    provider._launches.replace(before, lambda: given_up.append(handle.worker_id))
+    await provider._launches.settle(handle.worker_id)
+    assert not refused.times
+    assert not given_up
+    (pod,) = await workers_of(api, played.namespace)
+    assert pod["metadata"]["uid"] != before["metadata"]["uid"]
+    (secret,) = await workers_of(api, played.namespace, "secrets")
+    assert [owner["uid"] for owner in secret["metadata"]["ownerReferences"]] == [pod["metadata"]["uid"]]
+    await until(provider, handle, WorkerPhase.RUNNING)
+
+
 async def test_a_launch_that_never_was_answered_can_be_found_and_destroyed(
     proxy: ApiProxy, provider: KubernetesProvider
 ) -> None:

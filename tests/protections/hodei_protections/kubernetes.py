@@ -201,7 +201,7 @@ KUBERNETES: tuple[Protection, ...] = (
         "W13",
         "a create whose answer was lost is made again, and finds what the first one made",
         f"{PROVIDER}/launches.py",
-        '            made = await self._api.get(f"{pods_path(namespace)}/{name}")\n',
+        "            there = await self._api.get(pod_path(namespace, worker_id))\n",
         "            raise\n",
         f"{FAULTS}::test_an_answer_that_was_lost_makes_no_second_pod",
         "the launch fails although the pod is there",
