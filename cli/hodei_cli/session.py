@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -73,4 +74,5 @@ def _cancel_on_interrupt() -> None:
             task.cancel()
 
     if callable(signal.getsignal(signal.SIGINT)):  # else it is not heeded, as for what runs behind `nohup`
-        loop.add_signal_handler(signal.SIGINT, interrupt)
+        with contextlib.suppress(NotImplementedError):  # as on Windows, where asyncio's own is what there is
+            loop.add_signal_handler(signal.SIGINT, interrupt)

@@ -144,7 +144,9 @@ class DatabaseLock:
             if self._held:
                 return
             if time.monotonic() >= deadline:
-                raise DatabaseHeldError(_refusal(holder or "another server"))
+                # Behind a pooler its session may be there for as long as that one does not miss the machine.
+                gone = "where its machine is gone, pg_terminate_backend ends that session"
+                raise DatabaseHeldError(f"{_refusal(holder or 'another server')}; {gone}")
             if holder and not told:
                 told = True
                 _log.warning("database.held", message=f"{holder} uses the database", waiting_seconds=self._wait)

@@ -78,8 +78,12 @@ def _log_held_up(live: LiveAttempt, session: Session | None, margin: float) -> b
     """Whether it may be the server that keeps a worker from telling of an end (L01).
 
     The log goes first, and while the server can't write that, as on a full disk, its worker keeps both. Once it can be
-    written again the worker gets the margin, from when it is connected; where it is not, its lease decides.
+    written again the worker gets the margin to come back, and again from when it is connected. How a log failed once
+    says nothing of it any more after that.
     """
     if not live.log.writable_since:
         return False
-    return session is None or session.heard_at < max(live.log.writable_since, session.began_at) + margin
+    back = live.log.writable_since + margin
+    if session is None:
+        return time.monotonic() < back
+    return session.heard_at < max(live.log.writable_since, min(session.began_at, back)) + margin
