@@ -23,7 +23,6 @@ def test_a_lock_is_one_processs_and_says_whose(tmp_path: Path) -> None:
 
 def test_a_file_system_without_locks_is_no_other_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who reads that another server has it would look for one in vain; and no descriptor is left."""
-
     seen: list[int] = []
 
     def refuse(descriptor: int, _: int) -> None:
