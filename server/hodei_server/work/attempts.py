@@ -230,8 +230,8 @@ class Attempts:
     async def _lose_late(self, live: LiveAttempt) -> None:
         cause, message = Cause.START_TIMEOUT, "The worker did not start the job in time"
         description = await self._fleet.describe(live.worker_id, live.provider)
-        if description.phase is WorkerPhase.PENDING and description.reason in CAUSES:
-            cause, message = CAUSES[description.reason], f"{message}: {description.message}"
+        if description.phase is WorkerPhase.PENDING:
+            cause, message = CAUSES.get(description.reason, cause), f"{message}: {description.message}"
         await self._lose(live, cause, message)
 
     async def _lose(self, live: LiveAttempt, cause: Cause, message: str, *, final: bool = False) -> None:

@@ -138,10 +138,11 @@ async def test_credentials_come_from_dockers_own_file_and_helpers(
 
 
 async def test_a_registry_that_does_not_answer_is_waited_for_until_the_start_timeout(client: Client) -> None:
-    """W01, W02: it might come; the log and the explanation say what it is waited for."""
+    """W01, W02: it might come; the log and the outcome say what it was waited for."""
     job = await client.submit(["true"], image="127.0.0.1:1/hodei/image:1", start_timeout=10, retry=NO_RETRY)
     outcome = await client.wait(job)
     assert outcome.cause == wire.CAUSE_START_TIMEOUT
+    assert "in time: image 127.0.0.1:1/hodei/image:1 can't be pulled yet: " in outcome.message
     assert "can't be pulled yet" in (await read(client, job, SYSTEM)).decode()
 
 
