@@ -55,6 +55,7 @@ class Launches:
         self._images = images
         self._tasks: dict[str, asyncio.Task[Handle]] = {}
         self._removals: collections.Counter[str] = collections.Counter()
+        self._closing = False
         #: Workers whose secret is gone, as far as is known.
         self._without_secret: set[str] = set()
 
@@ -117,8 +118,10 @@ class Launches:
         await self._unowned.note(worker_id, namespace)
         with contextlib.suppress(NotThereError):
             await self._api.merge(secret_path(namespace, worker_id), {"metadata": {"ownerReferences": None}})
-        if not await delete(self._api, path, grace=0, uid=uid):
-            raise ProviderUnavailableError("the pod does not go")
+        while not await delete(self._api, path, grace=0, uid=uid):
+            # A node may be slow, or lost: for how long that is waited for is up to who waits for the worker.
+            if self._removals[worker_id] or self._closing:
+                raise ProviderUnavailableError("the pod does not go")
         fault_point("kubernetes.pod_taken_back")
         made = await self._create_pod(worker_id, as_fixed_user(there))
         await self._own(worker_id, made)
@@ -143,6 +146,7 @@ class Launches:
 
     async def close(self) -> None:
         """Wait for all launches to end."""
+        self._closing = True
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
 
     async def _launch(self, request: LaunchRequest, namespace: str) -> Handle:
