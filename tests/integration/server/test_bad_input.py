@@ -118,6 +118,7 @@ class Stage:
     """A server with one ended job, and what is stored there."""
 
     server: Server
+    engine: Engine
     channels: dict[str, aio.Channel]
     known: dict[str, Any]
 
@@ -127,14 +128,12 @@ class Stage:
         What the server does by itself in the meantime (a new generation, a probe of the disk, why a job that was taken
         waits) is none of a call's.
         """
-        engine = open_engine(self.server.settings.resolved_database_url)
-        with engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = {
                 table.name: [tuple(row) for row in connection.execute(select(*table.c).order_by(*table.primary_key))]
                 for table in metadata.sorted_tables
                 if table.name not in {"installation", "decisions"}
             }
-        engine.dispose()
         folder = self.server.settings.data_dir
         own = ("hodei.db", "generation", ".")
         return rows, sorted(path for path in files_below(folder) if not path.name.startswith(own))
@@ -227,7 +226,7 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
             "nonce": b"0123456789abcdef",
             "protocol_version": 1,
         }
-        ready = Stage(server, {"client": clients, "worker": workers}, known)
+        ready = Stage(server, engine, {"client": clients, "worker": workers}, known)
         await client.set_provider_state("process", provider_pb2.PROVIDER_STATE_DISABLED)
         folder = server.settings.data_dir
         async with asyncio.timeout(60):
@@ -239,8 +238,8 @@ async def stage(make_settings: object) -> AsyncIterator[Stage]:
                 or rows_of(engine, unsealed)
             ):
                 await asyncio.sleep(0.02)
-        engine.dispose()
         yield ready
+        engine.dispose()
 
 
 @pytest.mark.parametrize("name", sorted(METHODS))
