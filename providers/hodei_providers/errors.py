@@ -16,7 +16,8 @@ class ProviderError(Exception):
 
     :param message: one sentence for people.
     :param retryable: whether the same call may succeed later.
-    :ivar retry_after: for how many seconds the infrastructure asked to be left alone.
+    :ivar retry_after: for how many seconds the infrastructure asked to be left alone; after a launch that fails so,
+        none is tried there until they are over.
     """
 
     retryable: bool = True

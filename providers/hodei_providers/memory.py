@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -194,6 +195,23 @@ class OutOfQuota(MemoryProvider):
     async def launch(self, request: LaunchRequest) -> Handle:
         """Refuse."""
         raise QuotaExceededError(f"no room for {request.worker_id}")
+
+
+class AsksForPatience(MemoryProvider):
+    """Asks at its first launch to be left alone for `seconds`, and refuses all that come before these are over."""
+
+    seconds = 0.5
+    _until = 0.0
+
+    async def launch(self, request: LaunchRequest) -> Handle:
+        """Refuse, or launch."""
+        now = time.monotonic()
+        self._until = self._until or now + self.seconds
+        if now < self._until:
+            error = QuotaExceededError("too many requests")
+            error.retry_after = self._until - now
+            raise error
+        return await super().launch(request)
 
 
 class NotGoneAtOnce(MemoryProvider):

@@ -59,12 +59,14 @@ class Patience:
     def check(self, verb: str, path: str) -> None:
         """Refuse a call as long as the API is to be left alone.
 
-        :raise ProviderError: as the refusal was.
+        :raise ProviderError: as the refusal was, with what is left of the time in `retry_after`.
         """
         until, error = self._until.get((verb, _group(path)), (0.0, ProviderError("")))
         left = until - time.monotonic()
         if left > 0:
-            raise type(error)(f"{error}; it has asked to be left alone for another {math.ceil(left)} s")
+            again = type(error)(f"{error}; it has asked to be left alone for another {math.ceil(left)} s")
+            again.retry_after = left
+            raise again
         self._until.pop((verb, _group(path)), None)
 
 

@@ -1,18 +1,22 @@
 """When a provider that keeps failing is asked again: not at once, not never (W28). Pure; the caller tells the time.
 
 Only what is the provider's own fault is a failure here: a launch that it could not make for a reason that may pass,
-or a worker of its own image that never said hello. What a job does, or its image, never opens it.
+or a worker of its own image that never said hello. What a job does, or its image, never opens it. Where the provider
+itself has said for how long it wants to be left alone, it is, whatever the reason.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 
 #: Failures in a row before it is left alone.
 THRESHOLD = 3
 #: Seconds it is left alone for, the first time; doubles with each probe that fails.
 FIRST_SECONDS = 1.0
 MOST_SECONDS = 60.0
+#: Seconds that one which asks to be left alone is believed for, at most.
+MOST_ALONE_SECONDS = 300.0
 
 
 @dataclasses.dataclass(slots=True)
@@ -27,6 +31,14 @@ class Breaker:
     openings: int = 0
     _open_until: float = 0.0
     _probe_until: float = 0.0
+    _alone_until: float = 0.0
+
+    def asked(self, now: float, seconds: float) -> None:
+        """Note that the provider has asked to be left alone.
+
+        :param seconds: for how long; 0 where it has not.
+        """
+        self._alone_until = max(self._alone_until, now + min(seconds, MOST_ALONE_SECONDS))
 
     def failed(self, now: float) -> None:
         """Note a failure that was the provider's own."""
@@ -55,10 +67,12 @@ class Breaker:
 
     def half_open(self, now: float) -> bool:
         """Whether one may try it."""
-        return self.failures >= THRESHOLD and now >= max(self._open_until, self._probe_until)
+        return self.failures >= THRESHOLD and now >= max(self._open_until, self._probe_until, self._alone_until)
 
     def refusal(self, now: float) -> str:
         """Return why nobody may use it now; empty when somebody may."""
+        if now < self._alone_until:
+            return f"it has asked to be left alone for another {math.ceil(self._alone_until - now)} s"
         if self.failures < THRESHOLD or self.half_open(now):
             return ""
         failed = f"its breaker is open: {self.failures} launches in a row have failed"

@@ -150,6 +150,7 @@ class Fleet:
                     handle = await provider.launch(request)
             except ProviderError as error:
                 LAUNCH_FAILURES.labels(provider.name, cause_of(error).name.lower()).inc()
+                self.breakers[row["provider"]].asked(time.monotonic(), error.retry_after)
                 # An error may be about the answer only: look for the worker before believing it (W13).
                 try:
                     found = await provider.describe(Handle(worker_id))

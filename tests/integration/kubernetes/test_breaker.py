@@ -79,3 +79,33 @@ async def test_a_breaker_opens_lets_one_pod_be_tried_and_closes(
         assert {each.outcome.cause for each in found} == {wire.CAUSE_PROVIDER_ERROR, wire.CAUSE_EXIT_CODE}
         assert "breaker" not in (await client.plan(wire.JobSpec(argv=["true"]))).reason
         await nothing_left(api, namespace)
+
+
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_api_that_asks_for_patience_costs_a_job_one_attempt(
+    settings: Settings, api: Any, namespace: str, proxy: ApiProxy, status: int
+) -> None:
+    """W04, W28: of few retries that could follow at once; those that are submitted meanwhile have none at all."""
+    none = wire.RetryPolicy(max_infrastructure_retries=0)
+    one = wire.RetryPolicy(max_infrastructure_retries=1)
+    one.initial_backoff.FromMilliseconds(1)
+    async with Server(settings, ephemeral=True) as server, Client(settings=ClientSettings(server.address)) as client:
+
+        async def is_well() -> bool:
+            return (await client.provider("kubernetes")).healthy
+
+        await until(is_well)
+        # More than a call waits for by itself.
+        proxy.faults.append(Fault(makes_a_pod, status=status, headers={"Retry-After": "12"}))
+        first = await client.submit(["true"], retry=one)
+
+        async def has_failed() -> bool:
+            return any(attempt.HasField("outcome") for attempt in (await client.get(first)).attempts)
+
+        await until(has_failed)
+        second = await client.submit(["true"], retry=none)
+        for job, expected in ((first, 2), (second, 1)):
+            outcome = await client.wait(job)
+            assert outcome.state == wire.JOB_STATE_SUCCEEDED, outcome
+            assert len((await client.get(job)).attempts) == expected
+        await nothing_left(api, namespace)

@@ -17,6 +17,7 @@ from hodei.v1 import worker_pb2, worker_pb2_grpc
 from hodei_client import Client, ClientSettings
 from hodei_providers.contract import ExitReason, LaunchRequest
 from hodei_providers.memory import (
+    AsksForPatience,
     FailsToLaunch,
     LaunchAnswerLost,
     MemoryProvider,
@@ -160,6 +161,19 @@ async def test_a_provider_without_room_does_not_fail_the_job_at_once(enter: Ente
         assert (await client.get(job)).attempts[0].outcome.cause == wire.CAUSE_QUOTA
         await client.cancel(job)
         assert (await client.wait(job)).state == wire.JOB_STATE_CANCELLED
+
+
+async def test_a_provider_that_asks_for_patience_gets_it_and_costs_its_job_one_attempt(enter: Enter) -> None:
+    """W04, W28: for as long as it asks no launch is tried there, however soon the job may be tried again."""
+    provider = AsksForPatience()
+    async with enter(provider) as (server, client):
+        retry = wire.RetryPolicy(max_infrastructure_retries=1)
+        retry.initial_backoff.FromMilliseconds(1)
+        job = await client.submit(["true"], retry=retry)
+        await play(server, await launched(provider))
+        assert (await client.wait(job)).state == wire.JOB_STATE_SUCCEEDED
+        causes = [attempt.outcome.cause for attempt in (await client.get(job)).attempts]
+        assert causes == [wire.CAUSE_QUOTA, wire.CAUSE_EXIT_CODE]
 
 
 async def test_a_worker_that_has_started_since_it_was_given_up_is_looked_at_again(enter: Enter) -> None:

@@ -74,11 +74,12 @@ async def test_an_api_that_asks_for_much_patience_is_left_alone_for_all_of_it(
         monkeypatch.setattr(
             "hodei_providers.kubernetes.patience.time", SimpleNamespace(monotonic=lambda: clock[0], time=time.time)
         )
-        with pytest.raises(kind, match=r"not now$"):
+        with pytest.raises(kind, match=r"not now$") as first:
             await api.create("/api/v1/pods", {})
         clock[0] += 59.5
-        with pytest.raises(kind, match="not now; it has asked to be left alone for another 1 s"):
+        with pytest.raises(kind, match="not now; it has asked to be left alone for another 1 s") as later:
             await api.create("/api/v1/pods", {})
+        assert (first.value.retry_after, later.value.retry_after) == (60.0, 0.5)
         assert await api.get("/api/v1/pods") == {}
         assert came == 1
         assert await api.create("/apis/another.group/v1/things", {}) == {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from hodei_server.domain.blame import Blame, of_launch, of_loss
-from hodei_server.domain.breaker import FIRST_SECONDS, MOST_SECONDS, THRESHOLD, Breaker
+from hodei_server.domain.breaker import FIRST_SECONDS, MOST_ALONE_SECONDS, MOST_SECONDS, THRESHOLD, Breaker
 from hodei_server.domain.states import Cause
 
 #: Seconds that a probe has.
@@ -95,6 +95,24 @@ def test_a_trial_that_shows_nothing_lets_the_next_one_try() -> None:
     breaker.undecided()
     assert breaker.refusal(101.0) == ""
     assert breaker.failures == THRESHOLD
+
+
+def test_who_asks_to_be_left_alone_is_for_all_of_that_and_for_minutes_at_most() -> None:
+    """W04, W28: whether it has failed before or not; and no launch is the probe meanwhile."""
+    breaker = Breaker()
+    breaker.asked(0.0, 30.0)
+    breaker.asked(1.0, 10.0)
+    breaker.succeeded()
+    assert breaker.refusal(0.5) == "it has asked to be left alone for another 30 s"
+    assert breaker.refusal(29.9) == "it has asked to be left alone for another 1 s"
+    assert breaker.refusal(30.0) == ""
+    breaker = failing(THRESHOLD)
+    breaker.asked(0.0, 30.0)
+    assert not breaker.half_open(29.9)
+    assert breaker.half_open(30.0)
+    breaker.asked(30.0, 1e9)
+    assert breaker.refusal(30.0 + MOST_ALONE_SECONDS - 0.1)
+    assert not breaker.refusal(30.0 + MOST_ALONE_SECONDS)
 
 
 @pytest.mark.parametrize("cause", list(Cause))
