@@ -18,6 +18,7 @@ from hodei_faults.cluster import PATIENCE
 from hodei_faults.containers import container_of, docker, leftovers
 from hodei_faults.logs import read
 from hodei_faults.needs import lacks
+from hodei_faults.ports import fixed_ports
 from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
@@ -63,8 +64,8 @@ async def test_a_container_that_is_ended_from_outside_is_noticed_and_its_job_run
 @pytest.fixture
 async def server_process(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, Client]]:
     """Return a server that is not started yet, and a client of it; what is left of its workers is removed."""
-    async with Server(make_settings(), ephemeral=True) as first:
-        settings = make_settings(listen=first.address.target, worker_listen=first.worker_address.target)
+    settings = make_settings(**fixed_ports())
+    async with Server(settings, ephemeral=True) as first:
         address = first.address
     process = ServerProcess(settings, tmp_path / "server.log", "HODEI_DOCKER_")
     async with Client(settings=ClientSettings(address)) as client:

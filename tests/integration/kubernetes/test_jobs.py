@@ -17,6 +17,7 @@ from hodei_client import Client, ClientSettings
 from hodei_client.logs import STDERR, STDOUT, SYSTEM, AttemptEnd, Chunk
 from hodei_faults.cluster import nothing_left, pod_of, running, until, workers_of
 from hodei_faults.logs import until_said
+from hodei_faults.ports import free_port
 from hodei_server.app import Server
 
 GIB = 1 << 30
@@ -179,14 +180,12 @@ async def test_a_server_that_is_started_again_goes_on_with_its_pods(
     make_settings: Callable[..., Any], api: Any, namespace: str
 ) -> None:
     """W11, W14, W26: the pod runs on, the job runs once, and its log has no hole."""
-    settings = make_settings()
+    settings = make_settings(worker_listen=f"127.0.0.1:{free_port()}")
     async with Server(settings) as first, Client(settings=ClientSettings(first.address)) as client:
-        worker_port = first.worker_address.port
         script = "echo one; while ! test -e /tmp/go; do sleep 0.1; done"
         job = await client.submit(["sh", "-c", f"({script}) & for i in 1 2 3 4 5 6 7 8; do echo $i; sleep 1; done"])
         await running(client, job)
         uid = (await pod_of(api, namespace, job))["metadata"]["uid"]
-    settings = make_settings(worker_listen=f"127.0.0.1:{worker_port}")
     async with Server(settings, ephemeral=True) as second, Client(settings=ClientSettings(second.address)) as client:
         assert {pod["metadata"]["uid"] for pod in await workers_of(api, namespace)} <= {uid}
         outcome = await client.wait(job)

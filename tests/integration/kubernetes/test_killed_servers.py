@@ -16,6 +16,7 @@ from hodei.v1 import types_pb2 as wire
 from hodei_client import Client, ClientSettings
 from hodei_faults.cluster import PATIENCE
 from hodei_faults.logs import read
+from hodei_faults.ports import fixed_ports
 from hodei_faults.servers import ServerProcess
 from hodei_providers.faults import VARIABLE as FAULT_POINT
 from hodei_server.app import Server
@@ -41,10 +42,8 @@ async def until_nothing_is_left(api: Any, namespace: str) -> None:
 @pytest.fixture
 async def process(make_settings: MakeSettings, tmp_path: Path) -> AsyncIterator[tuple[ServerProcess, Client]]:
     """Return a server that is not started yet, and a client of it; what is left of its workers is removed."""
-    async with Server(make_settings(), ephemeral=True) as first:
-        settings = make_settings(
-            listen=first.address.target, worker_listen=f"127.0.0.1:{first.worker_address.port}", log_level="info"
-        )
+    settings = make_settings(**fixed_ports(), log_level="info")
+    async with Server(settings, ephemeral=True) as first:
         address = first.address
     process = ServerProcess(settings, tmp_path / "server.log", "HODEI_K8S_", "HODEI_KUBERNETES_")
     async with Client(settings=ClientSettings(address)) as client:
