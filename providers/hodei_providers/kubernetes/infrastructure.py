@@ -124,9 +124,10 @@ class Infrastructure:
 
         One that can't be seen to holds up no other; it is looked at again at the next turn, and told in `problems`.
 
-        :param tenants: of each namespace.
+        :param tenants: of each namespace; of others nothing is told any more.
         :raise ProviderError: the pull secrets can't be read.
         """
+        self.problems = {namespace: lines for namespace, lines in self.problems.items() if namespace in tenants}
         spaces = [namespace for namespace, tenant in tenants.items() if tenant]
         if not self._config.ensure or not spaces:
             return

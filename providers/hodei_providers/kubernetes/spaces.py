@@ -37,7 +37,7 @@ class Spaces:
         self.problem = ""
         self._api = api
         self._config = config
-        self._more = asyncio.Event()
+        self._changed = asyncio.Event()
         self._watches = 1
         self._everywhere: tuple[bool, float] | None = None
         #: Where workers were launched, by their ids, until they are gone; there may be a secret of one, and no pod yet.
@@ -84,7 +84,7 @@ class Spaces:
     def _add(self, namespace: str, tenant: str) -> None:
         if namespace not in self.known:
             self.known[namespace] = tenant
-            self._more.set()
+            self._changed.set()
 
     async def find(self, handle: Handle) -> str:
         """Return the namespace of a worker, by its handle, by memory, or by looking for its pod (W42).
@@ -101,7 +101,9 @@ class Spaces:
         return self._config.namespace
 
     async def refresh(self) -> None:
-        """Look for tenants' namespaces that others, or the process before, have made.
+        """Look for tenants' namespaces that others, or the process before, have made; forget those that are gone.
+
+        One is kept as long as it has workers: it may be made again for them, or be about to be made.
 
         :raise ProviderError: the cluster can't be asked.
         """
@@ -118,6 +120,10 @@ class Spaces:
             metadata = each["metadata"]
             if metadata["name"].startswith(self._config.namespace_prefix):
                 self._add(metadata["name"], metadata["labels"][names.TENANT])
+        there = {self._config.namespace, *self._of_worker.values(), *(each["metadata"]["name"] for each in found)}
+        for namespace in self.known.keys() - there:
+            del self.known[namespace]
+            self._changed.set()
 
     async def _paths(self) -> Sequence[str]:
         """Return the lists that all workers are in: one for the whole cluster where that may be read."""
@@ -188,17 +194,19 @@ class Spaces:
                 for namespace in self.known.keys() - tasks.keys():
                     watch = _pass_on(make_watch(pods_path(namespace)), news)
                     tasks[namespace] = asyncio.create_task(watch, name=f"watch {namespace}")
-                if self._more.is_set():
-                    self._more.clear()
+                for namespace in tasks.keys() - self.known.keys() - {"", "/"}:
+                    tasks[namespace].cancel()
+                if self._changed.is_set():
+                    self._changed.clear()
                     continue
-                for name, wait in (("", news.get), ("/", self._more.wait)):
+                for name, wait in (("", news.get), ("/", self._changed.wait)):
                     if name not in tasks:
                         tasks[name] = asyncio.create_task(wait())
                 done, _ = await asyncio.wait(tasks.values(), return_when=asyncio.FIRST_COMPLETED)
                 for name in [name for name, task in tasks.items() if task in done]:
-                    result = tasks.pop(name).result()
-                    if isinstance(result, Description):
-                        yield result
+                    task = tasks.pop(name)
+                    if not task.cancelled() and isinstance(task.result(), Description):
+                        yield task.result()
         finally:
             for task in tasks.values():
                 task.cancel()

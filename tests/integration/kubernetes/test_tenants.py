@@ -202,6 +202,22 @@ async def _news_of(provider: KubernetesProvider, worker_id: str) -> Description:
                 return description
 
 
+async def test_a_tenants_namespace_that_somebody_deletes_is_made_again_for_the_next_job(
+    api: Any, played: KubernetesConfig, prefix: str
+) -> None:
+    """L08: without workers in it, it is not seen to any more."""
+    config = dataclasses.replace(played, dynamic_namespaces=True, namespace_prefix=prefix, resync=0.5)
+    async with KubernetesProvider(config=config) as provider, asyncio.timeout(PATIENCE):
+        for _ in range(2):
+            handle = await provider.launch(make_request(labels={"tenant": "acme"}))
+            assert handle.data["namespace"] == f"{prefix}acme"
+            assert provider._spaces.known[f"{prefix}acme"] == "acme"
+            await destroyed(provider, handle)
+            await api.delete(f"/api/v1/namespaces/{prefix}acme")
+            while f"{prefix}acme" in provider._spaces.known:
+                await asyncio.sleep(0.1)
+
+
 async def test_tenants_namespaces_are_repaired_by_two_servers_at_once(api: Any, config: KubernetesConfig) -> None:
     """And what is somebody else's is left alone."""
     await make_pull_secret(api, config.namespace, "one")

@@ -230,3 +230,56 @@ def test_namespaces_of_tenants_have_a_bound_and_those_that_have_one_keep_it() ->
         spaces.of("w-c", "c")
     assert spaces.of("w-a2", "a") == "of-a"
     assert set(spaces.known) == {config.namespace, "of-a", "of-b"}
+
+
+async def test_a_tenants_namespace_that_is_gone_is_forgotten_once_it_has_no_workers(tmp_path: Path) -> None:
+    """L08: it is neither watched any more, nor one of those that are bounded."""
+    there, watched = {"of-a": "a", "of-b": "b"}, set[str]()
+    changed = asyncio.Event()
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        labels = {name: {"hodei.io/managed": "true", "hodei.io/tenant": tenant} for name, tenant in there.items()}
+        items = [{"metadata": {"name": name, "labels": each}} for name, each in labels.items()]
+        return web.json_response({"items": items, "metadata": {}})
+
+    class Noted:
+        def __init__(self, path: str) -> None:
+            self._namespace = path.split("/")[4]
+
+        async def descriptions(self) -> AsyncIterator[Description]:
+            watched.add(self._namespace)
+            changed.set()
+            try:
+                await asyncio.Event().wait()
+                yield Description(Handle("nobody"), WorkerPhase.EXITED)
+            finally:
+                watched.remove(self._namespace)
+                changed.set()
+
+    async def has(spaces: Spaces, *namespaces: str) -> None:
+        assert set(spaces.known) == {*namespaces}
+        while watched != {*namespaces}:
+            changed.clear()
+            await changed.wait()
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played, Api(played) as api:
+        options = {"namespace": "home", "namespace_prefix": "of-", "dynamic_namespaces": True, "max_namespaces": 2}
+        spaces = Spaces(api, dataclasses.replace(played, **options))  # type: ignore[arg-type]  # as they are
+        spaces._refused()
+        spaces.of("w1", "a")
+        make_watch: Any = Noted
+        hearing: Any = spaces.descriptions(make_watch)
+        told = asyncio.ensure_future(anext(hearing))
+        await spaces.refresh()
+        await has(spaces, "home", "of-a", "of-b")
+        there.clear()
+        await spaces.refresh()
+        await has(spaces, "home", "of-a")
+        spaces.forget("w1")
+        await spaces.refresh()
+        await has(spaces, "home")
+        assert [spaces.of(f"of {tenant}", tenant) for tenant in ("c", "d")] == ["of-c", "of-d"]
+        await has(spaces, "home", "of-c", "of-d")
+        told.cancel()
+        await asyncio.gather(told, return_exceptions=True)
+        await hearing.aclose()
