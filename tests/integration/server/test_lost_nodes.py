@@ -87,7 +87,7 @@ class LostNode:
     @contextlib.asynccontextmanager
     async def worker(self, folder: Path) -> AsyncIterator[None]:
         """Run the one worker that there is, as its node does: it ends with this context, and by nobody's word."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while not self.pods:
                 await asyncio.sleep(0.02)
         ((name, pod),) = self.pods.items()
@@ -122,7 +122,8 @@ async def test_a_job_of_a_lost_node_runs_again_once_its_worker_must_have_ended_i
     """W08, W14: nobody confirms that its pod has ended; whether its node may be looked at makes no difference."""
     monkeypatch.setattr(removal, "WAIT_SECONDS", 0.2)
     cluster, told = LostNode(node), tmp_path / "pid"
-    async with asyncio.timeout(50), FaultyProxy() as proxy, cluster.played(tmp_path) as played:
+    # Thirteen seconds of silence, which begin anew whenever the server itself stands still for two.
+    async with asyncio.timeout(100), FaultyProxy() as proxy, cluster.played(tmp_path) as played:
         config = dataclasses.replace(played, namespace="space", server_address=proxy.address, ensure=False)
         provider = KubernetesProvider(config=config)
         monkeypatch.setattr("hodei_server.opening.load_provider", lambda *_, **__: provider)
