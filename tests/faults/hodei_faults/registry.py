@@ -91,6 +91,8 @@ class Registry:
             {"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}
         ).encode()
         self.port = 0
+        # The engine may still have what a registry before this one served at its port.
+        self._tag = f"1-{secrets.token_hex(4)}"
 
     def _keep(self, blob: bytes, kind: str) -> dict[str, object]:
         digest = "sha256:" + hashlib.sha256(blob).hexdigest()
@@ -168,7 +170,7 @@ class Registry:
     @property
     def name(self) -> str:
         """Return what the image is called here."""
-        return f"{self.host}/hodei/image:1"
+        return f"{self.host}/hodei/image:{self._tag}"
 
     @property
     def name_by_content(self) -> str:
