@@ -92,7 +92,7 @@ async def test_a_job_whose_pod_goes_while_its_server_is_away_runs_again_and_its_
 ) -> None:
     """W08, W11, L17: the server that comes after never saw the pod; what the cluster still knows of it is told."""
     # Its worker stays for so long without a server: a node may be slow to hear that the pod is to go.
-    settings = make_settings(orphan_after="15s", TERMINATION_GRACE="1")
+    settings = make_settings(orphan_after="8s", TERMINATION_GRACE="1")
     async with Server(settings) as server, Client(settings=ClientSettings(server.address)) as client:
         job = await client.submit(LONG_AT_FIRST)
         await running(client, job)
