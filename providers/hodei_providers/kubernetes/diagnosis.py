@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Sequence
 
 from hodei_providers.contract import ProviderError, WorkerPhase
@@ -18,6 +17,7 @@ from hodei_providers.kubernetes.state import read_pod
 #: Lines of a worker's own output, and events, in a diagnosis.
 TAIL, EVENTS = 20, 10
 #: Seconds by which a kubelet may be late to write down that it evicts a pod, and between looks at what it has written.
+#: Whoever asks has a little more, for what the pod says.
 LATE_SECONDS, LOOK_SECONDS = 3.0, 0.2
 
 
@@ -42,13 +42,15 @@ async def read_eviction(api: Api, namespace: str, worker_id: str) -> str:
     :raise ProviderError: the cluster can't be asked.
     """
     selector = f"involvedObject.name={names.worker_name(worker_id)},reason=Evicted"
-    late = time.monotonic() + LATE_SECONDS
-    while True:
-        answer = await api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
-        told = " ".join(str(event.get("message") or "").strip() for event in answer["items"] or [])
-        if told or time.monotonic() >= late or await _says_why(api, namespace, worker_id):
-            return told
-        await asyncio.sleep(LOOK_SECONDS)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LATE_SECONDS):
+            while True:
+                answer = await api.get(f"/api/v1/namespaces/{namespace}/events", fieldSelector=selector)
+                told = " ".join(str(event.get("message") or "").strip() for event in answer["items"] or [])
+                if told or await _says_why(api, namespace, worker_id):
+                    return told
+                await asyncio.sleep(LOOK_SECONDS)
+    return ""
 
 
 async def _says_why(api: Api, namespace: str, worker_id: str) -> bool:

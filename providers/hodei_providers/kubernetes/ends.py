@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import collections
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from hodei_providers.kubernetes.paths import EVERYWHERE, pods_path
 from hodei_providers.kubernetes.state import handle_of, has_ended
 
 #: Workers that are remembered: many more than go while one is waited for.
@@ -33,7 +35,9 @@ class Ends:
         self._last: dict[str, tuple[str, bool]] = {}
         self._since: dict[str, float] = {}
         self._watches = 0
-        #: Set when a pod has gone, by its worker: for those who wait for that.
+        #: How many watches tell of a path's pods now.
+        self._telling: collections.Counter[str] = collections.Counter()
+        #: For those who wait for a pod to go, by its worker.
         self._awaited: dict[str, set[asyncio.Event]] = {}
 
     @contextlib.contextmanager
@@ -46,11 +50,26 @@ class Ends:
             self._watches -= 1
 
     @contextlib.contextmanager
-    def awaited(self, worker_id: str) -> Iterator[asyncio.Event | None]:
-        """Give what is set when a watch tells that a worker's pod has gone; None where nobody watches."""
-        if not self._watches:
-            yield None
-            return
+    def telling(self, path: str) -> Iterator[None]:
+        """Take note that meanwhile each pod of a path is told of that goes: a watch goes on from where it was.
+
+        Between two lists nobody may be told how a pod went.
+        """
+        self._telling[path] += 1
+        try:
+            yield
+        finally:
+            self._telling[path] -= 1
+            for worker_id in self._awaited:
+                self.went(worker_id)
+
+    def are_told(self, namespace: str) -> bool:
+        """Whether the pods of a namespace are told of now."""
+        return self._telling[EVERYWHERE] > 0 or self._telling[pods_path(namespace)] > 0
+
+    @contextlib.contextmanager
+    def awaited(self, worker_id: str) -> Iterator[asyncio.Event]:
+        """Give what is set when a worker's pod has gone, or is told of no more."""
         event = asyncio.Event()
         waiting = self._awaited.setdefault(worker_id, set())
         waiting.add(event)

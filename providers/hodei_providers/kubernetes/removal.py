@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from hodei_providers.kubernetes.api import Api
@@ -24,7 +24,7 @@ from hodei_providers.kubernetes.paths import pod_path
 WAIT_SECONDS = 20.0
 #: Seconds between looks at a pod that is being deleted: from, and at most.
 POLL_SECONDS = (0.1, 0.5)
-#: And where a watch tells of its end: each look is one of the calls that `HODEI_K8S_API_RATE` lets through.
+#: And while a watch tells of its end: each look is one of the calls that `HODEI_K8S_API_RATE` lets through.
 WATCHED_POLL_SECONDS = (2.0, 5.0)
 
 Manifest = Mapping[str, Any]
@@ -39,9 +39,22 @@ async def remove(api: Api, nodes: Nodes, ends: Ends, worker_id: str, namespace: 
     path = pod_path(namespace, worker_id)
     ends.removing(worker_id)
     with ends.awaited(worker_id) as gone:
-        if await delete(api, path, grace=grace, seen=ends.see, gone=gone):
+
+        async def pause(looks: int) -> None:
+            first, most = WATCHED_POLL_SECONDS if ends.are_told(namespace) else POLL_SECONDS
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(most, first * 1.5**looks)):
+                    await gone.wait()
+            gone.clear()  # there may be another pod in its place, or nobody who tells any more
+
+        if await delete(api, path, grace=grace, seen=ends.see, pause=pause):
             return await ends.is_over(worker_id)
     return await _give_up(api, nodes, worker_id, path)
+
+
+async def _pause(looks: int) -> None:
+    first, most = POLL_SECONDS
+    await asyncio.sleep(min(most, first * 1.5**looks))
 
 
 async def delete(
@@ -51,37 +64,27 @@ async def delete(
     grace: float,
     uid: str = "",
     seen: Callable[[Manifest], object] = lambda _: None,
-    gone: asyncio.Event | None = None,
+    pause: Callable[[int], Awaitable[None]] = _pause,
 ) -> bool:
     """Delete a pod and wait for it to go; return whether there is none any more.
 
     :param uid: only if it is this very one.
     :param seen: called with the pod as it is before it is deleted, and at each look until it has gone.
-    :param gone: set when a watch tells that it has gone; it is looked for seldom otherwise.
+    :param pause: waits until the next look; called with how many there were.
     """
     deadline = time.monotonic() + grace + WAIT_SECONDS
-    wait, most = POLL_SECONDS if gone is None else WATCHED_POLL_SECONDS
+    looks = 0
     try:
         seen(await api.get(path))
         # Zero would take the object away without asking the kubelet whether its processes are gone.
         await api.delete(path, grace=max(1, math.ceil(grace)), uid=uid)
-        while (left := deadline - time.monotonic()) > 0:
-            await _pause(min(wait, left), gone)
+        while time.monotonic() < deadline:
+            await pause(looks)
             seen(await api.get(path))
-            wait = min(most, wait * 1.5)
+            looks += 1
     except NotThereError:
         return True
     return False
-
-
-async def _pause(seconds: float, gone: asyncio.Event | None) -> None:
-    if gone is None:
-        await asyncio.sleep(seconds)
-        return
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await gone.wait()
-            gone.clear()  # if there is another pod in its place
 
 
 async def _give_up(api: Api, nodes: Nodes, worker_id: str, path: str) -> bool:

@@ -120,6 +120,8 @@ class Spaces:
             metadata = each["metadata"]
             if metadata["name"].startswith(self._config.namespace_prefix):
                 self._add(metadata["name"], metadata["labels"][names.TENANT])
+        if not self._config.ensure:
+            return  # somebody else makes them, and may have given them no labels
         there = {self._config.namespace, *self._of_worker.values(), *(each["metadata"]["name"] for each in found)}
         for namespace in self.known.keys() - there:
             del self.known[namespace]

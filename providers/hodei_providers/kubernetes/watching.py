@@ -162,20 +162,21 @@ class PodWatch:
             for description in self._news(pod):
                 yield description
         end = time.monotonic() + self._resync()
-        while (left := end - time.monotonic()) >= 1.0:
-            due = time.monotonic() + max(1.0, min(left, self._troubles.next_due()))
-            seconds = math.ceil(due - time.monotonic())
-            events = self._api.watch(self._path, seconds=seconds, labelSelector=self._selector, resourceVersion=version)
-            async with contextlib.aclosing(events):
-                async for event in events:
-                    version = event["object"]["metadata"]["resourceVersion"]
-                    for description in self._changed(event):
+        with self._ends.telling(self._path):
+            while (left := end - time.monotonic()) >= 1.0:
+                due = time.monotonic() + max(1.0, min(left, self._troubles.next_due()))
+                query = {"labelSelector": self._selector, "resourceVersion": version}
+                events = self._api.watch(self._path, seconds=math.ceil(due - time.monotonic()), **query)
+                async with contextlib.aclosing(events):
+                    async for event in events:
+                        version = event["object"]["metadata"]["resourceVersion"]
+                        for description in self._changed(event):
+                            yield description
+                        if time.monotonic() + self._troubles.next_due() < due - 1.0:
+                            break  # something is to be judged before this watch would end
+                for pod in list(self._pods.values()):
+                    for description in self._news(pod):
                         yield description
-                    if time.monotonic() + self._troubles.next_due() < due - 1.0:
-                        break  # something is to be judged before this watch would end
-            for pod in list(self._pods.values()):
-                for description in self._news(pod):
-                    yield description
 
     def _own(self, listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
         """Return the pods of this provider's workers; each other that has their labels is told of once."""

@@ -156,7 +156,7 @@ async def test_a_worker_under_load_answers_its_pings(make_settings: Callable[...
             Client(settings=ClientSettings(server.address)) as client,
         ):
             proxy.target = (server.worker_address.host, server.worker_address.port)
-            job = await client.submit(["sh", "-c", "yes | head -c 200000000; yes > /dev/null & sleep 5; kill $!"])
+            job = await client.submit(["sh", "-c", "yes | head -c 200000000; yes > /dev/null & sleep 20; kill $!"])
             outcome = await client.wait(job)
             assert outcome.state == wire.JOB_STATE_SUCCEEDED
             assert (await client.receipt(job)).bytes == 200_000_000

@@ -14,6 +14,7 @@ from hodei_faults.played_api import playing
 from hodei_providers.contract import Handle
 from hodei_providers.kubernetes import diagnosis
 from hodei_providers.kubernetes.provider import KubernetesProvider
+from hodei_server.work import completion
 
 HANDLE = Handle("w1", {"namespace": "space", "pod": "hodei-worker-w1"})
 FULL = 'EmptyDir volume "hodei-tmp" exceeds the limit "16Mi"'
@@ -24,10 +25,12 @@ class Node:
 
     :param looks: how often its event is looked for before it is there.
     :param metadata: what else there is of the pod's.
+    :ivar over: set when nothing is asked any more.
     """
 
     def __init__(self, looks: int, metadata: dict[str, Any] | None = None) -> None:
         self.looks = looks
+        self.over = asyncio.Event()
         self.metadata = {"name": "hodei-worker-w1", "namespace": "space", "uid": "u", **(metadata or {})}
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -40,7 +43,9 @@ class Node:
             return web.json_response(
                 {"metadata": self.metadata, "spec": {"nodeName": "node1", "containers": []}, "status": status}
             )
-        return web.json_response({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        if "/nodes/" in request.path:
+            return web.json_response({"status": {"conditions": [{"type": "Ready", "status": "True"}]}})
+        return web.json_response({"items": [], "metadata": {}})
 
 
 async def why_ending(node: Node, folder: Path) -> str:
@@ -48,7 +53,10 @@ async def why_ending(node: Node, folder: Path) -> str:
     async with asyncio.timeout(60), playing(node.answer, folder) as played:
         config = dataclasses.replace(played, namespace="space", server_address="10.0.0.1:1", ensure=False)
         async with KubernetesProvider(config=config) as provider:
-            return await provider.why_ending(HANDLE)
+            try:
+                return await provider.why_ending(HANDLE)
+            finally:
+                node.over.set()
 
 
 async def test_a_kubelet_that_is_slow_to_write_down_why_it_evicts_a_pod_is_waited_for(
@@ -72,3 +80,19 @@ async def test_what_nobody_evicts_is_told_as_its_pod_says(
     """W08: at once where it was deleted, and in the end where nothing says why it ends."""
     monkeypatch.setattr(diagnosis, "LATE_SECONDS", late)
     assert await why_ending(Node(looks=1000, metadata=metadata), tmp_path) == says
+
+
+async def test_an_api_that_is_slow_does_not_take_the_time_in_which_the_pod_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W08: whoever asks waits for no longer than that; the pod's own words are better than none."""
+    assert diagnosis.LATE_SECONDS <= completion.WHY_SECONDS - 2.0
+    monkeypatch.setattr(diagnosis, "LATE_SECONDS", 0.2)
+
+    class Slow(Node):
+        async def answer(self, request: web.Request) -> web.Response:
+            if request.path.endswith("/events"):
+                await self.over.wait()
+            return await super().answer(request)
+
+    assert await why_ending(Slow(looks=0), tmp_path) == "runs on node node1"

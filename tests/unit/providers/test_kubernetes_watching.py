@@ -283,3 +283,18 @@ async def test_a_tenants_namespace_that_is_gone_is_forgotten_once_it_has_no_work
         told.cancel()
         await asyncio.gather(told, return_exceptions=True)
         await hearing.aclose()
+
+
+async def test_a_namespace_that_somebody_else_makes_is_kept_whatever_labels_it_has(tmp_path: Path) -> None:
+    """W11: it may have workers of the process before this one."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"items": [], "metadata": {}})
+
+    async with asyncio.timeout(60), playing(answer, tmp_path) as played, Api(played) as api:
+        options = {"namespace": "home", "namespace_prefix": "of-", "dynamic_namespaces": True, "ensure": False}
+        spaces = Spaces(api, dataclasses.replace(played, **options))  # type: ignore[arg-type]  # as they are
+        assert spaces.of("w1", "a") == "of-a"
+        spaces.forget("w1")
+        await spaces.refresh()
+        assert set(spaces.known) == {"home", "of-a"}
