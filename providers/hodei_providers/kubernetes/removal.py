@@ -41,9 +41,9 @@ async def remove(api: Api, nodes: Nodes, ends: Ends, worker_id: str, namespace: 
     with ends.awaited(worker_id) as gone:
 
         async def pause(looks: int) -> None:
-            first, most = WATCHED_POLL_SECONDS if ends.are_told(namespace) else POLL_SECONDS
+            seconds = _until_next(looks, WATCHED_POLL_SECONDS if ends.are_told(namespace) else POLL_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(min(most, first * 1.5**looks)):
+                async with asyncio.timeout(seconds):
                     await gone.wait()
             gone.clear()  # there may be another pod in its place, or nobody who tells any more
 
@@ -52,9 +52,14 @@ async def remove(api: Api, nodes: Nodes, ends: Ends, worker_id: str, namespace: 
     return await _give_up(api, nodes, worker_id, path)
 
 
+def _until_next(looks: int, bounds: tuple[float, float]) -> float:
+    first, most = bounds
+    # The power is bounded: a long grace has more looks than a float can hold.
+    return min(most, first * 1.5 ** min(looks, 32))
+
+
 async def _pause(looks: int) -> None:
-    first, most = POLL_SECONDS
-    await asyncio.sleep(min(most, first * 1.5**looks))
+    await asyncio.sleep(_until_next(looks, POLL_SECONDS))
 
 
 async def delete(

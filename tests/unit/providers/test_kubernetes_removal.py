@@ -154,6 +154,13 @@ class Cut(OnePod):
         return await super().answer(request)
 
 
+def test_looks_at_a_pod_of_a_long_grace_are_never_further_apart() -> None:
+    """W28: a day of them, too."""
+    first, most = removal.POLL_SECONDS
+    assert removal._until_next(0, (first, most)) == first
+    assert removal._until_next(200_000, (first, most)) == most
+
+
 async def test_while_a_watch_is_broken_a_pod_is_looked_at_as_often_as_where_nobody_watches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
